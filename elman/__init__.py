@@ -1,0 +1,60 @@
+"""elman: recurrent sequence models, from the equations of a cell to a trained model that is served.
+
+    model = elman.train("language", "shakespeare.txt")
+    print(model.generate("ROMEO:"))
+    model.save("runs/shakespeare")
+
+Everything is imported when it is first asked for: ``import elman`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Public name to the module that has it (None: the name is the module).
+_HOMES: dict[str, str | None] = {
+    "train": "elman.start",
+    "load": "elman.start",
+    "engine": "elman.engines",
+    "detach": "elman.layers",
+    "ElmanError": "elman.errors",
+    "Cell": "elman.cells",
+    "cells": None,
+    "data": None,
+    "decoding": None,
+    "engines": None,
+    "layers": None,
+    "nn": None,
+    "tasks": None,
+    "training": None,
+}
+
+if TYPE_CHECKING:
+    from elman import cells, data, decoding, engines, layers, nn, tasks, training
+    from elman.cells import Cell
+    from elman.engines import engine
+    from elman.errors import ElmanError
+    from elman.layers import detach
+    from elman.start import load, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'elman' has no attribute {name!r}; it has {', '.join(sorted(_HOMES))}")
+    home = _HOMES[name]
+    value = importlib.import_module(f"elman.{name}") if home is None else getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+__all__ = [
+    "Cell", "ElmanError", "cells", "data", "decoding", "detach", "engine", "engines",
+    "layers", "load", "nn", "tasks", "train", "training",
+]  # fmt: skip

@@ -1,0 +1,126 @@
+"""The cell: one step of a recurrence, written as its equations."""
+
+from __future__ import annotations
+
+import keyword
+from abc import ABC, abstractmethod
+from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+
+class Weights(NamedTuple):
+    """The parameters of one cell, in torch.nn's layout (G gates of H units, one below the other).
+
+    ============== ================== ======================================================
+    weight_ih      (G_in H, D)        W, rows in the order of ``input_gates``
+    weight_hh      (G_hid H, P)       R, rows in the order of ``hidden_gates + inner_gates``
+    bias_ih        (G_in H,)          added to W x
+    bias_hh        (G_hid H,)         added to R h
+    weight_hr      (P, H)             the projection of h; None (and P = H) where there is none
+    vectors        each (H,)          per-unit weights, in the order of ``Cell.weights``
+    ============== ================== ======================================================
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor | None = None
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    weight_hr: Tensor | None = None
+    vectors: tuple[Tensor, ...] = ()
+
+
+class Cell(ABC):
+    """One step of a recurrence. Subclass it, declare the gates, write ``step``; nothing else.
+
+    Declarations
+        input_gates: names of the gates fed by ``W x + b_ih``.
+        hidden_gates: names of the gates fed by ``R h + b_hh``.
+        state: names of the carried values. The first is ``h``, the output.
+        weights: per-unit vectors: name to initial value, or to the (low, high) of a uniform draw.
+
+    Declarations for the cells whose step is not pointwise
+        inner_gates: gates whose product the step asks for itself, by ``h.n(v) = R_n v + b_hn``.
+        projected: the step's h is multiplied by ``weight_hr`` before it is carried and given out.
+        mixes_units: the step reads across units (a norm over H, say).
+
+    And two for a good start
+        gate_bias: whether the gates have biases at all.
+        open_gates: gates whose bias starts at 1, so that the memory is kept until training
+            says otherwise (Jozefowicz et al. 2015, http://proceedings.mlr.press/v37/jozefowicz15.html).
+
+    A leaky network with a learnt leak for each unit::
+
+        class Leaky(Cell):
+            '''a = sigmoid(l);  h' = a h + (1 - a) tanh(W x + R h)'''
+            input_gates = hidden_gates = ("n",)
+            weights = {"l": 0.0}
+
+            def step(self, x, h, state, w):
+                a = torch.sigmoid(w.l)
+                return a * state.h + (1 - a) * torch.tanh(x.n + h.n)
+    """
+
+    input_gates: ClassVar[tuple[str, ...]] = ()
+    hidden_gates: ClassVar[tuple[str, ...]] = ()
+    state: ClassVar[tuple[str, ...]] = ("h",)
+    weights: ClassVar[dict[str, float | tuple[float, float]]] = {}
+
+    inner_gates: ClassVar[tuple[str, ...]] = ()
+    projected: ClassVar[bool] = False
+    mixes_units: ClassVar[bool] = False
+
+    gate_bias: ClassVar[bool] = True
+    open_gates: ClassVar[tuple[str, ...]] = ()
+
+    InputGates: ClassVar[type[Any]]
+    HiddenGates: ClassVar[type[Any]]
+    State: ClassVar[type[Any]]
+    Vectors: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("input_gates", "hidden_gates", "inner_gates", "state", "open_gates"):
+            if isinstance(getattr(cls, name), str):
+                raise TypeError(f'{cls.__name__}.{name} must be a tuple of names: ("{getattr(cls, name)}",)')
+        if not cls.input_gates:
+            raise TypeError(f"{cls.__name__} declares no input_gates: nothing of x would reach its step")
+        if cls.state[:1] != ("h",):
+            raise TypeError(f"{cls.__name__}.state must begin with 'h', the output; it is {cls.state}")
+        gates = cls.hidden_gates + cls.inner_gates
+        if unknown := set(cls.open_gates) - set(cls.input_gates + gates):
+            raise TypeError(f"{cls.__name__}.open_gates names no gate of the cell: {sorted(unknown)}")
+        cls.InputGates = _bundle(cls, "input_gates", cls.input_gates)
+        cls.HiddenGates = _bundle(cls, "hidden_gates", gates)
+        cls.State = _bundle(cls, "state", cls.state)
+        cls.Vectors = _bundle(cls, "weights", tuple(cls.weights))
+
+    @abstractmethod
+    def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor | tuple[Tensor, ...]:
+        """One step: the new state, in the order of ``state`` (a bare tensor where that is h alone).
+
+        Arguments, each with its parts by name, each part (B, H):
+            x: ``x.i`` is ``W_i x + b_i`` for every name in ``input_gates``.
+            h: ``h.i`` is ``R_i h + b_hi`` for every name in ``hidden_gates``;
+                ``h.n(v)`` is ``R_n v + b_hn`` for every name in ``inner_gates``.
+            state: the old values, ``state.h`` and so on.
+            w: the per-unit vectors (H,), ``w.p_i`` and so on.
+        """
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every unit's step depends on no other unit's gates (so that kernels can fuse it)."""
+        return not (self.inner_gates or self.projected or self.mixes_units)
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+def _bundle(cell: type, what: str, names: Sequence[str]) -> type[Any]:
+    """A named tuple type with the given parts; names that cannot be one are the author's error."""
+    bad = [n for n in names if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")]
+    if bad or len(set(names)) != len(names):
+        raise TypeError(f"{cell.__name__}.{what} must be different Python names, not {tuple(names)}")
+    return namedtuple(f"{cell.__name__}_{what}", names)  # type: ignore[misc]

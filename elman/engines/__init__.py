@@ -1,0 +1,66 @@
+"""The one door through which a cell is carried through time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor
+
+from elman.engines.eager import Eager
+from elman.engines.scan import Engine, Scan, State
+from elman.engines.torch_fused import TorchFused
+from elman.errors import unknown_name
+
+#: Every engine, the preferred first. The last one refuses nothing.
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (TorchFused(), Eager())}
+
+_forced: ContextVar[str | None] = ContextVar("elman_engine", default=None)
+_told: set[tuple[str, str]] = set()
+_log = logging.getLogger("elman")
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Forces an engine inside a ``with`` block: ``with elman.engine("eager"): ...``.
+
+    The environment variable ELMAN_ENGINE does the same for a whole process. Where the named engine
+    cannot run a cell, the next one that can is used, and one line of the log ``elman`` says so.
+    """
+    _known(name)
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def choose(scan: Scan) -> Engine:
+    """The engine that runs this scan: the forced one if it can, else the first that can."""
+    name = _forced.get() or os.environ.get("ELMAN_ENGINE")
+    if name:
+        forced = ENGINES[_known(name)]
+        if (why := forced.refusal(scan)) is None:
+            return forced
+    chosen = next(e for e in ENGINES.values() if e.refusal(scan) is None)
+    if name and (name, why) not in _told:
+        _told.add((name, why))
+        _log.warning("the engine %r cannot run this: %s; the engine %r does", name, why, chosen.name)
+    return chosen
+
+
+def run(scan: Scan) -> tuple[Tensor, State]:
+    """Carries ``scan.cell`` over ``scan.x`` (B, T, D): y (B, T, P) and the final state."""
+    return choose(scan).run(scan)
+
+
+def _known(name: str) -> str:
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    return name
+
+
+__all__ = ["ENGINES", "Engine", "Scan", "State", "choose", "engine", "run"]

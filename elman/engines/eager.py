@@ -1,0 +1,86 @@
+"""The law: a plain loop over the cell's own step. Every other engine must match it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from elman.cells import Cell, Weights
+from elman.engines.scan import Engine, Scan, State
+
+
+class Eager(Engine):
+    """Runs every cell, on every device, under every transform of torch.func."""
+
+    name = "eager"
+
+    def refusal(self, scan: Scan) -> str | None:
+        return None
+
+    def run(self, scan: Scan) -> tuple[Tensor, State]:
+        cell, w, T = scan.cell, scan.weights, scan.x.shape[1]
+        hidden = _HiddenProducts(cell, w, scan.hidden_mask)
+        vectors = cell.Vectors(*w.vectors)
+        gates = linear(scan.x, w.weight_ih, w.bias_ih)  # (B, T, G_in H)
+
+        state, outputs = cell.State(*scan.state), []
+        for t in range(T):
+            if scan.resets is not None:
+                zero = scan.resets[:, t, None]
+                state = cell.State(*(torch.where(zero, 0.0, s) for s in state))
+            x = cell.InputGates(*gates[:, t].chunk(len(cell.input_gates), -1))
+            new = _as_tuple(cell, cell.step(x, hidden(state.h), state, vectors))
+            if cell.projected:
+                assert w.weight_hr is not None
+                new = (linear(new[0], w.weight_hr), *new[1:])
+            if scan.zoneout is not None:
+                new = tuple(
+                    n + (k if isinstance(k, float) else k[:, t]) * (old - n)
+                    for n, old, k in zip(new, state, scan.zoneout, strict=True)
+                )
+            y = new[0]
+            if scan.lengths is not None:
+                real = (scan.lengths > t)[:, None]
+                new = tuple(torch.where(real, n, old) for n, old in zip(new, state, strict=True))
+                y = torch.where(real, y, 0.0)
+            state = cell.State(*new)
+            outputs.append(y)
+        if not outputs:
+            return scan.x.new_zeros(scan.x.shape[0], 0, state.h.shape[-1]), tuple(state)
+        return torch.stack(outputs, 1), tuple(state)
+
+
+class _HiddenProducts:
+    """R h + b_hh, taken apart into the parts that ``Cell.step`` calls ``h``."""
+
+    def __init__(self, cell: Cell, w: Weights, mask: Tensor | None) -> None:
+        self.cell, self.mask = cell, mask
+        gates, inner = len(cell.hidden_gates), len(cell.inner_gates)
+        rows = 0 if w.weight_hh is None else w.weight_hh.shape[0] // (gates + inner) * gates
+        self.weight = None if w.weight_hh is None or not rows else w.weight_hh[:rows]
+        self.bias = None if w.bias_hh is None else w.bias_hh[:rows]
+        self.inner: list[Callable[[Tensor], Tensor]] = []
+        if inner:
+            assert w.weight_hh is not None
+            matrices = w.weight_hh[rows:].chunk(inner)
+            biases = [None] * inner if w.bias_hh is None else w.bias_hh[rows:].chunk(inner)
+            self.inner = [self._product(m, b) for m, b in zip(matrices, biases, strict=True)]
+
+    def _product(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+        return lambda v: linear(v if self.mask is None else v * self.mask, weight, bias)
+
+    def __call__(self, h: Tensor) -> tuple:
+        parts: tuple[Tensor, ...] = ()
+        if self.weight is not None:
+            parts = self._product(self.weight, self.bias)(h).chunk(len(self.cell.hidden_gates), -1)
+        return self.cell.HiddenGates(*parts, *self.inner)
+
+
+def _as_tuple(cell: Cell, new: Tensor | tuple[Tensor, ...]) -> State:
+    parts = (new,) if isinstance(new, Tensor) else tuple(new)
+    if len(parts) != len(cell.state):
+        raise TypeError(f"{cell}.step must give {', '.join(cell.state)}; it gave {len(parts)} values")
+    return parts

@@ -1,0 +1,52 @@
+"""What every engine is given, and what an engine is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+from elman.cells import Cell, Weights
+
+#: The state of one cell: its parts in the order of ``Cell.state``, each (B, size).
+State = tuple[Tensor, ...]
+
+
+class Scan(NamedTuple):
+    """One cell to be carried through time.
+
+    Attributes:
+        cell: the equations.
+        weights: its parameters.
+        x: (B, T, D), any strides.
+        state: the parts of the state before the first step, each (B, size).
+        lengths: (B,) integers, the real steps of each row; None: all T.
+        resets: (B, T) bool, true where the state is zeroed before that step; None: nowhere.
+        hidden_mask: (B, P), multiplies h on its way into R h at every step; None: ones.
+        zoneout: for each part of the state, how much of the old value stays: new + k (old - new),
+            with k a number or (B, T, size) of zeros and ones; None: nothing stays.
+    """
+
+    cell: Cell
+    weights: Weights
+    x: Tensor
+    state: State
+    lengths: Tensor | None = None
+    resets: Tensor | None = None
+    hidden_mask: Tensor | None = None
+    zoneout: tuple[float | Tensor, ...] | None = None
+
+
+class Engine(ABC):
+    """A way to carry a cell through time. Forward and backward must equal the eager engine's."""
+
+    name: str
+
+    @abstractmethod
+    def refusal(self, scan: Scan) -> str | None:
+        """Why this engine cannot run the scan, in a few words; None if it can."""
+
+    @abstractmethod
+    def run(self, scan: Scan) -> tuple[Tensor, State]:
+        """y (B, T, P) and the state after each row's last real step; y is 0 beyond it."""

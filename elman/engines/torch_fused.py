@@ -1,0 +1,99 @@
+"""torch's own fused recurrences: oneDNN and ATen on the CPU, cuDNN on CUDA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from elman.cells import CELLS, Cell, Weights
+from elman.engines.scan import Engine, Scan, State
+
+#: The cells torch has fused, and the operation for each.
+OPERATIONS = {
+    type(CELLS[name]): operation
+    for name, operation in {
+        "rnn_tanh": torch.rnn_tanh,
+        "rnn_relu": torch.rnn_relu,
+        "gru": torch.gru,
+        "lstm": torch.lstm,
+        "projected_lstm": torch.lstm,
+    }.items()
+}
+
+#: Saturates a gate: sigma(30) is 1 and sigma(-88) is below the smallest normal float32.
+_SHUT = 1e4
+
+
+class TorchFused(Engine):
+    """One call of torch's kernel a segment; a segment ends where some row is reset."""
+
+    name = "torch"
+
+    def refusal(self, scan: Scan) -> str | None:
+        if type(scan.cell) not in OPERATIONS:
+            return f"torch has no fused {scan.cell}"
+        if scan.hidden_mask is not None or scan.zoneout is not None:
+            return "torch's fused kernels know no dropout or zoneout inside the recurrence"
+        if torch._C._functorch.maybe_current_level() is not None:
+            return "torch's fused kernels know no torch.func transforms"
+        if scan.x.shape[0] == 0:
+            return "torch's fused kernels take no empty batch"
+        return None
+
+    def run(self, scan: Scan) -> tuple[Tensor, State]:
+        T = scan.x.shape[1]
+        if T == 0:
+            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+        if scan.resets is None:
+            return _segment(scan)
+        starts = sorted({0, T, *scan.resets.any(0).nonzero().flatten().tolist()})
+        state, outputs = scan.state, []
+        for start, end in zip(starts[:-1], starts[1:], strict=True):
+            zero = scan.resets[:, start, None]
+            y, state = _segment(
+                scan._replace(
+                    x=scan.x[:, start:end],
+                    state=tuple(torch.where(zero, 0.0, s) for s in state),
+                    lengths=None if scan.lengths is None else (scan.lengths - start).clamp(0, end - start),
+                    resets=None,
+                )
+            )
+            outputs.append(y)
+        return torch.cat(outputs, 1), state
+
+
+def _segment(scan: Scan) -> tuple[Tensor, State]:
+    """torch's kernel over all of x. Rows that end early cost nothing but their padding.
+
+    No packing: what a row gives beyond its end is masked, its h is read from y at its last step,
+    and a c that would move on past the end is held by a further input, 1 on padding, whose weights
+    shut the input gate and open the forget gate.
+    """
+    x, weights, lengths = scan.x, scan.weights, scan.lengths
+    has_c = len(scan.state) == 2
+    if lengths is None:
+        y, state = _call(scan.cell, weights, x, scan.state)
+        return y, state
+    padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]  # (B, T)
+    if has_c:
+        i, f, g, o = (weights.weight_ih.new_zeros(weights.weight_ih.shape[0] // 4, 1) for _ in range(4))
+        hold = torch.cat((i - _SHUT, f + _SHUT, g, o))
+        weights = weights._replace(weight_ih=torch.cat((weights.weight_ih, hold), 1))
+        x = torch.where(padding[..., None], 0.0, x)
+        x = torch.cat((x, padding[..., None].to(x.dtype)), -1)
+    y, state = _call(scan.cell, weights, x, scan.state)
+    last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[-1])
+    h = torch.where((lengths > 0)[:, None], y.gather(1, last).squeeze(1), scan.state[0])
+    return torch.where(padding[..., None], 0.0, y), (h, *state[1:])
+
+
+def _call(cell: Cell, w: Weights, x: Tensor, state: State) -> tuple[Tensor, State]:
+    flat = [p for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, w.weight_hr) if p is not None]
+    parts = [s.unsqueeze(0).contiguous() for s in state]
+    hx = parts if len(parts) == 2 else parts[0]
+    # x, initial state, weights, has_biases, layers, dropout, train, bidirectional, batch_first.
+    # train keeps what backward needs; it has no other effect on one layer without dropout.
+    y, *new = OPERATIONS[type(cell)](  # type: ignore[operator]
+        x.transpose(0, 1), hx, flat, w.bias_ih is not None, 1, 0.0, torch.is_grad_enabled(), False, False
+    )
+    return y.transpose(0, 1), tuple(s.squeeze(0) for s in new)

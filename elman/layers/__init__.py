@@ -1,0 +1,11 @@
+"""Layers over (B, T, ·): recurrent ones and what goes with them."""
+
+from elman.layers.bidirectional import Bidirectional, last_step, reverse
+from elman.layers.dropout import SequenceDropout
+from elman.layers.recurrent import Recurrent, RecurrentLayer, State, detach, real_steps
+from elman.layers.stack import Connection, Stack, stack
+
+__all__ = [
+    "Bidirectional", "Connection", "Recurrent", "RecurrentLayer", "SequenceDropout", "Stack", "State",
+    "detach", "last_step", "real_steps", "reverse", "stack",
+]  # fmt: skip

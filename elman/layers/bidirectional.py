@@ -1,0 +1,85 @@
+"""Reading from both ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from elman.layers.recurrent import RecurrentLayer, State
+
+
+class Bidirectional(RecurrentLayer):
+    """Two layers over the same x, one of them from the end: y is (B, T, H_forward + H_backward).
+
+    The backward layer starts at each row's own last real step. The state is (forward's, backward's);
+    the backward one is that after the row's first step. With ``resets`` the backward layer is
+    zeroed where a sequence ends, that is before it enters the step ahead of a reset.
+
+    Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093
+    """
+
+    causal = False
+
+    def __init__(self, forward: RecurrentLayer, backward: RecurrentLayer) -> None:
+        super().__init__()
+        if forward.input_size != backward.input_size:
+            raise ValueError(
+                f"both directions read the same x: input sizes {forward.input_size} and {backward.input_size} differ"
+            )
+        self.directions = torch.nn.ModuleList([forward, backward])
+        self.input_size = forward.input_size
+        self.output_size = forward.output_size + backward.output_size
+
+    def initial_state(self, x: Tensor) -> State:
+        return tuple(layer.initial_state(x) for layer in self._layers)
+
+    @property
+    def _layers(self) -> tuple[RecurrentLayer, RecurrentLayer]:
+        forward, backward = self.directions
+        return forward, backward  # type: ignore[return-value]
+
+    def forward(
+        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        lengths = self.check(x, lengths, resets)
+        forward, backward = self._layers
+        before, after = (None, None) if state is None else state
+        y, before = forward(x, before, lengths, resets)
+        z, after = backward(reverse(x, lengths), after, lengths, reverse_resets(resets, lengths))
+        return torch.cat((y, reverse(z, lengths)), -1), (before, after)
+
+    def ends(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What each direction knows once it has read everything: y (B, T, H) to (B, H).
+
+        The forward half at the last real step beside the backward half at the first: the two places
+        that y[:, -1] mixes up. Rows of length 0 give 0.
+        """
+        size = self._layers[0].output_size
+        return torch.cat((last_step(y[..., :size], lengths), y[:, 0, size:]), -1)
+
+
+def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """x (B, T, ...) with each row's real steps in reverse order, its padding left where it is."""
+    if lengths is None:
+        return x.flip(1)
+    steps = torch.arange(x.shape[1], device=x.device)
+    end = lengths.to(x.device)[:, None]
+    index = torch.where(steps < end, end - 1 - steps, steps)
+    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand(x.shape))
+
+
+def reverse_resets(resets: Tensor | None, lengths: Tensor | None = None) -> Tensor | None:
+    """resets (B, T) for a layer that reads from the end: a boundary before step t is one after t - 1."""
+    if resets is None:
+        return None
+    after = torch.cat((resets[:, 1:], torch.zeros_like(resets[:, :1])), 1)
+    return reverse(after, lengths)
+
+
+def last_step(y: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """y (B, T, H) at each row's last real step: (B, H); 0 for rows of length 0."""
+    if lengths is None:
+        return y[:, -1]
+    lengths = lengths.to(y.device)
+    index = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[-1])
+    return torch.where((lengths > 0)[:, None], y.gather(1, index).squeeze(1), 0.0)

@@ -1,0 +1,239 @@
+"""The time axis: one cell carried over a batch of sequences, and the contract of everything recurrent."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.utils._pytree import tree_map_only
+
+from elman import cells, engines
+from elman.cells import Cell, Weights
+
+#: Tensors, nested in tuples: (h,) or (h, c) of one cell, a tuple of those of a stack.
+State = Any
+
+
+class RecurrentLayer(nn.Module, ABC):
+    """``y, state = layer(x, state=None, lengths=None, resets=None)``, for every layer over time.
+
+    Shapes:
+        x: (B, T, D), D = ``input_size``.
+        y: (B, T, H), H = ``output_size``; 0 beyond a row's length.
+        state: nested tuples of (B, ·); as given back by the call before, or None for zeros. Beyond a
+            row's length it stays as it is. Nothing is kept in the object.
+        lengths: (B,) integers in 0..T, on any device; None: every row has T steps.
+        resets: (B, T) bool; where true, the state is zeroed before that step.
+    """
+
+    input_size: int
+    output_size: int
+    #: Whether y at a step depends on no later x, so that the layer can go step by step.
+    causal: bool = True
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]: ...
+
+    @abstractmethod
+    def initial_state(self, x: Tensor) -> State:
+        """Zeros for the batch of x, with its dtype and device."""
+
+    def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One step: x (B, D) to y (B, H)."""
+        if not self.causal:
+            raise ValueError(f"{type(self).__name__} reads the whole sequence; it cannot go step by step")
+        y, state = self(x.unsqueeze(1), state)
+        return y.squeeze(1), state
+
+    def check(self, x: Tensor, lengths: Tensor | None, resets: Tensor | None) -> Tensor | None:
+        """Raises ValueError for arguments of a wrong shape; gives lengths on x's device."""
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise ValueError(f"x must be (B, T, {self.input_size}), it is {tuple(x.shape)}")
+        if lengths is not None:
+            if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+                raise ValueError(
+                    f"lengths must be {x.shape[0]} integers, one a row; "
+                    f"it is {lengths.dtype} of shape {tuple(lengths.shape)}"
+                )
+            if lengths.device.type == "cpu" and lengths.numel() and not _within(lengths, x.shape[1]):
+                raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")
+            lengths = lengths.to(x.device)
+        if resets is not None and (resets.shape != x.shape[:2] or resets.dtype != torch.bool):
+            raise ValueError(
+                f"resets must be bool {tuple(x.shape[:2])}; it is {resets.dtype} of shape {tuple(resets.shape)}"
+            )
+        return lengths
+
+
+class Recurrent(RecurrentLayer):
+    """One cell, carried forward through time.
+
+    Arguments:
+        cell: a name of `elman.cells.CELLS`, a `Cell`, or a class of one's own.
+        input_size: D.
+        hidden_size: H, the units of the cell.
+        bias: whether the gates have biases.
+        proj_size: P, the size of y, for a cell that projects its output.
+        weight_drop: dropout of the recurrent matrix R, one mask a call, so one for all its steps
+            (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
+        recurrent_dropout: dropout of h on its way into R h, one mask through time
+            (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287).
+        zoneout: the probability that a unit keeps its old value in a step; in evaluation the mean
+            is taken instead of a draw. A number for the whole state, or one for each part,
+            {"h": 0.05, "c": 0.5} (Krueger et al. 2017, https://arxiv.org/abs/1606.01305).
+
+    W starts Glorot-uniform, R orthogonal gate by gate (Saxe et al. 2014), biases at 0, those of the
+    cell's ``open_gates`` (the forget gate) at 1.
+    """
+
+    def __init__(
+        self,
+        cell: str | Cell | type[Cell],
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        proj_size: int = 0,
+        weight_drop: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | dict[str, float] = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.cell = cells.get(cell)
+        self.input_size, self.hidden_size = input_size, hidden_size
+        if min(input_size, hidden_size) < 1:
+            raise ValueError(f"input_size and hidden_size must be positive, not {input_size} and {hidden_size}")
+        if self.cell.projected != (proj_size > 0) or proj_size < 0:
+            needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
+            raise ValueError(f"{self.cell} {needs}, not {proj_size}")
+        self.output_size = proj_size or hidden_size
+        self.weight_drop = probability("weight_drop", weight_drop)
+        self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
+        self.zoneout = self._zoneouts(zoneout)
+
+        gates_in = len(self.cell.input_gates) * hidden_size
+        gates_hid = (len(self.cell.hidden_gates) + len(self.cell.inner_gates)) * hidden_size
+        bias = bias and self.cell.gate_bias
+
+        def parameter(*shape: int) -> nn.Parameter | None:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if min(shape) else None
+
+        self.weight_ih = parameter(gates_in, input_size)
+        self.weight_hh = parameter(gates_hid, self.output_size)
+        self.bias_ih = parameter(gates_in) if bias else None
+        self.bias_hh = parameter(gates_hid) if bias else None
+        self.weight_hr = parameter(proj_size, hidden_size)
+        for name in self.cell.weights:
+            self.register_parameter(name, parameter(hidden_size))
+        self.reset_parameters()
+
+    def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
+        parts = self.cell.state
+        rates = zoneout if isinstance(zoneout, dict) else dict.fromkeys(parts, zoneout)
+        if set(rates) - set(parts):
+            raise ValueError(f"zoneout names {sorted(set(rates) - set(parts))}; the state of {self.cell} is {parts}")
+        return tuple(probability("zoneout", rates.get(part, 0.0)) for part in parts)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws all parameters anew; see the class for how."""
+        w = self.weights()
+        for matrix, gates in ((w.weight_ih, self.cell.input_gates), (w.weight_hh, self._hidden_gates)):
+            if matrix is not None:
+                start = nn.init.xavier_uniform_ if matrix is w.weight_ih else nn.init.orthogonal_
+                for block in matrix.chunk(len(gates)):
+                    start(block)
+        for bias in (w.bias_ih, w.bias_hh):
+            if bias is not None:
+                bias.zero_()
+        if w.bias_ih is not None:
+            for gate, part in zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True):
+                part.fill_(float(gate in self.cell.open_gates))
+        if w.weight_hr is not None:
+            nn.init.xavier_uniform_(w.weight_hr)
+        for vector, start_at in zip(w.vectors, self.cell.weights.values(), strict=True):
+            low, high = start_at if isinstance(start_at, tuple) else (start_at, start_at)
+            vector.uniform_(low, high) if high > low else vector.fill_(low)
+
+    @property
+    def _hidden_gates(self) -> tuple[str, ...]:
+        return self.cell.hidden_gates + self.cell.inner_gates
+
+    def weights(self) -> Weights:
+        """The parameters as the engines take them."""
+        vectors = tuple(getattr(self, name) for name in self.cell.weights)
+        return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr, vectors)  # type: ignore[arg-type]
+
+    def sizes(self) -> tuple[int, ...]:
+        """The size of each part of the state."""
+        return tuple(self.output_size if part == "h" else self.hidden_size for part in self.cell.state)
+
+    def initial_state(self, x: Tensor) -> State:
+        return tuple(x.new_zeros(x.shape[0], size) for size in self.sizes())
+
+    def forward(
+        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        lengths = self.check(x, lengths, resets)
+        state = self.initial_state(x) if state is None else tuple(state)
+        expected = tuple((x.shape[0], size) for size in self.sizes())
+        if (given := tuple(tuple(s.shape) for s in state)) != expected:
+            raise ValueError(f"the state ({', '.join(self.cell.state)}) must be {expected}, it is {given}")
+        weights = self.weights()
+        if self.weight_drop and self.training and weights.weight_hh is not None:
+            weights = weights._replace(weight_hh=dropout(weights.weight_hh, self.weight_drop))
+        mask = None
+        if self.recurrent_dropout and self.training:
+            mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
+        if lengths is not None:  # padding may hold anything, even NaN
+            x = torch.where(real_steps(lengths, x.shape[1])[..., None], x, 0.0)
+        return engines.run(
+            engines.Scan(self.cell, weights, x, state, lengths, resets, mask, self._zoned(x) if any(self.zoneout) else None)
+        )
+
+    def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
+        if not self.training:
+            return self.zoneout
+        shapes = [(*x.shape[:2], size) for size in self.sizes()]
+        return tuple(
+            torch.bernoulli(x.new_full(shape, rate)) for shape, rate in zip(shapes, self.zoneout, strict=True)
+        )
+
+    def extra_repr(self) -> str:
+        options = {
+            "proj_size": self.output_size if self.cell.projected else 0,
+            "weight_drop": self.weight_drop,
+            "recurrent_dropout": self.recurrent_dropout,
+            "zoneout": dict(zip(self.cell.state, self.zoneout, strict=True)) if any(self.zoneout) else 0,
+        }
+        given = "".join(f", {k}={v}" for k, v in options.items() if v)
+        return f"{self.cell}, {self.input_size}, {self.hidden_size}{given}"
+
+
+def detach(state: State) -> State:
+    """The same state, cut off from the steps that made it: for truncated backpropagation through time."""
+    return tree_map_only(Tensor, Tensor.detach, state)
+
+
+def real_steps(lengths: Tensor, T: int) -> Tensor:
+    """mask (B, T): true on the steps within each row's length."""
+    return torch.arange(T, device=lengths.device) < lengths[:, None]
+
+
+def probability(name: str, p: float) -> float:
+    """p, a number in [0, 1); ValueError otherwise."""
+    if isinstance(p, bool) or not 0.0 <= p < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, not {p!r}")
+    return float(p)
+
+
+def _within(lengths: Tensor, T: int) -> bool:
+    low, high = lengths.aminmax()
+    return 0 <= int(low) and int(high) <= T

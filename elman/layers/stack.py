@@ -1,0 +1,154 @@
+"""Layers on top of each other: deep recurrent networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from elman.cells import Cell
+from elman.errors import unknown_name
+from elman.layers.bidirectional import Bidirectional
+from elman.layers.dropout import SequenceDropout
+from elman.layers.recurrent import Recurrent, RecurrentLayer, State
+
+Connection = Literal["plain", "residual", "dense", "highway"]
+
+
+class Stack(RecurrentLayer):
+    """Layers on top of each other; the state is the tuple of theirs.
+
+    Arguments:
+        layers: the lowest first. They may differ in cell, size and direction.
+        connection: how a layer's y_k is joined to its input x_k, from the second layer on.
+
+            ======== ===================================== ====================================
+            plain    x_{k+1} = y_k
+            residual x_{k+1} = y_k + x_k                   He et al. 2016, arXiv:1512.03385
+            highway  x_{k+1} = t y_k + (1 - t) x_k,        Srivastava et al. 2015,
+                     t = sigma(W_t x_k + b_t)              arXiv:1505.00387; b_t starts at -1
+            dense    x_{k+1} = [x_1, y_1, ..., y_k];       Ding et al. 2018, arXiv:1802.00889
+                     the stack's y is that of the last
+            ======== ===================================== ====================================
+        dropout: of what goes from one layer to the next.
+        variational: one dropout mask through time instead of one a step.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[RecurrentLayer],
+        connection: Connection = "plain",
+        dropout: float = 0.0,
+        variational: bool = False,
+    ) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("a stack needs at least one layer")
+        if connection not in get_args(Connection):
+            raise unknown_name("connection", connection, get_args(Connection))
+        self.layers = nn.ModuleList(layers)
+        self.connection = connection
+        self.dropout = SequenceDropout(dropout, variational)
+        self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
+        self.causal = all(layer.causal for layer in layers)
+
+        size = self.input_size
+        for k, layer in enumerate(layers):
+            if layer.input_size != size:
+                raise ValueError(f"layer {k} reads {layer.input_size} features but is given {size}")
+            if k and connection in ("residual", "highway") and layer.output_size != size:
+                raise ValueError(f"{connection}: layer {k} must give as many features as it reads, {size}")
+            size = layer.output_size + (size if connection == "dense" else 0)
+        self.carry = nn.ModuleList()
+        if connection == "highway":
+            self.carry.extend(nn.Linear(layer.input_size, layer.input_size) for layer in layers[1:])
+            for gate in self.carry:
+                nn.init.constant_(gate.bias, -1.0)  # type: ignore[arg-type]
+
+    def initial_state(self, x: Tensor) -> State:
+        return tuple(layer.initial_state(x) for layer in self.layers)  # type: ignore[operator]
+
+    def forward(
+        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        lengths = self.check(x, lengths, resets)
+        states = [None] * len(self.layers) if state is None else state
+        y, new = x, []
+        for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
+            y, after = layer(x, old, lengths, resets)
+            new.append(after)
+            if k + 1 < len(self.layers):
+                x = self._join(k, x, self.dropout(y))
+            elif self.connection != "dense":
+                y = self._join(k, x, y)
+        return y, tuple(new)
+
+    def _join(self, k: int, x: Tensor, y: Tensor) -> Tensor:
+        if self.connection == "dense":
+            return torch.cat((x, y), -1)
+        if self.connection == "plain" or k == 0:
+            return y
+        if self.connection == "residual":
+            return x + y
+        t = torch.sigmoid(self.carry[k - 1](x))
+        return t * y + (1 - t) * x
+
+    def extra_repr(self) -> str:
+        return f"connection={self.connection}"
+
+
+def stack(
+    cell: str | Cell | type[Cell] | Sequence[str | Cell | type[Cell]],
+    input_size: int,
+    hidden_size: int | Sequence[int],
+    num_layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    backward_size: int | Sequence[int] | None = None,
+    connection: Connection = "plain",
+    dropout: float = 0.0,
+    variational: bool = False,
+    bias: bool = True,
+    proj_size: int = 0,
+    weight_drop: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    zoneout: float | dict[str, float] = 0.0,
+) -> Stack:
+    """A `Stack` of `Recurrent` layers, from the sizes alone.
+
+    Arguments:
+        cell: one for all layers, or a list, one a layer.
+        hidden_size: one for all layers, or a list, one a layer.
+        num_layers: L; a list of cells or sizes must have as many.
+        bidirectional: read from both ends in every layer.
+        backward_size: hidden size of the backward direction, where it differs; number or list.
+        connection, dropout, variational: see `Stack`.
+        bias, proj_size, weight_drop, recurrent_dropout, zoneout: see `Recurrent`.
+    """
+
+    def each(name: str, value: object) -> list:
+        values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
+        if len(values) != num_layers:
+            raise ValueError(f"{name} has {len(values)} entries for {num_layers} layers")
+        return values
+
+    cells, sizes = each("cell", cell), each("hidden_size", hidden_size)
+    backward_sizes = each("backward_size", hidden_size if backward_size is None else backward_size)
+    if backward_size is not None and not bidirectional:
+        raise ValueError("backward_size is for bidirectional stacks")
+    layers: list[RecurrentLayer] = []
+    size = input_size
+    for cell, forward_size, size_back in zip(cells, sizes, backward_sizes, strict=True):
+        ways = [
+            Recurrent(
+                cell, size, units, bias=bias, proj_size=proj_size,
+                weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            )
+            for units in ([forward_size, size_back] if bidirectional else [forward_size])
+        ]  # fmt: skip
+        layer = Bidirectional(*ways) if bidirectional else ways[0]
+        layers.append(layer)
+        size = layer.output_size + (size if connection == "dense" else 0)
+    return Stack(layers, connection, dropout, variational)
