@@ -2,7 +2,8 @@
 
 from elman.layers.bidirectional import Bidirectional, last_step, reverse
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Recurrent, RecurrentLayer, State, detach, real_steps
+from elman.layers.recurrent import Recurrent, RecurrentLayer, real_steps
+from elman.layers.state import State, detach
 from elman.layers.stack import Connection, Stack, stack
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.layers.recurrent import RecurrentLayer, State
+from elman.layers.recurrent import RecurrentLayer
+from elman.layers.state import State
 
 
 class Bidirectional(RecurrentLayer):

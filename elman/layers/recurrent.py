@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from torch.utils._pytree import tree_map_only
 
 from elman import cells, engines
 from elman.cells import Cell, Weights
-
-#: Tensors, nested in tuples: (h,) or (h, c) of one cell, a tuple of those of a stack.
-State = Any
+from elman.layers.state import State
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -215,11 +210,6 @@ class Recurrent(RecurrentLayer):
         }
         given = "".join(f", {k}={v}" for k, v in options.items() if v)
         return f"{self.cell}, {self.input_size}, {self.hidden_size}{given}"
-
-
-def detach(state: State) -> State:
-    """The same state, cut off from the steps that made it: for truncated backpropagation through time."""
-    return tree_map_only(Tensor, Tensor.detach, state)
 
 
 def real_steps(lengths: Tensor, T: int) -> Tensor:

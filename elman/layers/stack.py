@@ -12,7 +12,8 @@ from elman.cells import Cell
 from elman.errors import unknown_name
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Recurrent, RecurrentLayer, State
+from elman.layers.recurrent import Recurrent, RecurrentLayer
+from elman.layers.state import State
 
 Connection = Literal["plain", "residual", "dense", "highway"]
 

@@ -1,0 +1,312 @@
+"""The command line. Work is imported when it is asked for: ``elman --help`` needs no torch."""
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import App, Parameter
+from pydantic import ValidationError
+
+from elman import __version__
+from elman.errors import ElmanError, unknown_name
+from elman.tasks import TASKS
+
+Several = Parameter(consume_multiple=True, negative="")
+Flat = Parameter(name="*", negative_iterable="", negative_none="")
+#: Options that every command takes; taken out of the arguments before the rest is read.
+_EVERYWHERE = """
+Every command takes two more options: --import FILE.py (or MODULE) runs your own Python first, so that
+the cells it registers are known; --debug shows the traceback of an error.
+"""
+
+app = App(
+    name="elman",
+    version=__version__,
+    help="Recurrent sequence models: train one on your files, let it write, measure it.",
+    help_epilogue=_EVERYWHERE,
+)
+training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
+app.command(training)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. The exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    try:
+        tokens = _imports(tokens)
+        _register(tokens)
+        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+    except (ElmanError, cyclopts.CycloptsError) as error:
+        if debug:
+            raise
+        print(f"elman: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("elman: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _one_line(error: Exception) -> str:
+    from elman.training.config import explain
+
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        return "--" + explain(cause).replace("_", "-", 1)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _imports(tokens: list[str]) -> list[str]:
+    """Runs what --import names; the other tokens."""
+    rest: list[str] = []
+    iterator = iter(tokens)
+    for token in iterator:
+        name, equals, value = token.partition("=")
+        if name != "--import":
+            rest.append(token)
+            continue
+        value = value if equals else next(iterator, "")
+        sys.path.insert(0, os.getcwd())
+        try:
+            if value.endswith(".py"):
+                spec = importlib.util.spec_from_file_location(Path(value).stem, value)
+                assert spec is not None
+                assert spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+            else:
+                importlib.import_module(value)
+        except (ImportError, FileNotFoundError, ValueError) as error:
+            raise ElmanError(f"--import {value}: {error}") from None
+    return rest
+
+
+def _register(tokens: list[str]) -> None:
+    """The commands whose options come from elsewhere: in full where asked for, else by name alone."""
+    if tokens[:1] == ["train"] and len(tokens) > 1 and not tokens[1].startswith("-") and tokens[1] not in TASKS:
+        raise unknown_name("task", tokens[1], TASKS)
+    for name, (_, _, help) in TASKS.items():
+        command = _train_command(name) if tokens[:2] == ["train", name] else _named
+        training.command(command, name=name, help=help)
+    command = _generate_command() if tokens[:1] == ["generate"] else _named
+    app.command(command, name="generate", help="Let a language model write; it is shown as it is made.")
+
+
+def _named() -> None: ...
+
+
+def _train_command(task: str) -> Any:
+    from elman import tasks
+
+    kind = tasks.get(task).Config
+
+    def command(
+        *data: str,
+        out: str | None = None,
+        valid: Annotated[list[str] | None, Several] = None,
+        config: str | None = None,
+        resume: Annotated[bool, Parameter(negative="")] = False,
+        options: Any = None,
+    ) -> int:
+        """Train.
+
+        Parameters
+        ----------
+        data
+            Your files; a path can be any fsspec URL, and compressed.
+        out
+            The run directory to write. By default one in runs/, by the name of the data.
+        valid
+            Files to validate on, instead of a held-out part of DATA.
+        config
+            A TOML file of options; what the command line says goes before.
+        resume
+            Go on with the run in OUT from its last checkpoint.
+        """
+        values = _toml(config) if config else {}
+        values |= {} if options is None else options.model_dump(exclude_unset=True)
+        if out is None:
+            if resume:
+                raise ElmanError("--resume: give the run to go on with, by --out RUN")
+            out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if data else f"runs/{task}")
+        return _train(task, data, out, valid or [], resume, values)
+
+    command.__annotations__["options"] = Annotated[kind | None, Flat]
+    return command
+
+
+def _train(task: str, data: tuple[str, ...], out: str, valid: list[str], resume: bool, values: dict[str, Any]) -> int:
+    from elman.start import train
+    from elman.training.events import Ended
+
+    ends: list[Ended] = []
+    train(
+        task, data, out=out, valid=valid, resume=resume,
+        listeners=[lambda event: ends.append(event) if isinstance(event, Ended) else None], **values,
+    )  # fmt: skip
+    if not ends:  # not rank 0
+        return 0
+    if ends[0].reason == "interrupted":
+        print(f"saved; to go on: elman train {task} --out {out} --resume", file=sys.stderr)
+        return 130
+    print(f"saved in {out}; try: elman generate {out}, elman evaluate {out}", file=sys.stderr)
+    return 0
+
+
+@app.command
+def evaluate(
+    run: str, *data: str, json: Annotated[bool, Parameter(negative="")] = False, device: str = "cpu"
+) -> int:
+    """Measure a model on files, or on what its training held out.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    data
+        Your files; without any, the part of the training data that was held out.
+    json
+        Print one JSON object, on the last line.
+    device
+        cpu, cuda, ...
+    """
+    from elman.start import load
+
+    model = load(run, device)
+    metrics = model.evaluate(model.read(data) if data else model.held_out())
+    if json:
+        print(globals()["json"].dumps(metrics))
+    else:
+        for name, value in metrics.items():
+            print(f"{name.replace('_', ' '):20} {value:,.4f}".rstrip("0").rstrip("."))
+    return 0
+
+
+def _generate_command() -> Any:
+    from elman.decoding import Sampling
+
+    def generate(run: str, *prompts: str, device: str = "cpu", options: Any = None) -> int:
+        """Let a language model write.
+
+        Parameters
+        ----------
+        run
+            A run directory.
+        prompts
+            Where to begin; several are written at once and shown one after the other.
+        device
+            cpu, cuda, ...
+        """
+        from elman.start import load
+
+        model = load(run, device)
+        if not hasattr(model, "stream"):
+            raise ElmanError(f"{run}: a {model.name} model does not generate text")
+        values = {} if options is None else options.model_dump(exclude_unset=True)
+        if len(prompts) > 1:
+            print("\n\n".join(model.generate(prompts, **values)))
+            return 0
+        prompt = prompts[0] if prompts else ""
+        pieces = model.stream(prompt, **values)
+        first = next(pieces, "")  # an unknown character is found before anything is shown
+        sys.stdout.write(prompt + first)
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        return 0
+
+    generate.__annotations__["options"] = Annotated[Sampling | None, Flat]
+    return generate
+
+
+@app.command
+def info(run: str) -> int:
+    """What a run directory holds: task, data, options, sizes, how far it got.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from elman.start import load
+    from elman.training.run import LAST, Run
+
+    model = load(run)
+    console = Console(highlight=False)
+    console.print(f"[bold]{run}[/]: a {model.name} model")
+    for label, value in model.about().items():
+        console.print(f"{label}: {value}", soft_wrap=True)
+    directory = Run(run)
+    if (directory.path / LAST).exists():
+        _, about = directory.read_tensors(LAST)
+        progress = about["progress"]
+        console.print(f"trained: {progress['step']:,} steps in {progress['seconds']:.0f} s")
+        for name, value in progress["best"].items():
+            console.print(f"held out, {name.replace('_', ' ')}: {value:.4f}")
+    for title, rows in (
+        ("options", [(key, str(value)) for key, value in model.config.model_dump().items()]),
+        ("parameters", [(key, " x ".join(map(str, p.shape))) for key, p in model.network.named_parameters()]),
+    ):
+        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    return 0
+
+
+@app.command
+def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
+    """Train a small model on built-in text, in about a minute, and see what it writes.
+
+    Parameters
+    ----------
+    minutes
+        How long to train.
+    out
+        The run directory to write; by default a new one in runs/.
+    """
+    from elman.demo import demo as run_demo
+
+    run_demo(_free("runs/demo") if out is None else out, minutes)
+    return 0
+
+
+def _toml(path: str) -> dict[str, Any]:
+    import tomllib
+
+    from elman.data.text import read_text
+
+    try:
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ElmanError(f"{path}: not TOML: {error}") from None
+
+
+def _free(path: str) -> str:
+    """The path, or the first of path-2, path-3, ... where there is nothing yet."""
+    name, number = path, 1
+    while Path(name).exists():
+        number += 1
+        name = f"{path}-{number}"
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Text to ids and back: characters, words or byte pairs, always in one tokenizer.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from elman.errors import ElmanError, unknown_name
+
+TokenKind = Literal["char", "word", "bpe"]
+
+#: Id 0: between texts, and before the first of them. Id 1: what the vocabulary does not hold.
+END, UNKNOWN = "<|end|>", "<|unknown|>"
+SPECIAL = [END, UNKNOWN]
+
+#: A text is encoded in pieces of about this many characters, to bound memory.
+_PIECE = 1 << 14
+
+#: A word with the space before it, a run of punctuation, or white space: nothing is lost.
+_WORDS = r" ?\w+| ?[^\w\s]+|\s+"
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
+    except for what the vocabulary does not hold.
+    """
+
+    end_id, unknown_id = 0, 1
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self.inner = inner
+        if [inner.token_to_id(token) for token in SPECIAL] != [self.end_id, self.unknown_id]:
+            raise ElmanError(f"the tokenizer lacks {END} and {UNKNOWN} as its tokens 0 and 1")
+
+    @classmethod
+    def learn(cls, kind: TokenKind, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+        """The tokenizer of that kind for these texts.
+
+        char: all characters of the texts. word: the ``vocab_size`` most frequent words and marks, the
+        space before a word its part. bpe: byte pair encoding into ``vocab_size`` tokens (Sennrich et
+        al. 2016, https://arxiv.org/abs/1508.07909), which knows every text.
+        """
+        if kind not in get_args(TokenKind):
+            raise unknown_name("kind of tokens", kind, get_args(TokenKind))
+        if kind == "bpe":
+            inner = tokenizers.Tokenizer(models.BPE())
+            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+            inner.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+            alphabet = pre_tokenizers.ByteLevel.alphabet()
+            if vocab_size < len(alphabet) + len(SPECIAL):
+                raise ElmanError(f"vocab_size must be at least {len(alphabet) + len(SPECIAL)} for bpe, not {vocab_size}")
+            inner.train_from_iterator(
+                _all_pieces(texts),
+                trainers.BpeTrainer(
+                    vocab_size=vocab_size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+                ),
+            )
+            return cls(inner)
+        if kind == "char":
+            names = SPECIAL + sorted(set().union(*(set(text) for text in texts)))
+            inner = tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN))
+            pattern = r"(?m:.)"
+        else:
+            inner = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+            pattern = _WORDS
+        inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")  # type: ignore[assignment]
+        inner.decoder = decoders.Fuse()  # type: ignore[assignment]
+        if kind == "word":
+            trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
+            inner.train_from_iterator(_all_pieces(texts), trainer)
+        return cls(inner)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.inner.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """ids (N,) int32."""
+        parts = []
+        pieces = list(_pieces(text))
+        for start in range(0, len(pieces), 64):
+            for encoding in self.inner.encode_batch_fast(pieces[start : start + 64], add_special_tokens=False):
+                parts.append(np.asarray(encoding.ids, dtype=np.int32))
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text; END is left out, what was unknown reads as ``<|unknown|>``."""
+        return self.inner.decode([int(i) for i in ids if i != self.end_id], skip_special_tokens=False)
+
+    def unknown(self, text: str) -> list[str]:
+        """The different pieces of the text that the vocabulary does not hold, in order."""
+        encoding = self.inner.encode(text, add_special_tokens=False)
+        spans = (span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i == self.unknown_id)
+        return list(dict.fromkeys(text[start:end] for start, end in spans))
+
+    def writer(self) -> Callable[[int], str]:
+        """A function of the next id that gives the text it completes, "" inside a character."""
+        stream = decoders.DecodeStream(skip_special_tokens=False)
+        return lambda i: "" if i == self.end_id else stream.step(self.inner, int(i)) or ""
+
+    def to_json(self) -> str:
+        return self.inner.to_str(pretty=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Tokenizer:
+        """The tokenizer that `to_json` wrote; ElmanError names ``source`` if it is not one."""
+        try:
+            inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises no narrower class
+            raise ElmanError(f"{source}: not a tokenizer: {error}") from None
+        return cls(inner)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text cut after line ends, into pieces of about _PIECE characters."""
+    start = 0
+    while start < len(text):
+        end = text.rfind("\n", start, start + _PIECE) + 1
+        if end <= start:
+            end = start + _PIECE
+        yield text[start:end]
+        start = end
+
+
+def _all_pieces(texts: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        yield from _pieces(text)

@@ -1,0 +1,81 @@
+"""The decoding loop: one token a step for every row, and text that stops where it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.decoding.sampling import Sampling, choose
+
+#: (ids (B, T), state, lengths (B,) or None) to (logits (B, T, V), state).
+Network = Callable[..., tuple[Tensor, Any]]
+
+
+@torch.inference_mode()
+def tokens(
+    network: Network, prompts: Sequence[Sequence[int]], sampling: Sampling, end_id: int, never: Sequence[int], device: torch.device
+) -> Iterator[Tensor]:
+    """Goes on from each prompt; yields the next ids (B,) at every step, ``end_id`` for a row that ended.
+
+    Prompts may differ in length: none may be empty. The memory is that of the state, however long the
+    text. ``never`` holds ids that are not chosen.
+    """
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long, device=device)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(list(prompt))
+    logits, state = network(ids, None, lengths if len(prompts) > 1 else None)
+    logits = logits[torch.arange(len(prompts)), lengths - 1]
+
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for row, prompt in zip(seen, prompts, strict=True):
+        row[torch.tensor(list(prompt))] = True
+    base = torch.seed() if sampling.seed is None else sampling.seed
+    generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    for _ in range(sampling.max_new_tokens):
+        logits[:, list(never)] = -torch.inf
+        chosen = choose(logits, sampling, seen, generators)
+        ended = ended | (chosen == end_id)
+        chosen = torch.where(ended, end_id, chosen)
+        seen[torch.arange(len(prompts)), chosen] = True
+        yield chosen
+        if bool(ended.all()):
+            return
+        logits, state = network(chosen[:, None], state)
+        logits = logits[:, -1]
+
+
+class StopText:
+    """Text that arrives in pieces, given on as soon as it cannot be part of a stop text any more."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self.stop = [text for text in stop if text]
+        self.held, self.stopped = "", False
+
+    def push(self, piece: str) -> str:
+        """What can be shown now; once a stop text is there, nothing from it on."""
+        if self.stopped:
+            return ""
+        self.held += piece
+        found = [at for text in self.stop if (at := self.held.find(text)) >= 0]
+        if found:
+            self.stopped = True
+            shown, self.held = self.held[: min(found)], ""
+            return shown
+        keep = max((_overlap(self.held, text) for text in self.stop), default=0)
+        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        return shown
+
+    def rest(self) -> str:
+        """What was held back, when no more comes."""
+        shown, self.held = self.held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest beginning of ``stop`` that ``text`` ends with."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,63 @@
+"""``elman demo``: a language model of the text that every Python installation carries."""
+
+from __future__ import annotations
+
+from pydoc_data.topics import topics
+
+from rich.console import Console
+
+from elman.progress import Display
+from elman.start import train
+from elman.training.events import Event, Started, Validated
+from elman.training.run import Run
+
+#: The shares of the run after which a sample is shown, and where a sample begins.
+_SHOWN, _PROMPT = (0.1, 0.3, 0.6, 1.0), "The "
+
+
+def demo(out: str, minutes: float) -> None:
+    """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
+    console = Console(highlight=False)
+    run = Run(out)
+    run.create()
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    run.write("topics.txt", text)
+    console.print(
+        f"A recurrent network reads the documentation of this Python ({len(text):,} characters of English),\n"
+        f"one character at a time, for {minutes:g} minute{'s' if minutes != 1 else ''}. It begins knowing nothing.\n",
+        soft_wrap=True,
+    )
+    train(
+        "language",
+        str(run.path / "topics.txt"),
+        out=out,
+        minutes=minutes,
+        progress=False,
+        listeners=[Display(console), _Samples(console)],
+    )
+    console.print(
+        f"\nThe model is in {out}. What next:\n\n"
+        f'  elman generate {out} "The with statement"      let it write\n'
+        f"  elman evaluate {out}                           measure it on text it has not seen\n"
+        f"  elman train language YOUR.txt --minutes 5      train on your own text\n"
+        f"  elman train language --help                    every option",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+class _Samples:
+    """Shows what the model writes, at some of the validations."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.left = console, list(_SHOWN)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.model = event.task
+        elif isinstance(event, Validated) and self.left and event.progress >= self.left[0] - 1e-6:
+            while self.left and event.progress >= self.left[0] - 1e-6:
+                self.left.pop(0)
+            text = self.model.generate(_PROMPT, max_new_tokens=240, seed=1)  # type: ignore[attr-defined]
+            self.console.rule(f"a sample after {event.seconds:.0f} s", align="left")
+            self.console.print(text + "\n", markup=False, soft_wrap=True)

@@ -1,0 +1,152 @@
+"""The two verbs everything begins with: train a model, load a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from elman import tasks
+from elman.errors import ElmanError
+from elman.tasks.task import Task
+from elman.training import loggers
+from elman.training.config import TrainConfig, parse
+from elman.training.distributed import World, pick_device
+from elman.training.events import Listener
+from elman.training.run import LAST, Run
+from elman.training.trainer import Trainer
+
+#: What may differ when a run goes on: how long, how it is watched. Nothing else.
+_MAY_CHANGE = {"steps", "minutes", "patience", "validate_every", "tensorboard"}
+
+
+def train(
+    task: str,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    resume: bool = False,
+    progress: bool = True,
+    listeners: Sequence[Listener] = (),
+    **options: Any,
+) -> Any:
+    """Trains a model on your files and gives it back, with the weights that did best.
+
+        model = elman.train("language", "shakespeare.txt", minutes=2)
+
+    Arguments:
+        task: a name in `elman.tasks.TASKS`.
+        data: a file or several.
+        out: the run directory to write; None: nothing is written (``model.save`` does it later).
+        valid: files to validate on, instead of a held-out part of ``data``.
+        resume: go on with the run in ``out`` from its last checkpoint; data and options are that
+            run's own, but for how long it goes on.
+        progress: show how it goes.
+        listeners: called with every `elman.training.events.Event`.
+        options: the task's options; `elman train TASK --help` lists them.
+
+    Raises:
+        ElmanError: a file, an option or the run directory cannot be used; or training diverged.
+    """
+    kind = tasks.get(task)
+    run = None if out is None else Run(out)
+    paths, valid_paths = _paths(data), _paths(valid)
+    if resume and run is None:
+        raise ElmanError("resume: give the run directory to go on with, as out")
+    if run is not None and run.exists():
+        if not resume:
+            raise ElmanError(f"{run.path}: holds a run already; --resume goes on with it, another --out keeps both")
+        config, paths, valid_paths, fingerprint = _again(run, kind, paths, valid_paths, options)
+    else:
+        config, fingerprint = parse(kind.Config, options), None
+    if not paths:
+        raise ElmanError("no data: give one file or more")
+    if run is not None:
+        run.create()
+
+    device = _device(config.device)
+    model, examples, held = kind.prepare(config, paths, valid_paths)
+    if fingerprint not in (None, model.sources["fingerprint"]):
+        raise ElmanError(f"{', '.join(paths)}: not what the run in {out} was trained on; --resume needs the same data")
+    world = World(device)
+    try:
+        heard: list[Listener] = list(listeners)
+        if progress and world.rank == 0:
+            from elman.progress import Display
+
+            heard.append(Display())
+        if run is not None and world.rank == 0:
+            model.write_setup(run)
+            heard.append(loggers.jsonl(run))
+            if config.tensorboard:
+                heard.append(loggers.tensorboard(run))
+        trainer = Trainer(model, examples, held, run, world, heard)
+        trainer.train(resume=run is not None and (run.path / LAST).exists())
+    finally:
+        world.leave()
+    return model
+
+
+def load(directory: str | os.PathLike[str], device: str = "cpu") -> Any:
+    """The model of a run directory, with its best weights.
+
+    Raises:
+        ElmanError: the directory is not whole, not a run, or of a newer elman.
+    """
+    run = Run(directory)
+    model = restore(run)
+    model.load_model(run)
+    model.network.to(_device(device)).eval()
+    return model
+
+
+def restore(run: Run) -> Task:
+    """The task of a run directory, without its weights."""
+    saved = run.config()
+    kind = tasks.get(saved["task"])
+    config = parse(kind.Config, saved["config"], str(run.path / "config.json"))
+    return kind.restore(config, run, saved.get("sources", {}))
+
+
+def _again(
+    run: Run, kind: type[Task], paths: list[str], valid: list[str], options: dict[str, Any]
+) -> tuple[TrainConfig, list[str], list[str], str]:
+    """Config, files and fingerprint of a run that goes on, with what may change changed."""
+    saved = run.config()
+    if saved["task"] != kind.name:
+        raise ElmanError(f"{run.path}: a run of the task {saved['task']}, not {kind.name}")
+    asked = parse(kind.Config, options).model_dump()
+    for key in options:
+        if key not in _MAY_CHANGE and asked[key] != saved["config"].get(key):
+            raise ElmanError(
+                f"{key}: the run in {run.path} has {saved['config'].get(key)!r}; what may change when it goes on: "
+                + ", ".join(sorted(_MAY_CHANGE))
+            )
+    changed = {key: asked[key] for key in options if key in _MAY_CHANGE}
+    if "steps" in changed or "minutes" in changed:  # the one that is given now is the one that counts
+        changed = {"steps": None, "minutes": None, **changed}
+    config = parse(kind.Config, saved["config"] | changed, str(run.path / "config.json"))
+    sources = saved["sources"]
+    return config, paths or sources["data"], valid or sources["valid"], sources["fingerprint"]
+
+
+def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(given, (str, os.PathLike)):
+        return [os.fspath(given)]
+    return [os.fspath(path) for path in given]
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = pick_device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ElmanError(f"device: {name!r} cannot be used: {reason}") from None
+    return device
+
+
+__all__ = ["load", "restore", "train"]

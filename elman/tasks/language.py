@@ -1,0 +1,325 @@
+"""Language models: text that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+
+from elman.data import Tokenizer, TokenKind, Window, Windows, read_text
+from elman.decoding import Sampling, StopText, tokens
+from elman.errors import ElmanError
+from elman.layers import Connection, SequenceDropout, State, stack
+from elman.tasks.task import Task, evaluation
+from elman.training.config import TrainConfig, parse, several
+from elman.training.run import Run
+
+_log = logging.getLogger("elman")
+
+#: An evaluation reads up to so many streams side by side, each after so many tokens of warm-up.
+_STREAMS, _WARM_UP = 32, 256
+
+
+class LanguageConfig(TrainConfig):
+    """The options of ``elman train language``."""
+
+    tokens: TokenKind = Field("char", description="What the model reads and writes.")
+    vocab_size: int | None = Field(None, ge=2, description="For word (20000) and bpe (4096): how many tokens.")
+    cell: list[str] = Field(["lstm"], min_length=1, description="One for all layers, or one a layer: lstm,gru.")
+    hidden_size: list[int] | None = Field(
+        None, min_length=1, description="Units: one for all layers, or one a layer. By default by data and time."
+    )
+    num_layers: int = Field(1, ge=1, description="Recurrent layers.")
+    proj_size: int = Field(0, ge=0, description="Size of the output of a projected_lstm.")
+    embedding_size: int = Field(64, ge=1, description="Size of a token's vector.")
+    tie: bool = Field(False, description="Use the token vectors as output weights too.")
+    connection: Connection = Field("plain", description="How layers are joined.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Of what goes into, between and out of the layers. By default by data and time."
+    )
+    variational: bool = Field(False, description="One dropout mask through time instead of one a step.")
+    weight_drop: float = Field(0.0, ge=0, lt=1, description="Dropout of the recurrent matrices.")
+    recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of h in the recurrence, one mask through time.")
+    zoneout: float = Field(0.0, ge=0, lt=1, description="Probability that a unit keeps its old value.")
+    window: int = Field(64, ge=1, description="Steps of truncated backpropagation through time.")
+    valid_fraction: float = Field(
+        0.1, gt=0, lt=1, description="The tail of each file that is held out where no --valid is given."
+    )
+
+    several = field_validator("cell", "hidden_size", mode="before")(several)
+
+
+class LanguageNetwork(nn.Module):
+    """Embedding, recurrent stack, softmax layer; with ``tie`` the softmax uses the embedding matrix."""
+
+    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
+        super().__init__()
+        assert config.hidden_size is not None
+        E, dropout = config.embedding_size, config.dropout or 0.0
+        self.embedding = nn.Embedding(vocab_size, E)
+        if config.tie:
+            nn.init.normal_(self.embedding.weight, std=E**-0.5)
+        self.recurrent = stack(
+            config.cell if len(config.cell) > 1 else config.cell[0],
+            E,
+            config.hidden_size if len(config.hidden_size) > 1 else config.hidden_size[0],
+            config.num_layers,
+            connection=config.connection,
+            dropout=dropout,
+            variational=config.variational,
+            proj_size=config.proj_size,
+            weight_drop=config.weight_drop,
+            recurrent_dropout=config.recurrent_dropout,
+            zoneout=config.zoneout,
+        )
+        H = self.recurrent.output_size
+        self.dropout = SequenceDropout(dropout, config.variational)
+        self.to_embedding = nn.Linear(H, E) if config.tie and H != E else nn.Identity()
+        self.head = None if config.tie else nn.Linear(H, vocab_size)
+        self.head_bias = nn.Parameter(torch.zeros(vocab_size)) if config.tie else None
+
+    def forward(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """ids (B, T) to logits (B, T, V) of the next ids, and the state."""
+        y, state = self.recurrent(self.dropout(self.embedding(ids)), state, lengths)
+        y = self.to_embedding(self.dropout(y))
+        if self.head is not None:
+            return self.head(y), state
+        return linear(y, self.embedding.weight, self.head_bias), state
+
+
+class Text(NamedTuple):
+    """Tokens to evaluate on: each array one text; characters in all of them."""
+
+    ids: list[np.ndarray]
+    characters: int
+
+
+class Corpus(NamedTuple):
+    """Tokens to train on: (N,), an END after each text."""
+
+    ids: np.ndarray
+
+
+class Language(Task):
+    """A recurrent language model: p(text) as the product of p(token | tokens before).
+
+    ``model.generate("ROMEO:")``, ``model.stream("ROMEO:")``, ``model.evaluate(model.read(["f.txt"]))``.
+    """
+
+    name = "language"
+    Config = LanguageConfig
+    unit = "tokens"
+
+    config: LanguageConfig
+    network: LanguageNetwork
+
+    def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: dict[str, Any]) -> None:
+        self.config, self.tokenizer, self.sources = config, tokenizer, sources
+        try:
+            self.network = LanguageNetwork(config, tokenizer.vocab_size)
+        except ElmanError:
+            raise
+        except ValueError as error:  # sizes that do not go together
+            raise ElmanError(f"the model cannot be built: {error}") from None
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]
+    ) -> tuple[Self, Corpus, Text]:
+        assert isinstance(config, LanguageConfig)
+        train, held = _split(data, valid, config.valid_fraction)
+        size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
+        tokenizer = Tokenizer.learn(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
+        end = np.array([Tokenizer.end_id], dtype=np.int32)
+        ids = np.concatenate([part for text in train for part in (tokenizer.encode(text), end)])
+        if len(ids) <= config.window:
+            raise ElmanError(
+                f"{', '.join(data)}: {len(ids) - 1} tokens to train on, fewer than one window of {config.window}: "
+                f"give more text, or a --window of at most {max(1, len(ids) - 1)}"
+            )
+        sources = {
+            "data": [_absolute(path) for path in data],
+            "valid": [_absolute(path) for path in valid],
+            "tokens": len(ids),
+            "fingerprint": hashlib.sha256("\0".join([*train, "", *held]).encode()).hexdigest(),
+        }
+        torch.manual_seed(config.seed)
+        task = cls(sensible(config, len(ids)), tokenizer, sources)
+        return task, Corpus(ids), task._text(held)
+
+    @classmethod
+    def restore(cls, config: TrainConfig, run: Run, sources: dict[str, Any]) -> Self:
+        assert isinstance(config, LanguageConfig)
+        file = "tokenizer.json"
+        return cls(config, Tokenizer.from_json(run.read(file), str(run.path / file)), sources)
+
+    def files(self) -> dict[str, str]:
+        return {"tokenizer.json": self.tokenizer.to_json()}
+
+    def batches(self, data: Corpus, rank: int, world: int) -> Windows:
+        c = self.config
+        return Windows(data.ids, c.batch_size * world, c.window, Tokenizer.end_id, c.seed, rank, world)
+
+    def loss(self, batch: Window, carry: State) -> tuple[Tensor, State]:
+        """The mean of -log p(token | tokens before) in nats, the state carried from window to window."""
+        ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
+        logits, carry = self.network(ids, None if batch.fresh else carry)
+        return cross_entropy(logits.float().flatten(0, 1), targets.flatten()), carry
+
+    def size(self, batch: Window) -> int:
+        return batch.targets.numel()
+
+    def read(self, data: Sequence[str]) -> Text:
+        return self._text([read_text(path) for path in data])
+
+    def held_out(self) -> Text:
+        train, held = _split(self.sources["data"], self.sources["valid"], self.config.valid_fraction)
+        return self._text(held)
+
+    def _text(self, texts: Sequence[str]) -> Text:
+        text = Text([self.tokenizer.encode(t) for t in texts], sum(map(len, texts)))
+        if unknown := sum(int((ids == Tokenizer.unknown_id).sum()) for ids in text.ids):
+            total = sum(map(len, text.ids))
+            _log.warning("%d of %d tokens are not in the vocabulary; they count as %s", unknown, total, "unknown")
+        return text
+
+    def evaluate(self, data: Text, limit: int | None = None) -> dict[str, float]:
+        """loss: mean nats a token. perplexity: exp(loss). bits_per_character: the whole in bits, by characters.
+
+        Every token is predicted from all before it, but for long texts: those are read as up to 32
+        streams at a time, each with the 256 tokens before it to warm up.
+        """
+        nats, count = 0.0, 0
+        with evaluation(self.network), torch.inference_mode():
+            for ids in data.ids:
+                ids = ids[: None if limit is None else max(0, limit - count)]
+                if len(ids):
+                    nats, count = nats + self._nats(ids), count + len(ids)
+        whole = sum(map(len, data.ids))
+        characters = data.characters * count / whole
+        loss = nats / count
+        return {
+            "loss": loss,
+            "bits_per_character": nats / math.log(2) / characters,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "tokens": count,
+        }
+
+    def _nats(self, ids: np.ndarray) -> float:
+        """The sum of -log p over a text."""
+        streams = max(1, min(_STREAMS, len(ids) // (4 * _WARM_UP)))
+        warm_up = _WARM_UP if streams > 1 else 0
+        step = math.ceil((len(ids) - warm_up) / streams)
+        targets = torch.full((streams * step + warm_up,), -100)  # beyond the text: ignored
+        targets[: len(ids)] = torch.from_numpy(ids.astype(np.int64))
+        inputs = torch.cat((torch.tensor([Tokenizer.end_id]), targets[:-1])).clamp(min=0)
+        rows = torch.arange(streams)[:, None] * step + torch.arange(step + warm_up)
+        inputs, targets = inputs[rows], targets[rows]
+        targets[1:, :warm_up] = -100  # the stream before has counted these
+        nats, state = 0.0, None
+        for x, y in zip(inputs.split(512, 1), targets.split(512, 1), strict=True):
+            logits, state = self.network(x.to(self.device), state)
+            y = y.to(self.device).flatten()
+            nats += cross_entropy(logits.float().flatten(0, 1), y, reduction="sum").item()
+        return nats
+
+    def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> str | list[str]:
+        """The prompt and how it goes on; a list for a list of prompts, all at once.
+
+        ``options`` are those of `elman.decoding.Sampling`: max_new_tokens, temperature, greedy, top_k,
+        top_p, repetition_penalty, seed, stop.
+
+        Raises:
+            ElmanError: a character of the prompt is not in the vocabulary, or an option is wrong.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = list(prompts)
+        for row, piece in self._pieces(prompts, options):
+            texts[row] += piece
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """How the prompt goes on, piece by piece as it is made; options as for `generate`."""
+        for _, piece in self._pieces([prompt], options):
+            yield piece
+
+    def _pieces(self, prompts: Sequence[str], options: dict[str, Any]) -> Iterator[tuple[int, str]]:
+        """(row, text) as it becomes known."""
+        sampling = parse(Sampling, options)
+        ids = [[Tokenizer.end_id, *self._prompt(prompt)] for prompt in prompts]
+        stops = [StopText(sampling.stop) for _ in prompts]
+        writers = [self.tokenizer.writer() for _ in prompts]
+        with evaluation(self.network):
+            for chosen in tokens(
+                self.network, ids, sampling, Tokenizer.end_id, [Tokenizer.unknown_id], self.device
+            ):
+                for row, i in enumerate(chosen.tolist()):
+                    if i != Tokenizer.end_id and (piece := stops[row].push(writers[row](i))):
+                        yield row, piece
+                if all(stop.stopped for stop in stops):
+                    return
+        for row, stop in enumerate(stops):
+            if rest := stop.rest():
+                yield row, rest
+
+    def _prompt(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.encode(prompt).tolist()
+        if Tokenizer.unknown_id in ids:
+            unknown = self.tokenizer.unknown(prompt)
+            shown = ", ".join(repr(piece) for piece in unknown[:5])
+            if self.config.tokens == "char":
+                raise ElmanError(
+                    f"prompt: the model has never seen {shown}; it knows the {self.tokenizer.vocab_size - 2} "
+                    "characters of its training text"
+                )
+            _log.warning("the model does not know %s in the prompt", shown)
+        return ids
+
+    def about(self) -> dict[str, str]:
+        c = self.config
+        return {
+            "data": ", ".join(os.path.basename(path) for path in self.sources["data"])
+            + f": {self.sources['tokens']:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
+            "model": f"{' '.join(c.cell)}, {c.num_layers} x {', '.join(map(str, c.hidden_size or []))} units, "
+            f"{self.parameters():,} parameters",
+        }
+
+    def example(self) -> list[str]:
+        return ['print(model.generate("", max_new_tokens=200))']
+
+
+def sensible(config: LanguageConfig, tokens: int) -> LanguageConfig:
+    """The config with a value for every option that was left to data and time."""
+    minutes, steps = config.minutes, config.steps
+    if minutes is None and steps is None:
+        minutes = min(10.0, max(1.0, tokens / 100_000))
+    return config.model_copy(
+        update={
+            "minutes": minutes,
+            "hidden_size": config.hidden_size or [256],
+            "dropout": 0.1 if config.dropout is None else config.dropout,
+        }
+    )
+
+
+def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
+    """The texts to train on and those held out: the files of ``valid``, or the tail of each file."""
+    texts = [read_text(path) for path in data]
+    if valid:
+        return texts, [read_text(path) for path in valid]
+    cuts = [int(len(text) * (1 - fraction)) for text in texts]
+    train = [text[:cut] for text, cut in zip(texts, cuts, strict=True) if cut]
+    return train, [text[cut:] for text, cut in zip(texts, cuts, strict=True) if cut < len(text)]
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)

@@ -1,0 +1,156 @@
+"""What a task is: all that the trainer, evaluate, generate and the run directory know of it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from elman.errors import ElmanError
+from elman.training.config import TrainConfig
+from elman.training.run import CONFIG, FORMAT, MODEL, Run
+
+
+class Batches(Protocol):
+    """The training data: batch k is a function of k alone, so that a run can go on from any step."""
+
+    def batch(self, k: int) -> Any: ...
+
+
+class Task(ABC):
+    """One use of a recurrent model, from raw input to an answer.
+
+    A subclass declares its ``name``, its ``Config`` and its ``unit``, holds the ``network`` in
+    ``self.network``, and says how data are read, what the loss of a batch is and how good it is.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[TrainConfig]]
+    #: What ``rate`` counts: tokens, examples, ...
+    unit: ClassVar[str] = "examples"
+
+    config: TrainConfig
+    network: nn.Module
+    #: Where the data of the training came from, for the model card and for `evaluate` without data.
+    sources: dict[str, Any]
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Self, Any, Any]:
+        """Reads the user's files: the task with a fresh network, the training data, the held-out data.
+
+        Every option that was left to the data (None) has its value in the task's ``config``.
+        """
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, config: TrainConfig, run: Run, sources: dict[str, Any]) -> Self:
+        """The task of a run directory, its network with weights not yet loaded."""
+
+    @abstractmethod
+    def batches(self, data: Any, rank: int, world: int) -> Batches:
+        """The training data cut into batches, this process's share of each."""
+
+    @abstractmethod
+    def loss(self, batch: Any, carry: Any) -> tuple[Tensor, Any]:
+        """The mean loss of a batch, and what goes on to the next one (None: nothing does)."""
+
+    @abstractmethod
+    def size(self, batch: Any) -> int:
+        """How many units a batch has."""
+
+    @abstractmethod
+    def read(self, data: Sequence[str]) -> Any:
+        """The user's files as data to evaluate on."""
+
+    @abstractmethod
+    def held_out(self) -> Any:
+        """The data that training held out, read again from ``sources``."""
+
+    @abstractmethod
+    def evaluate(self, data: Any, limit: int | None = None) -> dict[str, float]:
+        """``loss`` and the task's metrics, over at most ``limit`` units."""
+
+    @abstractmethod
+    def files(self) -> dict[str, str]:
+        """What else the run directory needs, by file name: the tokenizer, say."""
+
+    @abstractmethod
+    def about(self) -> dict[str, str]:
+        """A few lines on data and model, by label, for people."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a run directory that `elman.load` reads; ElmanError if the folder cannot be written."""
+        run = Run(directory)
+        run.create()
+        self.write_setup(run)
+        self.write_model(run)
+
+    def write_setup(self, run: Run) -> None:
+        """All of the run directory but the weights, config.json last."""
+        from elman import __version__
+
+        for name, text in {**self.files(), "README.md": self.card({})}.items():
+            run.write(name, text)
+        config = {
+            "elman": __version__,
+            "format": FORMAT,
+            "task": self.name,
+            "config": self.config.model_dump(),
+            "sources": self.sources,
+        }
+        run.write(CONFIG, json.dumps(config, indent=2) + "\n")
+
+    def write_model(self, run: Run) -> None:
+        """The weights."""
+        run.write_tensors(MODEL, self.network.state_dict(), {})
+
+    def load_model(self, run: Run) -> None:
+        """The weights, from a run directory; ElmanError where they are not those of this network."""
+        weights, _ = run.read_tensors(MODEL)
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            problem = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for ")
+            raise ElmanError(f"{run.path / MODEL}: does not fit {run.path / CONFIG}: {problem}") from None
+
+    def card(self, metrics: dict[str, float]) -> str:
+        """The model card: what this is, what it learnt from, how good it is, how to use it."""
+        from elman import __version__
+
+        lines = [f"# {self.name} model", "", f"Trained with elman {__version__}.", ""]
+        lines += [f"- {label}: {value}" for label, value in self.about().items()]
+        if metrics:
+            lines += ["", "| held-out metric | value |", "|---|---|"]
+            lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+        lines += ["", "```python", "import elman", 'model = elman.load("this folder")', *self.example(), "```", ""]
+        return "\n".join(lines)
+
+    @abstractmethod
+    def example(self) -> list[str]:
+        """Lines of Python that use ``model``."""
+
+
+@contextmanager
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode inside the block, as it was after it."""
+    was = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was)

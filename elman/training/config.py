@@ -1,0 +1,84 @@
+"""What every task can be told about its training. No torch here: the command line reads it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from elman.errors import ElmanError, unknown_name
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class TrainConfig(BaseModel):
+    """The options that every task shares. Config key = CLI option = keyword of ``elman.train``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int | None = Field(None, ge=0, description="Stop after so many optimiser steps.")
+    minutes: float | None = Field(
+        None, gt=0, description="Stop after so much time. Without steps or minutes: by the size of the data."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the start values, of dropout and of the order of the data.")
+    batch_size: int = Field(32, ge=1, description="Sequences a step, in each process.")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum.")
+    learning_rate: float = Field(5e-3, gt=0, description="The highest rate, reached after the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled decay of the matrices; biases have none.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, AdamW's first beta.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="AdamW's second beta.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="The share of the run in which the rate rises from 0.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the rate falls to 0 after the warm-up; constant: not at all."
+    )
+    clip_norm: float | None = Field(1.0, gt=0, description="Scale the gradient down to this norm; 'none': do not.")
+    clip_value: float | None = Field(None, gt=0, description="Clip each component of the gradient to plus or minus this.")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="bf16: mixed precision. auto: bf16 where the processor multiplies it natively."
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1, ...; auto: cuda where there is one.")
+    validate_every: int | None = Field(None, ge=1, description="Steps between validations; by default ten a run.")
+    patience: int | None = Field(
+        5, ge=1, description="Stop after so many validations without a better loss; 'none': never."
+    )
+    tensorboard: bool = Field(False, description="Write TensorBoard files into the run (extra: tensorboard).")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def none(cls, value: Any) -> Any:
+        """The word none, for formats that have no empty value."""
+        return None if value == "none" else value
+
+
+def several(value: Any) -> Any:
+    """One value, or "a,b", as a list, for options that may differ from layer to layer."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    if isinstance(value, (list, tuple)):
+        return [part for item in value for part in (several(item) if isinstance(item, str) else [item])]
+    return value if value is None else [value]
+
+
+def parse(model: type[Config], values: dict[str, Any], source: str = "") -> Config:
+    """The config with these values; ElmanError names the key, what is wrong and what would be right.
+
+    ``source`` is the file the values come from, for the message.
+    """
+    where = f"{source}: " if source else ""
+    for key in values:
+        if key not in model.model_fields:
+            raise ElmanError(f"{where}{unknown_name('option', key, model.model_fields)}")
+    try:
+        return model.model_validate(values, strict=True)
+    except pydantic.ValidationError as error:
+        raise ElmanError(where + explain(error)) from None
+
+
+def explain(error: pydantic.ValidationError) -> str:
+    """The first thing wrong, on one line."""
+    first = error.errors()[0]
+    key = next((str(part) for part in first["loc"]), "config")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"

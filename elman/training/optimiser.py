@@ -1,0 +1,54 @@
+"""The optimiser, its rate over the run, and its state as plain tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from elman.training.config import TrainConfig
+
+
+def build(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; only parameters with two or more dimensions decay."""
+    matrices = [p for p in network.parameters() if p.requires_grad and p.dim() >= 2]
+    vectors = [p for p in network.parameters() if p.requires_grad and p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov, fused=True)
+    betas = (config.momentum, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+
+
+def rate_factor(config: TrainConfig, progress: float) -> float:
+    """The factor of the learning rate when ``progress`` of the run (0 to 1) is done.
+
+    Linear from 0 to 1 over the warm-up w, then with q = (progress - w) / (1 - w):
+    cosine (1 + cos(pi q)) / 2, linear 1 - q, or 1.
+    """
+    if progress < config.warmup:
+        return progress / config.warmup
+    q = min(1.0, (progress - config.warmup) / (1 - config.warmup))
+    return {"cosine": (1 + math.cos(math.pi * q)) / 2, "linear": 1 - q, "constant": 1.0}[config.schedule]
+
+
+def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state: "3.exp_avg" for the third parameter's, and so on."""
+    return {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if value is not None
+    }
+
+
+def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    """Puts back what `tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

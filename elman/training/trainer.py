@@ -1,0 +1,314 @@
+"""The training loop: from a task and its data to trained weights, through any interruption."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from elman.errors import ElmanError
+from elman.layers import state as states
+from elman.training import optimiser
+from elman.training.distributed import World
+from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
+from elman.training.run import LAST, Run
+
+if TYPE_CHECKING:
+    from elman.tasks.task import Task
+
+#: Seconds between events while training, and between checkpoints where no validation comes first.
+_REPORT, _SAVE = 1.0, 60.0
+
+#: Units of the held-out data that a validation looks at; `elman evaluate` takes all.
+_VALIDATE = 1 << 18
+
+
+@dataclass
+class Progress:
+    """Where a run is; with the tensors of the checkpoint, all it takes to go on."""
+
+    step: int = 0
+    seconds: float = 0.0
+    first_loss: float = math.inf
+    best: dict[str, float] = field(default_factory=dict)
+    validations: int = 0
+    stale: int = 0
+
+
+class Objective(nn.Module):
+    """The task's loss as a module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.network, self._task = task.network, [task]
+
+    def forward(self, batch: Any, carry: Any) -> tuple[Tensor, Any]:
+        return self._task[0].loss(batch, carry)
+
+
+class Trainer:
+    """Trains ``task`` on ``data``; see `train`.
+
+    Arguments:
+        task: its network is trained in place and ends with the best weights.
+        data, held: what ``task.prepare`` read.
+        run: where to save; None: nowhere.
+        world: the processes that train together.
+        listeners: are told every event; in rank 0 only.
+    """
+
+    def __init__(
+        self, task: Task, data: Any, held: Any, run: Run | None, world: World, listeners: Sequence[Listener]
+    ) -> None:
+        self.task, self.held, self.run, self.world = task, held, run, world
+        self.config = task.config
+        self.listeners = listeners if world.rank == 0 else []
+        self.batches = task.batches(data, world.rank, world.size)
+        task.network.to(world.device)
+        self.objective = world.wrap(Objective(task))
+        self.optimizer = optimiser.build(task.network, self.config)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.precision = mixed_precision(self.config.precision, world.device)
+        self.progress = Progress()
+        self.carry: Any = None
+        self._report = _Report()
+        self._saved_at = 0.0
+        self._base, self._began = 0.0, 0.0
+        self._best_weights: dict[str, Tensor] | None = None
+
+    def train(self, resume: bool = False) -> Ended:
+        """Trains until steps or minutes are over, or the loss no longer falls; ``resume`` goes on
+        from the run's last checkpoint. Ctrl-C ends it after the step, with everything saved.
+
+        Raises:
+            ElmanError: the loss or the gradient is no number any more, or far above where it began;
+                the last checkpoint stays as it was.
+        """
+        torch.manual_seed(self.config.seed + self.world.rank)
+        if resume:
+            self._load()
+        self._base, self._began = self.progress.seconds, time.perf_counter()
+        self._saved_at = self._base
+        self._report.restart(self._base)
+        self._tell(Started(self.progress.step, self.task))
+        self.task.network.train()
+        with _Interrupts() as interrupts:
+            reason = ""
+            while not reason:
+                done, stop = self._done(interrupts)
+                if stop:
+                    reason = "interrupted"
+                elif done >= 1:
+                    reason = "finished"
+                else:
+                    self._step(done)
+                    reason = self._look(self._done(interrupts)[0])
+        return self._end(reason)
+
+    def _done(self, interrupts: _Interrupts) -> tuple[float, bool]:
+        """The share of the run that is over, and whether someone wants it to stop."""
+        seconds = self._base + time.perf_counter() - self._began
+        self.progress.seconds, stop = self.world.agree(seconds, float(interrupts.asked))
+        shares = [0.0]
+        if self.config.steps is not None:
+            shares.append(self.progress.step / self.config.steps if self.config.steps else 1.0)
+        if self.config.minutes is not None:
+            shares.append(self.progress.seconds / (60 * self.config.minutes))
+        return max(shares), bool(stop)
+
+    def _step(self, done: float) -> None:
+        factor = optimiser.rate_factor(self.config, done)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        batch = self.batches.batch(self.progress.step)
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
+            loss, carry = self.objective(batch, self.carry)
+        self.carry = None if carry is None else states.detach(carry)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.task.network.parameters())
+        if self.config.clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, self.config.clip_value)
+        limit = math.inf if self.config.clip_norm is None else self.config.clip_norm
+        norm = nn.utils.clip_grad_norm_(parameters, limit).item()
+        value = self.world.mean(loss.item())
+        self._sound(value, norm)
+        self.optimizer.step()
+        self.progress.step += 1
+        self._report.add(value, norm, self.rates[0] * factor, self.task.size(batch) * self.world.size)
+
+    def _sound(self, loss: float, norm: float) -> None:
+        """Ends a run that has gone wrong, before the step spoils the weights."""
+        progress = self.progress
+        if progress.first_loss == math.inf and math.isfinite(loss):
+            progress.first_loss = loss
+        what = ""
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            what = f"the loss is {loss:g} and the norm of the gradient {norm:g}"
+        elif loss > 3 * progress.first_loss + 3:
+            what = f"the loss has grown from {progress.first_loss:.3g} to {loss:.3g}"
+        if what:
+            kept = f"; the last good checkpoint stays in {self.run.path}" if self.run else ""
+            clip = "" if self.config.clip_norm and self.config.clip_norm <= 1 else " or --clip-norm (to 1)"
+            raise ElmanError(
+                f"training diverged at step {progress.step + 1}: {what}; "
+                f"lower --learning-rate (it is {self.config.learning_rate:g}){clip}{kept}"
+            )
+
+    def _look(self, done: float) -> str:
+        """Reports, validates and saves where it is time to; the reason to stop, if there is one."""
+        progress, config = self.progress, self.config
+        if done >= 1 or self.world.agree(float(self._report.due(progress.seconds)))[0]:
+            self._tell(self._report.event(progress, min(done, 1.0)))
+        if config.validate_every:
+            due = progress.step % config.validate_every == 0
+        else:
+            due = done * 10 >= progress.validations + 1
+        if due or done >= 1:
+            self._validate(min(done, 1.0))
+            self._save()
+            if config.patience is not None and progress.stale >= config.patience and done < 1:
+                return "early"
+        elif progress.seconds - self._saved_at > _SAVE:
+            self._save()
+        return ""
+
+    def _validate(self, done: float) -> None:
+        network, progress = self.task.network, self.progress
+        network.eval()
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
+            metrics = self.task.evaluate(self.held, _VALIDATE)
+        network.train()
+        better = metrics["loss"] < progress.best.get("loss", math.inf)
+        progress.validations += 1
+        progress.stale = 0 if better else progress.stale + 1
+        if better:
+            progress.best = metrics
+            self._keep_best()
+        self._tell(Validated(progress.step, done, progress.seconds, metrics, better))
+
+    def _keep_best(self) -> None:
+        self._best_weights = {key: value.clone() for key, value in self.task.network.state_dict().items()}
+        if self.run and self.world.rank == 0:
+            self.task.write_model(self.run)
+            self.run.write("README.md", self.task.card(self.progress.best))
+
+    def _save(self) -> None:
+        self._saved_at = self.progress.seconds
+        if self.run is None:
+            return
+        tensors = {f"network.{k}": v for k, v in self.task.network.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimiser.tensors(self.optimizer).items()}
+        if self.carry is not None:
+            tensors |= {f"carry.{k}": self.world.gather(v) for k, v in states.flatten(self.carry).items()}
+        tensors["random.cpu"] = self.world.gather(torch.get_rng_state())
+        if self.world.device.type == "cuda":
+            tensors["random.cuda"] = self.world.gather(torch.cuda.get_rng_state(self.world.device))
+        if self.world.rank == 0:
+            about = {"progress": asdict(self.progress), "world": self.world.size}
+            self.run.write_tensors(LAST, tensors, about)
+            self._tell(Saved(self.progress.step, self.run.path))
+        self.world.wait()
+
+    def _load(self) -> None:
+        assert self.run is not None
+        tensors, about = self.run.read_tensors(LAST)
+        if about["world"] != self.world.size:
+            raise ElmanError(f"{self.run.path}: trained by {about['world']} processes; it goes on with as many, not {self.world.size}")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        rank, device = self.world.rank, self.world.device
+        self.task.network.load_state_dict(part("network."))
+        optimiser.restore(self.optimizer, part("optimizer."))
+        carry = {key: value[rank].to(device) for key, value in part("carry.").items()}
+        self.carry = states.unflatten(carry) if carry else None
+        torch.set_rng_state(tensors["random.cpu"][rank])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"][rank], device)
+        self.progress = Progress(**about["progress"])
+        if self.world.rank == 0:
+            self.run.keep_metrics_until(self.progress.step)
+
+    def _end(self, reason: str) -> Ended:
+        if reason == "interrupted":
+            if not self.progress.best:  # so that there is a model to use
+                self._validate(0.0)
+            self._save()
+        if self._best_weights is not None:
+            self.task.network.load_state_dict(self._best_weights)
+        elif self.run is not None and self.progress.best:
+            self.task.load_model(self.run)
+        self.task.network.eval()
+        end = Ended(self.progress.step, self.progress.seconds, reason, self.progress.best)
+        self._tell(end)
+        self.world.wait()
+        return end
+
+    def _tell(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+
+class _Report:
+    """Means over the steps since the last event."""
+
+    def __init__(self) -> None:
+        self.restart(0.0)
+
+    def restart(self, seconds: float) -> None:
+        self.since, self.steps, self.loss, self.norm, self.units, self.rate = seconds, 0, 0.0, 0.0, 0, 0.0
+
+    def add(self, loss: float, norm: float, learning_rate: float, units: int) -> None:
+        self.steps, self.loss, self.norm = self.steps + 1, self.loss + loss, self.norm + norm
+        self.units, self.rate = self.units + units, learning_rate
+
+    def due(self, seconds: float) -> bool:
+        return seconds - self.since >= _REPORT
+
+    def event(self, progress: Progress, done: float) -> Stepped:
+        n, seconds = max(1, self.steps), max(1e-9, progress.seconds - self.since)
+        event = Stepped(
+            progress.step, done, progress.seconds, self.loss / n, self.norm / n, self.rate, self.units / seconds
+        )
+        self.restart(progress.seconds)
+        return event
+
+
+class _Interrupts:
+    """Turns the first Ctrl-C (or SIGTERM) into a wish to stop; the second one stops at once."""
+
+    asked = False
+
+    def __enter__(self) -> _Interrupts:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def mixed_precision(choice: str, device: torch.device) -> bool:
+    """Whether to multiply in bf16; for ``auto``, where the processor does so natively."""
+    if choice != "auto":
+        return choice == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
