@@ -166,10 +166,12 @@ class _Recurrence(nn.Module):
                 )
                 outputs.append(reverse(y, lengths) if way else y)
                 finals.append(final)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            steps = [y.transpose(0, 1) for y in outputs]  # (T, B, H), as torch's kernels lay it out
+            joined = steps[0] if len(steps) == 1 else torch.cat(steps, -1)
             if self.dropout and k + 1 < self.num_layers:
-                # torch draws its mask over (T, B, H): the same seed gives the same numbers.
-                x = dropout(x.transpose(0, 1), self.dropout, self.training).transpose(0, 1)
+                # torch draws its mask in this order too: the same seed gives the same numbers.
+                joined = dropout(joined.contiguous(), self.dropout, self.training)
+            x = joined.transpose(0, 1)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _packed(self, packed: PackedSequence, hx: Any, lengths: Tensor | None) -> tuple[PackedSequence, Any]:

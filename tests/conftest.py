@@ -1,0 +1,111 @@
+"""The families: every cell and every layer that the properties are tested on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from elman import engines
+from elman.cells import CELLS, Cell
+from elman.layers import Bidirectional, Recurrent, RecurrentLayer, stack
+
+D, H = 5, 6
+
+
+class Leaky(Cell):
+    """A user's own cell, as the documentation shows it: a = sigma(l); h' = a h + (1 - a) tanh(W x + R h)."""
+
+    input_gates = hidden_gates = ("n",)
+    weights = {"l": 0.0}
+
+    def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
+        a = torch.sigmoid(w.l)
+        return a * state.h + (1 - a) * torch.tanh(x.n + h.n)
+
+
+CELL_FAMILY: dict[str, Cell] = CELLS | {"leaky": Leaky()}
+
+
+def recurrent(name: str, **options: Any) -> Recurrent:
+    """A layer of that cell, its parameters all drawn at random so that nothing is hidden by a zero."""
+    cell = CELL_FAMILY[name]
+    layer = Recurrent(cell, D, H, proj_size=4 if cell.projected else 0, **options)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.6, 0.6)
+    return layer
+
+
+LAYER_FAMILY: dict[str, Callable[[], RecurrentLayer]] = {
+    **{name: (lambda name=name: recurrent(name)) for name in CELL_FAMILY},
+    "bidirectional": lambda: Bidirectional(recurrent("lstm"), recurrent("gru")),
+    "plain": lambda: stack("lstm", D, H, 2),
+    "mixed": lambda: stack(["lstm", "gru", "mgu"], D, [4, 5, 6], 3),
+    "residual": lambda: stack("gru", D, H, 3, connection="residual"),
+    "highway": lambda: stack("lstm", D, H, 3, connection="highway"),
+    "dense": lambda: stack("rnn_tanh", D, H, 3, connection="dense"),
+    "deep bidirectional": lambda: stack("lstm", D, 4, 2, bidirectional=True, backward_size=3),
+}
+
+
+@pytest.fixture(params=CELL_FAMILY)
+def cell_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=LAYER_FAMILY)
+def layer(request: pytest.FixtureRequest) -> RecurrentLayer:
+    return LAYER_FAMILY[request.param]().double()
+
+
+@pytest.fixture(params=engines.ENGINES)
+def engine_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    with engines.engine(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-10) -> None:
+    """Equal nested tuples of tensors, up to the tolerance."""
+    if isinstance(a, Tensor):
+        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+        return
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        close(x, y, tolerance)
+
+
+def elman_cli(*arguments: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``elman`` with these arguments, as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "elman", *arguments], capture_output=True, text=True, cwd=cwd, timeout=240, **options
+    )
+
+
+def some_text(characters: int = 6000, seed: int = 0) -> str:
+    """English-like text that a small model learns something of."""
+    import random
+
+    draw = random.Random(seed)
+    subjects, verbs = ["the cat", "a dog", "the old man", "she"], ["sees", "hears", "likes", "finds"]
+    lines = []
+    while sum(map(len, lines)) < characters:
+        lines.append(f"{draw.choice(subjects)} {draw.choice(verbs)} {draw.choice(subjects)}.\n")
+    return "".join(lines)
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text(some_text(), encoding="utf-8")
+    return str(path)
