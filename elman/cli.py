@@ -25,15 +25,6 @@ Every command takes two more options: --import FILE.py (or MODULE) runs your own
 the cells it registers are known; --debug shows the traceback of an error.
 """
 
-app = App(
-    name="elman",
-    version=__version__,
-    help="Recurrent sequence models: train one on your files, let it write, measure it.",
-    help_epilogue=_EVERYWHERE,
-)
-training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
-app.command(training)
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. The exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
@@ -43,8 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         tokens = _imports(tokens)
-        _register(tokens)
-        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        return _app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except (ElmanError, cyclopts.CycloptsError) as error:
         if debug:
             raise
@@ -94,15 +84,25 @@ def _imports(tokens: list[str]) -> list[str]:
     return rest
 
 
-def _register(tokens: list[str]) -> None:
-    """The commands whose options come from elsewhere: in full where asked for, else by name alone."""
+def _app(tokens: list[str]) -> App:
+    """All commands; those whose options need torch have them only where they are asked for."""
     if tokens[:1] == ["train"] and len(tokens) > 1 and not tokens[1].startswith("-") and tokens[1] not in TASKS:
         raise unknown_name("task", tokens[1], TASKS)
+    app = App(
+        name="elman",
+        version=__version__,
+        help="Recurrent sequence models: train one on your files, let it write, measure it.",
+        help_epilogue=_EVERYWHERE,
+    )
+    training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
     for name, (_, _, help) in TASKS.items():
-        command = _train_command(name) if tokens[:2] == ["train", name] else _named
-        training.command(command, name=name, help=help)
-    command = _generate_command() if tokens[:1] == ["generate"] else _named
-    app.command(command, name="generate", help="Let a language model write; it is shown as it is made.")
+        training.command(_train_command(name) if tokens[:2] == ["train", name] else _named, name=name, help=help)
+    writing = _generate_command() if tokens[:1] == ["generate"] else _named
+    for command in (demo, training, evaluate):
+        app.command(command)
+    app.command(writing, name="generate", help="Let a language model write; it is shown as it is made.")
+    app.command(info)
+    return app
 
 
 def _named() -> None: ...
@@ -136,7 +136,7 @@ def _train_command(task: str) -> Any:
         resume
             Go on with the run in OUT from its last checkpoint.
         """
-        values = _toml(config) if config else {}
+        values = _toml(config, kind) if config else {}
         values |= {} if options is None else options.model_dump(exclude_unset=True)
         if out is None:
             if resume:
@@ -166,7 +166,6 @@ def _train(task: str, data: tuple[str, ...], out: str, valid: list[str], resume:
     return 0
 
 
-@app.command
 def evaluate(
     run: str, *data: str, json: Annotated[bool, Parameter(negative="")] = False, device: str = "cpu"
 ) -> int:
@@ -233,7 +232,6 @@ def _generate_command() -> Any:
     return generate
 
 
-@app.command
 def info(run: str) -> int:
     """What a run directory holds: task, data, options, sizes, how far it got.
 
@@ -271,7 +269,6 @@ def info(run: str) -> int:
     return 0
 
 
-@app.command
 def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
     """Train a small model on built-in text, in about a minute, and see what it writes.
 
@@ -288,15 +285,18 @@ def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
     return 0
 
 
-def _toml(path: str) -> dict[str, Any]:
+def _toml(path: str, kind: Any) -> dict[str, Any]:
+    """The options in a TOML file, checked."""
     import tomllib
 
     from elman.data.text import read_text
+    from elman.training.config import parse
 
     try:
-        return tomllib.loads(read_text(path))
+        values = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ElmanError(f"{path}: not TOML: {error}") from None
+    return parse(kind, values, path).model_dump(exclude_unset=True)
 
 
 def _free(path: str) -> str:

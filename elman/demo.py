@@ -19,7 +19,6 @@ def demo(out: str, minutes: float) -> None:
     """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
     console = Console(highlight=False)
     run = Run(out)
-    run.create()
     text = "\n\n".join(topics[name] for name in sorted(topics))
     run.write("topics.txt", text)
     console.print(

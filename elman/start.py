@@ -50,6 +50,7 @@ def train(
         ElmanError: a file, an option or the run directory cannot be used; or training diverged.
     """
     kind = tasks.get(task)
+    config = parse(kind.Config, options)
     run = None if out is None else Run(out)
     paths, valid_paths = _paths(data), _paths(valid)
     if resume and run is None:
@@ -57,20 +58,19 @@ def train(
     if run is not None and run.exists():
         if not resume:
             raise ElmanError(f"{run.path}: holds a run already; --resume goes on with it, another --out keeps both")
-        config, paths, valid_paths, fingerprint = _again(run, kind, paths, valid_paths, options)
+        config, paths, valid_paths, fingerprint = _again(run, config, set(options), paths, valid_paths)
     else:
-        config, fingerprint = parse(kind.Config, options), None
+        fingerprint = None
     if not paths:
         raise ElmanError("no data: give one file or more")
-    if run is not None:
-        run.create()
-
-    device = _device(config.device)
-    model, examples, held = kind.prepare(config, paths, valid_paths)
-    if fingerprint not in (None, model.sources["fingerprint"]):
-        raise ElmanError(f"{', '.join(paths)}: not what the run in {out} was trained on; --resume needs the same data")
-    world = World(device)
+    world = World(_device(config.device))
     try:
+        if run is not None:
+            run.check()
+        model, examples, held = kind.prepare(config, paths, valid_paths)
+        if fingerprint not in (None, model.sources["fingerprint"]):
+            raise ElmanError(f"{', '.join(paths)}: not the data that the run in {out} was trained on")
+        world.wait()  # nobody writes before all have looked
         heard: list[Listener] = list(listeners)
         if progress and world.rank == 0:
             from elman.progress import Display
@@ -110,23 +110,23 @@ def restore(run: Run) -> Task:
 
 
 def _again(
-    run: Run, kind: type[Task], paths: list[str], valid: list[str], options: dict[str, Any]
+    run: Run, asked: TrainConfig, given: set[str], paths: list[str], valid: list[str]
 ) -> tuple[TrainConfig, list[str], list[str], str]:
     """Config, files and fingerprint of a run that goes on, with what may change changed."""
-    saved = run.config()
-    if saved["task"] != kind.name:
-        raise ElmanError(f"{run.path}: a run of the task {saved['task']}, not {kind.name}")
-    asked = parse(kind.Config, options).model_dump()
-    for key in options:
-        if key not in _MAY_CHANGE and asked[key] != saved["config"].get(key):
+    saved, kind = run.config(), type(asked)
+    if tasks.get(saved["task"]).Config is not kind:
+        raise ElmanError(f"{run.path}: a run of the task {saved['task']}")
+    before = parse(kind, saved["config"], str(run.path / "config.json")).model_dump()
+    wanted = {key: value for key, value in asked.model_dump().items() if key in given}
+    for key, value in wanted.items():
+        if key not in _MAY_CHANGE and value != before[key]:
             raise ElmanError(
-                f"{key}: the run in {run.path} has {saved['config'].get(key)!r}; what may change when it goes on: "
+                f"{key}: the run in {run.path} has {before[key]!r}; what may change when it goes on: "
                 + ", ".join(sorted(_MAY_CHANGE))
             )
-    changed = {key: asked[key] for key in options if key in _MAY_CHANGE}
-    if "steps" in changed or "minutes" in changed:  # the one that is given now is the one that counts
-        changed = {"steps": None, "minutes": None, **changed}
-    config = parse(kind.Config, saved["config"] | changed, str(run.path / "config.json"))
+    if "steps" in wanted or "minutes" in wanted:  # the one that is given now is the one that counts
+        wanted = {"steps": None, "minutes": None, **wanted}
+    config = parse(kind, before | wanted)
     sources = saved["sources"]
     return config, paths or sources["data"], valid or sources["valid"], sources["fingerprint"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ from torch import Tensor
 from elman import engines
 from elman.cells import CELLS, Cell
 from elman.layers import Bidirectional, Recurrent, RecurrentLayer, stack
+
+torch.set_num_threads(1)  # the tensors here are small, and CI's cores few
+os.environ["OMP_NUM_THREADS"] = "1"  # the same for the processes that the tests start
 
 D, H = 5, 6
 

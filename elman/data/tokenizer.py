@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
@@ -59,7 +60,7 @@ class Tokenizer:
                     vocab_size=vocab_size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
                 ),
             )
-            return cls(inner)
+            return cls(_plain(inner))
         if kind == "char":
             names = SPECIAL + sorted(set().union(*(set(text) for text in texts)))
             inner = tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN))
@@ -72,7 +73,7 @@ class Tokenizer:
         if kind == "word":
             trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
             inner.train_from_iterator(_all_pieces(texts), trainer)
-        return cls(inner)
+        return cls(_plain(inner))
 
     @property
     def vocab_size(self) -> int:
@@ -113,6 +114,11 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises no narrower class
             raise ElmanError(f"{source}: not a tokenizer: {error}") from None
         return cls(inner)
+
+
+def _plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer without tokens that are found in the text as they are: "<|end|>" there is just text."""
+    return tokenizers.Tokenizer.from_str(json.dumps({**json.loads(inner.to_str()), "added_tokens": []}))
 
 
 def _pieces(text: str) -> Iterator[str]:

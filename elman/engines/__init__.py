@@ -63,4 +63,4 @@ def _known(name: str) -> str:
     return name
 
 
-__all__ = ["ENGINES", "Engine", "Scan", "State", "choose", "engine", "run"]
+__all__ = ["ENGINES", "Eager", "Engine", "Scan", "State", "TorchFused", "choose", "engine", "run"]

@@ -37,8 +37,8 @@ class Eager(Engine):
                 assert w.weight_hr is not None
                 new = (linear(new[0], w.weight_hr), *new[1:])
             if scan.zoneout is not None:
-                new = tuple(
-                    n + (k if isinstance(k, float) else k[:, t]) * (old - n)
+                new = tuple(  # lerp gives exactly the old value where k is 1
+                    torch.lerp(n, old, k if isinstance(k, float) else k[:, t])
                     for n, old, k in zip(new, state, scan.zoneout, strict=True)
                 )
             y = new[0]

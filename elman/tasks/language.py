@@ -104,7 +104,7 @@ class Text(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """Tokens to train on: (N,), an END after each text."""
+    """Tokens to train on: (N,); an END after each text if there are several."""
 
     ids: np.ndarray
 
@@ -139,16 +139,17 @@ class Language(Task):
         train, held = _split(data, valid, config.valid_fraction)
         size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
         tokenizer = Tokenizer.learn(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
-        end = np.array([Tokenizer.end_id], dtype=np.int32)
+        end = np.array([Tokenizer.end_id] if len(train) > 1 else [], dtype=np.int32)
         ids = np.concatenate([part for text in train for part in (tokenizer.encode(text), end)])
-        if len(ids) <= config.window:
+        if len(ids) < config.window:
             raise ElmanError(
-                f"{', '.join(data)}: {len(ids) - 1} tokens to train on, fewer than one window of {config.window}: "
-                f"give more text, or a --window of at most {max(1, len(ids) - 1)}"
+                f"{', '.join(data)}: {len(ids)} tokens to train on, fewer than one window of {config.window}: "
+                f"give more text, or a --window of at most {len(ids)}"
             )
         sources = {
             "data": [_absolute(path) for path in data],
             "valid": [_absolute(path) for path in valid],
+            "texts": len(train),
             "tokens": len(ids),
             "fingerprint": hashlib.sha256("\0".join([*train, "", *held]).encode()).hexdigest(),
         }
@@ -258,10 +259,10 @@ class Language(Task):
         ids = [[Tokenizer.end_id, *self._prompt(prompt)] for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
         writers = [self.tokenizer.writer() for _ in prompts]
+        # Where there was one text, the model has not seen a text end.
+        never = [Tokenizer.unknown_id] + [Tokenizer.end_id] * (self.sources["texts"] == 1)
         with evaluation(self.network):
-            for chosen in tokens(
-                self.network, ids, sampling, Tokenizer.end_id, [Tokenizer.unknown_id], self.device
-            ):
+            for chosen in tokens(self.network, ids, sampling, Tokenizer.end_id, never, self.device):
                 for row, i in enumerate(chosen.tolist()):
                     if i != Tokenizer.end_id and (piece := stops[row].push(writers[row](i))):
                         yield row, piece

@@ -96,7 +96,7 @@ class Task(ABC):
     def save(self, directory: str | Path) -> None:
         """Writes a run directory that `elman.load` reads; ElmanError if the folder cannot be written."""
         run = Run(directory)
-        run.create()
+        run.check()
         self.write_setup(run)
         self.write_model(run)
 

@@ -39,20 +39,23 @@ class Run:
     def exists(self) -> bool:
         return (self.path / CONFIG).exists()
 
-    def create(self) -> None:
-        """The folder; ElmanError if it cannot be written."""
+    def check(self) -> None:
+        """ElmanError if the folder cannot be written; a folder that is not there yet is not made."""
+        there = self.path
+        while not there.exists() and there != there.parent:
+            there = there.parent
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path):
+            with tempfile.NamedTemporaryFile(dir=there):
                 pass
         except OSError as error:
-            raise ElmanError(f"{self.path}: cannot be written: {error.strerror}; choose another --out") from None
+            raise ElmanError(f"{self.path}: cannot be written: {error.strerror}; choose another folder") from None
 
     def write(self, name: str, data: str | bytes) -> None:
         """The file, whole or not at all: written beside, flushed to the disk, put in its place."""
         target = self.path / name
         partial = target.with_name(f".{name}.partial")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             with open(partial, "wb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()

@@ -1,0 +1,310 @@
+"""The command line: what it does, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+from elman import cli
+from tests.conftest import elman_cli, some_text
+
+FLAGS = ["--hidden-size=24", "--embedding-size=8", "--batch-size=4", "--window=16"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A trained run, made by the command line itself."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(some_text())
+    path = folder / "run"
+    assert cli.main(["train", "language", str(folder / "text.txt"), "--out", str(path), "--steps=60", *FLAGS]) == 0
+    return str(path)
+
+
+def test_the_run_directory(run: str) -> None:
+    assert {path.name for path in Path(run).iterdir()} == {
+        "config.json", "model.safetensors", "last.safetensors", "tokenizer.json", "metrics.jsonl", "README.md",
+    }  # fmt: skip
+    assert "| loss |" in (Path(run) / "README.md").read_text()
+
+
+def test_evaluate(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert metrics.keys() == {"loss", "bits_per_character", "perplexity", "tokens"}
+    assert metrics["tokens"] == len(some_text()) - int(len(some_text()) * 0.9)
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sees a dog.\n")
+    assert cli.main(["evaluate", run, str(other)]) == 0
+    assert re.search(r"tokens +20\n", capsys.readouterr().out)
+
+
+def test_generate(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for _ in range(2):
+        assert cli.main(["generate", run, "the cat", "--max-new-tokens", "40", "--seed", "1"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("the cat")
+    assert len(texts[0]) == len("the cat") + 40 + 1
+    model = elman.load(run)
+    assert texts[0] == model.generate("the cat", max_new_tokens=40, seed=1) + "\n"
+    assert cli.main(["generate", run, "the", "a dog", "--greedy", "--max-new-tokens=5", "--stop", "."]) == 0
+    shown = capsys.readouterr().out
+    assert shown == "\n\n".join(model.generate(["the", "a dog"], greedy=True, max_new_tokens=5, stop=["."])) + "\n"
+
+
+def test_generated_text_is_streamed(run: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "elman", "generate", run, "the", "--max-new-tokens=1000000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(200)) == 200
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=30) == 0  # a reader that goes away is no error
+
+
+def test_info(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", run]) == 0
+    shown = capsys.readouterr().out
+    for part in ("a language model", "1 x 24 units", "60 steps", "held out, loss", "learning_rate", "weight_hh", "96 x 24"):
+        assert part in shown
+
+
+def test_config_file_and_precedence(tmp_path: Path, text_file: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('hidden_size = 20\ncell = ["gru"]\nsteps = 3\nclip_norm = "none"\n')
+    out = tmp_path / "run"
+    assert cli.main(["train", "language", text_file, "--config", str(config), "--steps=2", "--out", str(out), *FLAGS[1:]]) == 0
+    saved = json.loads((out / "config.json").read_text())["config"]
+    assert (saved["hidden_size"], saved["cell"], saved["steps"], saved["clip_norm"]) == ([20], ["gru"], 2, None)
+
+
+def test_lists_and_the_word_none(tmp_path: Path, text_file: str) -> None:
+    out = tmp_path / "run"
+    flags = ["--cell", "lstm,gru", "--hidden-size", "10,12", "--num-layers=2", "--patience", "none", "--steps=1", "--window=16"]
+    assert cli.main(["train", "language", text_file, "--out", str(out), *flags]) == 0
+    saved = json.loads((out / "config.json").read_text())["config"]
+    assert (saved["cell"], saved["hidden_size"], saved["patience"]) == (["lstm", "gru"], [10, 12], None)
+
+
+def test_own_cell_by_import(tmp_path: Path, text_file: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch, elman\n"
+        "class Mine(elman.Cell):\n"
+        "    '''h' = tanh(W x + R h).'''\n"
+        "    input_gates = hidden_gates = ('n',)\n"
+        "    def step(self, x, h, state, w):\n"
+        "        return torch.tanh(x.n + h.n)\n"
+        "elman.cells.register('mine', Mine)\n"
+    )
+    out, source = str(tmp_path / "run"), str(tmp_path / "mine.py")
+    done = elman_cli("train", "language", text_file, "--cell=mine", "--steps=3", "--out", out, "--import", source, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    without = elman_cli("generate", out, "the")
+    assert without.returncode == 2
+    assert "unknown cell 'mine'" in without.stderr
+    assert elman_cli("generate", out, "the", f"--import={source}").returncode == 0
+
+
+def test_default_out_never_overwrites(tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert cli.main(["train", "language", text_file, "--steps=1", *FLAGS]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["language-text", "language-text-2"]
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "demo")
+    assert cli.main(["demo", "--minutes", "0.1", "--out", out]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("a sample after") == 4
+    assert f"elman generate {out}" in shown
+    assert elman.load(out).evaluate(elman.load(out).held_out())["loss"] < 3.5
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = (
+        "import sys; from elman import cli\n"
+        "assert cli.main(['--help']) == 0 and cli.main(['train', '--help']) == 0\n"
+        "assert not {'torch', 'numpy', 'tokenizers'} & set(sys.modules), 'imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for word in ("train", "evaluate", "generate", "info", "demo", "--import", "language"):
+        assert word in done.stdout
+
+
+def test_importing_elman_imports_little() -> None:
+    code = "import sys, elman; assert not {'torch', 'numpy', 'rich', 'pydantic'} & set(sys.modules); assert 'nn' in dir(elman)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_help_of_a_task_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "language", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in elman.tasks.get("language").Config.model_fields:
+        assert "--" + name.replace("_", "-") in shown
+
+
+def broken(path: Path, name: str, content: bytes) -> str:
+    """A copy of the run in which one file has other content."""
+    import shutil
+
+    copy = path / "copy"
+    shutil.copytree(path / "run", copy)
+    (copy / name).write_bytes(content)
+    return str(copy)
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["train", "langauge", "{text}"], "unknown task 'langauge': did you mean language? known are language"),
+    (["trian"], 'Unknown command "trian". Did you mean "train"?'),
+    (["train", "language"], "no data: give one file or more"),
+    (["train", "language", "{tmp}/none.txt"], "{tmp}/none.txt: no such file"),
+    (["train", "language", "{tmp}"], "this is a folder"),
+    (["train", "language", "{empty}"], "{empty}: the file is empty"),
+    (["train", "language", "{latin}"], "{latin}: not UTF-8 at byte 5"),
+    (["train", "language", "{binary}"], "{binary}: not text: a zero byte at byte 3"),
+    (["train", "language", "{short}"], "fewer than one window of 64"),
+    (["train", "language", "{text}", "--valid", "{empty}"], "{empty}: the file is empty"),
+    (["train", "language", "{text}", "--cell", "lstn"], "unknown cell 'lstn': did you mean lstm?"),
+    (["train", "language", "{text}", "--hiden-size", "3"], "did you mean --hidden-size"),
+    (["train", "language", "{text}", "--steps", "many"], "--steps: should be a valid integer"),
+    (["train", "language", "{text}", "--schedule", "cosin"], "--schedule: should be 'cosine', 'linear' or 'constant'"),
+    (["train", "language", "{text}", "--out", "/proc/nothing/run"], "cannot be written"),
+    (["train", "language", "{text}", "--out", "{run}"], "holds a run already; --resume goes on with it"),
+    (["train", "language", "{text}", "--resume"], "--resume: give the run to go on with, by --out RUN"),
+    (["train", "language", "{text}", "--config", "{tmp}/none.toml"], "{tmp}/none.toml: no such file"),
+    (["train", "language", "{text}", "--config", "{text}"], "{text}: not TOML"),
+    (["train", "language", "{text}", "--config", "{odd}"], "{odd}: unknown option 'hiden_size': did you mean hidden_size?"),
+    (["train", "language", "{text}", "--config", "{typed}"], "{typed}: steps: should be a valid integer, not 'many'"),
+    (["train", "language", "{text}", "--import", "{tmp}/none.py"], "--import {tmp}/none.py"),
+    (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
+    (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
+    (["generate", "{tmp}/none"], "{tmp}/none: no such folder"),
+    (["generate", "{text}"], "{text}: this is a file; a run directory"),
+    (["generate", "{tmp}"], "not a whole run directory: config.json is missing"),
+    (["evaluate", "{run}", "{binary}"], "not text"),
+    (["evaluate", "{run}", "--device", "tpu"], "device: 'tpu' cannot be used"),
+    (["info"], "RUN"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input(
+    run: str, tmp_path: Path, text_file: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"run": run, "text": text_file, "tmp": str(tmp_path)}
+    contents = {
+        "empty": b"", "latin": b"caf\xe9 creme".replace(b"caf", b"cafe "), "binary": b"abc\0\1\2", "short": b"too short",
+        "odd": b"hiden_size = 3\n", "typed": b'steps = "many"\n',
+    }  # fmt: skip
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.x"
+        path.write_bytes(content)
+        names[name] = str(path)
+    before = sorted(tmp_path.rglob("*"))
+    status = cli.main([argument.format(**names) for argument in arguments] + (["--out", str(tmp_path / "new")] if needs_out(arguments) else []))
+    captured = capsys.readouterr()
+    assert status == 2
+    lines = [line for line in captured.err.splitlines() if line.startswith("elman: ")]
+    assert len(lines) == 1
+    assert message.format(**names).lower() in lines[0].lower()
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert sorted(tmp_path.rglob("*")) == before  # nothing half-written stays
+
+
+def needs_out(arguments: list[str]) -> bool:
+    return arguments[0] == "train" and not {"--out", "--resume"} & set(arguments) and len(arguments) > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b'{"format": 99, "task": "language", "config": {}, "elman": "9.0"}', "written in format 99 by elman 9.0"),
+        ("config.json", b"{", "config.json: not JSON at line 1"),
+        ("config.json", b'{"format": 1, "task": "speech", "config": {}}', "unknown task 'speech'"),
+        ("config.json", b'{"format": 1, "task": "language", "config": {"layers": 3}}', "config.json: unknown option 'layers'"),
+        ("tokenizer.json", b"{}", "tokenizer.json: not a tokenizer"),
+        ("model.safetensors", b"\0" * 7, "model.safetensors: not a whole safetensors file"),
+        ("model.safetensors", b"", "model.safetensors: not a whole safetensors file"),
+        ("model.safetensors", pickle.dumps({"weight": print}), "model.safetensors: not a whole safetensors file"),
+    ],
+)
+def test_broken_runs(run: str, tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / name).write_bytes(content)
+    with pytest.raises(elman.ElmanError, match=re.escape(message)):
+        elman.load(copy)
+    (copy / name).unlink()
+    with pytest.raises(elman.ElmanError, match="not a whole run directory"):
+        elman.load(copy)
+
+
+def test_a_truncated_model(run: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    data = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(elman.ElmanError, match="not a whole safetensors file"):
+        elman.load(copy)
+
+
+def test_weights_of_another_model(run: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["config"]["hidden_size"] = [25]
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(elman.ElmanError, match="does not fit"):
+        elman.load(copy)
+
+
+class Attack:
+    """What a pickle would run when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pickle-was-run",)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "last.safetensors", "config.json", "tokenizer.json"])
+def test_a_pickle_is_never_run(run: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    for number, write in enumerate((lambda p: p.write_bytes(pickle.dumps(Attack())), lambda p: torch.save(Attack(), p))):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(run, copy)
+        write(copy / name)
+        status = cli.main(["train", "language", "--out", str(copy), "--resume", "--steps=70"]) if name == "last.safetensors" else cli.main(["generate", str(copy)])
+        assert status == 2
+    assert not (tmp_path / "pickle-was-run").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = elman_cli("evaluate", str(tmp_path / "none"), "--debug")
+    assert "Traceback" in done.stderr
+    assert "no such folder" in done.stderr

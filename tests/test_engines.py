@@ -1,0 +1,71 @@
+"""The door: which engine runs what, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+import elman
+from elman import engines
+from tests.conftest import D, recurrent
+
+X = torch.randn(2, 3, D)
+
+
+def chosen(name: str, **options: float) -> str:
+    """The engine that a layer of this cell gets."""
+    layer, names = recurrent(name, **options), []
+    run = engines.Eager.run, engines.TorchFused.run
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, original in zip((engines.Eager, engines.TorchFused), run, strict=True):
+            patch.setattr(kind, "run", lambda self, scan, original=original: (names.append(self.name), original(self, scan))[1])
+        layer(X)
+    return names[0]
+
+
+def test_torch_runs_what_it_has_fused() -> None:
+    fused = {"lstm", "projected_lstm", "gru", "rnn_tanh", "rnn_relu"}
+    for name in elman.cells.CELLS:
+        assert chosen(name) == ("torch" if name in fused else "eager")
+
+
+def test_what_torch_cannot_do_runs_eagerly() -> None:
+    assert chosen("lstm", zoneout=0.1) == "eager"
+    assert chosen("lstm", recurrent_dropout=0.1) == "eager"
+    assert chosen("lstm", weight_drop=0.1) == "torch"
+
+
+def test_forcing_an_engine() -> None:
+    with elman.engine("eager"):
+        assert chosen("lstm") == "eager"
+        with elman.engine("torch"):
+            assert chosen("lstm") == "torch"
+        assert chosen("lstm") == "eager"
+    assert chosen("lstm") == "torch"
+
+
+def test_forcing_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELMAN_ENGINE", "eager")
+    assert chosen("lstm") == "eager"
+    with elman.engine("torch"):
+        assert chosen("lstm") == "torch"
+    monkeypatch.setenv("ELMAN_ENGINE", "eeger")
+    with pytest.raises(ValueError, match="unknown engine 'eeger': did you mean eager"):
+        chosen("lstm")
+
+
+def test_falling_back_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    engines._told.clear()
+    with elman.engine("torch"), caplog.at_level(logging.WARNING, "elman"):
+        assert chosen("mgu") == "eager"
+        assert chosen("mgu") == "eager"
+    assert [record.getMessage() for record in caplog.records] == [
+        "the engine 'torch' cannot run this: torch has no fused MGU; the engine 'eager' does"
+    ]
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(elman.ElmanError, match="known are eager, torch"), elman.engine("cuda"):
+        pass
