@@ -2,10 +2,10 @@
 
 import importlib
 import importlib.util
-import json
 import logging
 import os
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,9 +166,7 @@ def _train(task: str, data: tuple[str, ...], out: str, valid: list[str], resume:
     return 0
 
 
-def evaluate(
-    run: str, *data: str, json: Annotated[bool, Parameter(negative="")] = False, device: str = "cpu"
-) -> int:
+def evaluate(run: str, *data: str, json: Annotated[bool, Parameter(negative="")] = False, device: str = "cpu") -> int:
     """Measure a model on files, or on what its training held out.
 
     Parameters
@@ -187,7 +185,7 @@ def evaluate(
     model = load(run, device)
     metrics = model.evaluate(model.read(data) if data else model.held_out())
     if json:
-        print(globals()["json"].dumps(metrics))
+        print(dumps(metrics))
     else:
         for name, value in metrics.items():
             print(f"{name.replace('_', ' '):20} {value:,.4f}".rstrip("0").rstrip("."))

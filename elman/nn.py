@@ -69,9 +69,7 @@ class _Recurrence(nn.Module):
                 if proj_size:
                     shapes["weight_hr"] = (proj_size, hidden_size)
                 for name, shape in shapes.items():
-                    self.register_parameter(
-                        name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-                    )
+                    self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
 
     @property
@@ -151,9 +149,7 @@ class _Recurrence(nn.Module):
     def _state_out(self, parts: tuple[Tensor, ...]) -> Any:
         return parts if len(parts) > 1 else parts[0]
 
-    def _run(
-        self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _run(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (B, T, D) through all layers and directions; lengths on x's device."""
         slots = zip(*(part.unbind(0) for part in state), strict=True)
         finals: list[tuple[Tensor, ...]] = []
@@ -161,9 +157,7 @@ class _Recurrence(nn.Module):
             outputs = []
             for way, suffix in enumerate(self._suffixes(k)):
                 ahead = reverse(x, lengths) if way else x
-                y, final = engines.run(
-                    engines.Scan(self.cell, self._weights(suffix), ahead, next(slots), lengths)
-                )
+                y, final = engines.run(engines.Scan(self.cell, self._weights(suffix), ahead, next(slots), lengths))
                 outputs.append(reverse(y, lengths) if way else y)
                 finals.append(final)
             steps = [y.transpose(0, 1) for y in outputs]  # (T, B, H), as torch's kernels lay it out
@@ -308,7 +302,7 @@ class _Cell(nn.Module):
                 raise RuntimeError(
                     f"hidden has inconsistent size: got {list(part.shape)} expected {[x.shape[0], self.hidden_size]}"
                 )
-        weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
         _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
         new = new if input.dim() == 2 else tuple(part.squeeze(0) for part in new)
         return new if len(new) > 1 else new[0]

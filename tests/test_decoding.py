@@ -80,7 +80,9 @@ def test_a_row_of_a_batch_draws_what_it_draws_alone() -> None:
     def flat(ids: torch.Tensor, state: Any, lengths: Any = None) -> tuple[torch.Tensor, int]:
         return torch.zeros(*ids.shape, 10), 0
 
-    together = torch.stack(list(tokens(flat, [[1], [2]], Sampling(max_new_tokens=9, seed=5), 99, [], torch.device("cpu"))), 1)
+    together = torch.stack(
+        list(tokens(flat, [[1], [2]], Sampling(max_new_tokens=9, seed=5), 99, [], torch.device("cpu"))), 1
+    )
     for row in range(2):
         alone = list(tokens(flat, [[1 + row]], Sampling(max_new_tokens=9, seed=5 + row), 99, [], torch.device("cpu")))
         assert torch.stack(alone, 1)[0].tolist() == together[row].tolist()
@@ -88,7 +90,13 @@ def test_a_row_of_a_batch_draws_what_it_draws_alone() -> None:
 
 @pytest.mark.parametrize(
     ("stop", "shown"),
-    [([], "one two three"), (["two"], "one "), (["tree", "thr"], "one two "), (["three!"], "one two three"), (["o"], "")],
+    [
+        ([], "one two three"),
+        (["two"], "one "),
+        (["tree", "thr"], "one two "),
+        (["three!"], "one two three"),
+        (["o"], ""),
+    ],
 )
 def test_stop_text(stop: list[str], shown: str) -> None:
     for pieces in (list("one two three"), ["one two three"], ["one t", "wo t", "hree"]):

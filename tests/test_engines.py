@@ -20,7 +20,9 @@ def chosen(name: str, **options: float) -> str:
     run = engines.Eager.run, engines.TorchFused.run
     with pytest.MonkeyPatch.context() as patch:
         for kind, original in zip((engines.Eager, engines.TorchFused), run, strict=True):
-            patch.setattr(kind, "run", lambda self, scan, original=original: (names.append(self.name), original(self, scan))[1])
+            patch.setattr(
+                kind, "run", lambda self, scan, original=original: (names.append(self.name), original(self, scan))[1]
+            )
         layer(X)
     return names[0]
 

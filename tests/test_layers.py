@@ -140,7 +140,7 @@ def test_zoneout_keeps_old_values() -> None:
     plain.load_state_dict(layer.state_dict())
     state = layer.initial_state(data)
     for t in range(T):
-        new, (h, c) = plain(data[:, t : t + 1], state)
+        _, (h, c) = plain(data[:, t : t + 1], state)
         state = (h + 0.3 * (state[0] - h), c)
         close(y[:, t], state[0], 1e-6)
 

@@ -104,7 +104,13 @@ def test_lengths_equal_packing(kind: str, both: bool, engine_name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu"}), ("LSTMCell", {}), ("GRUCell", {}), ("GRUCell", {"bias": False})],
+    [
+        ("RNNCell", {}),
+        ("RNNCell", {"nonlinearity": "relu"}),
+        ("LSTMCell", {}),
+        ("GRUCell", {}),
+        ("GRUCell", {"bias": False}),
+    ],
 )
 def test_cells_equal_torch(kind: str, options: dict[str, Any], engine_name: str) -> None:
     theirs, mine = pair(kind, **options)
@@ -193,7 +199,17 @@ def test_flags_of_torch_modules_are_there() -> None:
     theirs, mine = pair("LSTM", num_layers=2, bidirectional=True, proj_size=2)
     mine.flatten_parameters()  # type: ignore[operator]
     assert [[p.shape for p in layer] for layer in mine.all_weights] == [
-        [p.shape for p in layer] for layer in theirs.all_weights  # type: ignore[union-attr]
+        [p.shape for p in layer]
+        for layer in theirs.all_weights  # type: ignore[union-attr]
     ]
-    for name in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size"):
+    for name in (
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+        "proj_size",
+    ):
         assert getattr(mine, name) == getattr(theirs, name)

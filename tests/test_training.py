@@ -67,7 +67,7 @@ def test_events_in_order(text_file: str, tmp_path: Path) -> None:
 def test_the_best_weights_are_the_answer(text_file: str, tmp_path: Path) -> None:
     """A rate far too high in the end spoils the weights; those of the best validation stay."""
     model = elman.train(
-        "language", text_file, out=tmp_path / "run", steps=60, schedule="constant", learning_rate=0.2,
+        "language", text_file, out=tmp_path / "run", steps=60, schedule="constant", learning_rate=0.6,
         warmup=0.9, validate_every=10, patience=None, **SMALL,
     )  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -80,9 +80,7 @@ def test_the_best_weights_are_the_answer(text_file: str, tmp_path: Path) -> None
 def test_early_stopping(text_file: str) -> None:
     ends: list[Event] = []
     options = {**SMALL, "dropout": 0.0, "learning_rate": 0.3, "weight_decay": 0.0}
-    elman.train(
-        "language", text_file, steps=10_000, validate_every=5, patience=2, listeners=[ends.append], **options
-    )
+    elman.train("language", text_file, steps=10_000, validate_every=5, patience=2, listeners=[ends.append], **options)
     assert isinstance(ends[-1], Ended)
     assert ends[-1].reason == "early"
     stale = [event.best for event in ends if isinstance(event, Validated)][-2:]
@@ -169,7 +167,17 @@ def test_killed_at_any_moment(text_file: str, tmp_path: Path) -> None:
     """SIGKILL, three times, wherever it hits; the end is bit for bit that of a run that was never killed."""
     command = [text_file, "--steps=120", "--validate-every=7", *FLAGS]
     assert elman_cli("train", "language", *command, "--out", str(tmp_path / "whole")).returncode == 0
-    arguments = [sys.executable, "-m", "elman", "train", "language", *command, "--out", str(tmp_path / "cut"), "--resume"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "elman",
+        "train",
+        "language",
+        *command,
+        "--out",
+        str(tmp_path / "cut"),
+        "--resume",
+    ]
     last = tmp_path / "cut" / "last.safetensors"
     for pause in (0.0, 0.05, 0.11):
         before = last.stat().st_mtime_ns if last.exists() else 0
@@ -208,7 +216,16 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file: str, tmp_path: Path) -> N
 
 
 def test_two_processes_are_one_with_twice_the_batch(text_file: str, tmp_path: Path) -> None:
-    common = ["train", "language", text_file, "--steps=12", "--hidden-size=16", "--window=16", "--dropout=0", "--precision=float32"]
+    common = [
+        "train",
+        "language",
+        text_file,
+        "--steps=12",
+        "--hidden-size=16",
+        "--window=16",
+        "--dropout=0",
+        "--precision=float32",
+    ]
     one = elman_cli(*common, "--batch-size=6", "--out", str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "elman"]
@@ -258,7 +275,9 @@ def test_a_full_disk_loses_nothing(text_file: str, tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(elman.ElmanError, match="cannot be written: No space left on device; what was saved before is whole"):
+    with pytest.raises(
+        elman.ElmanError, match="cannot be written: No space left on device; what was saved before is whole"
+    ):
         elman.train("language", out=run, resume=True, steps=20, progress=False)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.suffix == ".safetensors"} == before
@@ -274,7 +293,10 @@ def test_tensorboard(text_file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: (run / "last.safetensors").write_bytes(b"\x08\0\0\0"), "last.safetensors: not a whole safetensors"),
+        (
+            lambda run: (run / "last.safetensors").write_bytes(b"\x08\0\0\0"),
+            "last.safetensors: not a whole safetensors",
+        ),
         (lambda run: (run / "config.json").write_text("{"), "config.json: not JSON at line 1"),
         (lambda run: (run / "config.json").write_text("[]"), "not a run's config"),
         (lambda run: Path(run.parent / "text.txt").write_text("other text " * 100), "not the data that the run"),

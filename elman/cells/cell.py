@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
@@ -66,7 +66,7 @@ class Cell(ABC):
     input_gates: ClassVar[tuple[str, ...]] = ()
     hidden_gates: ClassVar[tuple[str, ...]] = ()
     state: ClassVar[tuple[str, ...]] = ("h",)
-    weights: ClassVar[dict[str, float | tuple[float, float]]] = {}
+    weights: ClassVar[Mapping[str, float | tuple[float, float]]] = {}
 
     inner_gates: ClassVar[tuple[str, ...]] = ()
     projected: ClassVar[bool] = False
@@ -123,4 +123,4 @@ def _bundle(cell: type, what: str, names: Sequence[str]) -> type[Any]:
     bad = [n for n in names if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")]
     if bad or len(set(names)) != len(names):
         raise TypeError(f"{cell.__name__}.{what} must be different Python names, not {tuple(names)}")
-    return namedtuple(f"{cell.__name__}_{what}", names)  # type: ignore[misc]
+    return namedtuple(f"{cell.__name__}_{what}", names)

@@ -49,11 +49,13 @@ class Tokenizer:
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
         if kind == "bpe":
             inner = tokenizers.Tokenizer(models.BPE())
-            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-            inner.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+            inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            inner.decoder = decoders.ByteLevel()
             alphabet = pre_tokenizers.ByteLevel.alphabet()
             if vocab_size < len(alphabet) + len(SPECIAL):
-                raise ElmanError(f"vocab_size must be at least {len(alphabet) + len(SPECIAL)} for bpe, not {vocab_size}")
+                raise ElmanError(
+                    f"vocab_size must be at least {len(alphabet) + len(SPECIAL)} for bpe, not {vocab_size}"
+                )
             inner.train_from_iterator(
                 _all_pieces(texts),
                 trainers.BpeTrainer(
@@ -68,8 +70,8 @@ class Tokenizer:
         else:
             inner = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
             pattern = _WORDS
-        inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")  # type: ignore[assignment]
-        inner.decoder = decoders.Fuse()  # type: ignore[assignment]
+        inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+        inner.decoder = decoders.Fuse()
         if kind == "word":
             trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
             inner.train_from_iterator(_all_pieces(texts), trainer)

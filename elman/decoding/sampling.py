@@ -27,7 +27,9 @@ class Sampling(BaseModel):
     repetition_penalty: float = Field(
         1.0, gt=0, description="Above 1: make tokens that were already there less probable."
     )
-    seed: int | None = Field(None, ge=0, description="The same seed draws the same text; row r of a batch takes seed + r.")
+    seed: int | None = Field(
+        None, ge=0, description="The same seed draws the same text; row r of a batch takes seed + r."
+    )
     stop: list[str] = Field([], description="Stop before this text; may be given more than once.")
 
 

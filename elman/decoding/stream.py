@@ -16,7 +16,12 @@ Network = Callable[..., tuple[Tensor, Any]]
 
 @torch.inference_mode()
 def tokens(
-    network: Network, prompts: Sequence[Sequence[int]], sampling: Sampling, end_id: int, never: Sequence[int], device: torch.device
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_id: int,
+    never: Sequence[int],
+    device: torch.device,
 ) -> Iterator[Tensor]:
     """Goes on from each prompt; yields the next ids (B,) at every step, ``end_id`` for a row that ended.
 

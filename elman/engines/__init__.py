@@ -40,13 +40,14 @@ def engine(name: str) -> Iterator[None]:
 
 def choose(scan: Scan) -> Engine:
     """The engine that runs this scan: the forced one if it can, else the first that can."""
-    name = _forced.get() or os.environ.get("ELMAN_ENGINE")
+    name, why = _forced.get() or os.environ.get("ELMAN_ENGINE"), None
     if name:
         forced = ENGINES[_known(name)]
-        if (why := forced.refusal(scan)) is None:
+        why = forced.refusal(scan)
+        if why is None:
             return forced
     chosen = next(e for e in ENGINES.values() if e.refusal(scan) is None)
-    if name and (name, why) not in _told:
+    if name and why and (name, why) not in _told:
         _told.add((name, why))
         _log.warning("the engine %r cannot run this: %s; the engine %r does", name, why, chosen.name)
     return chosen

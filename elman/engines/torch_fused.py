@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,7 @@ class TorchFused(Engine):
             return _segment(scan)
         starts = sorted({0, T, *scan.resets.any(0).nonzero().flatten().tolist()})
         state, outputs = scan.state, []
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             zero = scan.resets[:, start, None]
             y, state = _segment(
                 scan._replace(

@@ -3,8 +3,8 @@
 from elman.layers.bidirectional import Bidirectional, last_step, reverse
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import Recurrent, RecurrentLayer, real_steps
-from elman.layers.state import State, detach
 from elman.layers.stack import Connection, Stack, stack
+from elman.layers.state import State, detach
 
 __all__ = [
     "Bidirectional", "Connection", "Recurrent", "RecurrentLayer", "SequenceDropout", "Stack", "State",

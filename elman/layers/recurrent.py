@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -190,16 +191,16 @@ class Recurrent(RecurrentLayer):
         if lengths is not None:  # padding may hold anything, even NaN
             x = torch.where(real_steps(lengths, x.shape[1])[..., None], x, 0.0)
         return engines.run(
-            engines.Scan(self.cell, weights, x, state, lengths, resets, mask, self._zoned(x) if any(self.zoneout) else None)
+            engines.Scan(
+                self.cell, weights, x, state, lengths, resets, mask, self._zoned(x) if any(self.zoneout) else None
+            )
         )
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         if not self.training:
             return self.zoneout
         shapes = [(*x.shape[:2], size) for size in self.sizes()]
-        return tuple(
-            torch.bernoulli(x.new_full(shape, rate)) for shape, rate in zip(shapes, self.zoneout, strict=True)
-        )
+        return tuple(torch.bernoulli(x.new_full(shape, rate)) for shape, rate in zip(shapes, self.zoneout, strict=True))
 
     def extra_repr(self) -> str:
         options = {
@@ -226,4 +227,4 @@ def probability(name: str, p: float) -> float:
 
 def _within(lengths: Tensor, T: int) -> bool:
     low, high = lengths.aminmax()
-    return 0 <= int(low) and int(high) <= T
+    return int(low) >= 0 and int(high) <= T

@@ -135,16 +135,16 @@ def stack(
             raise ValueError(f"{name} has {len(values)} entries for {num_layers} layers")
         return values
 
-    cells, sizes = each("cell", cell), each("hidden_size", hidden_size)
+    sizes = each("hidden_size", hidden_size)
     backward_sizes = each("backward_size", hidden_size if backward_size is None else backward_size)
     if backward_size is not None and not bidirectional:
         raise ValueError("backward_size is for bidirectional stacks")
     layers: list[RecurrentLayer] = []
     size = input_size
-    for cell, forward_size, size_back in zip(cells, sizes, backward_sizes, strict=True):
+    for one, forward_size, size_back in zip(each("cell", cell), sizes, backward_sizes, strict=True):
         ways = [
             Recurrent(
-                cell, size, units, bias=bias, proj_size=proj_size,
+                one, size, units, bias=bias, proj_size=proj_size,
                 weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])

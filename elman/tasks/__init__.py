@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 #: Name to (module, class, what it is for). The one list of tasks.
 TASKS: dict[str, tuple[str, str, str]] = {
-    "language": ("elman.tasks.language", "Language", "Text that goes on: a language model of characters, words or BPE."),
+    "language": (
+        "elman.tasks.language",
+        "Language",
+        "Text that goes on: a language model of characters, words or BPE.",
+    ),
 }
 
 

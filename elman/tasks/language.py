@@ -32,6 +32,8 @@ _STREAMS, _WARM_UP = 32, 256
 class LanguageConfig(TrainConfig):
     """The options of ``elman train language``."""
 
+    learning_rate: float = Field(1e-2, gt=0, description="The highest rate, reached after the warm-up.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of the matrices; biases have none.")
     tokens: TokenKind = Field("char", description="What the model reads and writes.")
     vocab_size: int | None = Field(None, ge=2, description="For word (20000) and bpe (4096): how many tokens.")
     cell: list[str] = Field(["lstm"], min_length=1, description="One for all layers, or one a layer: lstm,gru.")
@@ -48,7 +50,9 @@ class LanguageConfig(TrainConfig):
     )
     variational: bool = Field(False, description="One dropout mask through time instead of one a step.")
     weight_drop: float = Field(0.0, ge=0, lt=1, description="Dropout of the recurrent matrices.")
-    recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of h in the recurrence, one mask through time.")
+    recurrent_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout of h in the recurrence, one mask through time."
+    )
     zoneout: float = Field(0.0, ge=0, lt=1, description="Probability that a unit keeps its old value.")
     window: int = Field(64, ge=1, description="Steps of truncated backpropagation through time.")
     valid_fraction: float = Field(
@@ -132,9 +136,7 @@ class Language(Task):
             raise ElmanError(f"the model cannot be built: {error}") from None
 
     @classmethod
-    def prepare(
-        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]
-    ) -> tuple[Self, Corpus, Text]:
+    def prepare(cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Self, Corpus, Text]:
         assert isinstance(config, LanguageConfig)
         train, held = _split(data, valid, config.valid_fraction)
         size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
@@ -183,7 +185,7 @@ class Language(Task):
         return self._text([read_text(path) for path in data])
 
     def held_out(self) -> Text:
-        train, held = _split(self.sources["data"], self.sources["valid"], self.config.valid_fraction)
+        _, held = _split(self.sources["data"], self.sources["valid"], self.config.valid_fraction)
         return self._text(held)
 
     def _text(self, texts: Sequence[str]) -> Text:
@@ -306,7 +308,7 @@ def sensible(config: LanguageConfig, tokens: int) -> LanguageConfig:
     return config.model_copy(
         update={
             "minutes": minutes,
-            "hidden_size": config.hidden_size or [256],
+            "hidden_size": config.hidden_size or [320],
             "dropout": 0.1 if config.dropout is None else config.dropout,
         }
     )

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from elman.errors import ElmanError, unknown_name
 
-
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -34,7 +33,9 @@ class TrainConfig(BaseModel):
         "cosine", description="How the rate falls to 0 after the warm-up; constant: not at all."
     )
     clip_norm: float | None = Field(1.0, gt=0, description="Scale the gradient down to this norm; 'none': do not.")
-    clip_value: float | None = Field(None, gt=0, description="Clip each component of the gradient to plus or minus this.")
+    clip_value: float | None = Field(
+        None, gt=0, description="Clip each component of the gradient to plus or minus this."
+    )
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16: mixed precision. auto: bf16 where the processor multiplies it natively."
     )

@@ -33,7 +33,7 @@ class Run:
     ================== ====================================================================
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def exists(self) -> bool:

@@ -19,6 +19,7 @@ from elman.training import optimiser
 from elman.training.distributed import World
 from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
 from elman.training.run import LAST, Run
+from elman.training.threads import Threads
 
 if TYPE_CHECKING:
     from elman.tasks.task import Task
@@ -82,6 +83,8 @@ class Trainer:
         self._saved_at = 0.0
         self._base, self._began = 0.0, 0.0
         self._best_weights: dict[str, Tensor] | None = None
+        by_the_clock = self.config.steps is None and world.size == 1 and world.device.type == "cpu"
+        self._threads = Threads() if by_the_clock else None
 
     def train(self, resume: bool = False) -> Ended:
         """Trains until steps or minutes are over, or the loss no longer falls; ``resume`` goes on
@@ -108,8 +111,13 @@ class Trainer:
                 elif done >= 1:
                     reason = "finished"
                 else:
+                    began = time.perf_counter()
                     self._step(done)
+                    if self._threads:
+                        self._threads.stepped(time.perf_counter() - began)
                     reason = self._look(self._done(interrupts)[0])
+        if self._threads:
+            self._threads.leave()
         return self._end(reason)
 
     def _done(self, interrupts: _Interrupts) -> tuple[float, bool]:
@@ -221,7 +229,9 @@ class Trainer:
         assert self.run is not None
         tensors, about = self.run.read_tensors(LAST)
         if about["world"] != self.world.size:
-            raise ElmanError(f"{self.run.path}: trained by {about['world']} processes; it goes on with as many, not {self.world.size}")
+            raise ElmanError(
+                f"{self.run.path}: trained by {about['world']} processes; it cannot go on with {self.world.size}"
+            )
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,76 @@
+"""The words: every command and every example of the README and the docs runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elman import cells
+from tests.conftest import some_text
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page, their minutes shortened to a second."""
+    found = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [re.sub(r"(minutes[= ])\d+", r"\g<1>0.02", block) for block in found]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "shakespeare.txt").write_text("ROMEO:\nTo be JULIET\nOr not.\n" + some_text(20_000))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples(page: Path, folder: Path) -> None:
+    known = set(cells.CELLS)
+    try:
+        for block in blocks(page, "python"):
+            exec(compile(block, str(page), "exec"), {"__name__": "example"})
+    finally:
+        for name in set(cells.CELLS) - known:
+            del cells.CELLS[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands(page: Path, folder: Path) -> None:
+    for line in "".join(blocks(page, "bash")).splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        assert words[0] == "elman"
+        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout or done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_readme_names_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).exists(), link
+    for path in re.findall(r"elman/\w+(?:/|\.py)", text):
+        assert (ROOT / path).exists(), path
+    for target in re.findall(r"make (\w+)", text):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_cells_page_has_every_cell() -> None:
+    text = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
+    for name, cell in cells.CELLS.items():
+        assert f"`{name}`" in text
+        assert f"`{cell}`" in text
+
+
+def test_no_file_is_too_long() -> None:
+    for path in [*ROOT.glob("elman/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
