@@ -301,17 +301,32 @@ class Language(Task):
 
 
 def sensible(config: LanguageConfig, tokens: int) -> LanguageConfig:
-    """The config with a value for every option that was left to data and time."""
+    """The config with a value for every option that was left to data and time (docs/log.md says why these).
+
+    Time: a minute for each 100,000 tokens, from 1 to 10. Size: more units where there is time to train
+    them. Dropout: more, the more often the text is read, by a guess of 100,000 tokens a second for 320 units.
+    """
     minutes, steps = config.minutes, config.steps
     if minutes is None and steps is None:
         minutes = min(10.0, max(1.0, tokens / 100_000))
+    hidden = config.hidden_size or [320 if steps is not None or (minutes or 0) < 3 else 512]
+    if steps is not None:
+        read = steps * config.batch_size * config.window
+    else:
+        work = sum(hidden) / len(hidden) * config.num_layers / 320
+        read = int((minutes or 0) * 60 * 100_000 / work**2)
+    dropout = next(rate for most, rate in _DROPOUTS if read <= most * tokens)
     return config.model_copy(
         update={
             "minutes": minutes,
-            "hidden_size": config.hidden_size or [320],
-            "dropout": 0.1 if config.dropout is None else config.dropout,
+            "hidden_size": hidden,
+            "dropout": dropout if config.dropout is None else config.dropout,
         }
     )
+
+
+#: Up to so many times through the text, this dropout.
+_DROPOUTS = ((2, 0.0), (10, 0.1), (30, 0.3), (math.inf, 0.5))
 
 
 def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:

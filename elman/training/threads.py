@@ -38,7 +38,9 @@ class Threads:
             return
         self._trial_times.append(seconds)
         usual, tried = statistics.median(self._times), self._trial_times[1:]  # the first step settles in
-        if len(tried) == _STEPS or (tried and tried[-1] > 1.5 * usual):
+        if seconds > 3 * usual or (tried and tried[-1] > 1.5 * usual):
+            self._end(False)
+        elif len(tried) == _STEPS:
             self._end(statistics.median(tried) < 0.95 * usual)
 
     def _begin(self) -> None:
@@ -54,7 +56,7 @@ class Threads:
             self.best, self._wait = self._trial, _SOON
             self._times = deque(self._trial_times[1:], maxlen=8)
         else:
-            self._down, self._wait = not self._down, min(2 * self._wait, _LATE)
+            self._down, self._wait = not self._down, min(4 * self._wait, _LATE)
         torch.set_num_threads(self.best)
         self._trial, self._next = None, time.monotonic() + self._wait
 
