@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from elman.version import __version__
 
 #: Public name to the module that has it (None: the name is the module).
 _HOMES: dict[str, str | None] = {
@@ -55,6 +55,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "__version__",
     "Cell", "ElmanError", "cells", "data", "decoding", "detach", "engine", "engines",
     "layers", "load", "nn", "tasks", "train", "training",
 ]  # fmt: skip

@@ -13,9 +13,9 @@ import cyclopts
 from cyclopts import App, Parameter
 from pydantic import ValidationError
 
-from elman import __version__
 from elman.errors import ElmanError, unknown_name
 from elman.tasks import TASKS
+from elman.version import __version__
 
 Several = Parameter(consume_multiple=True, negative="")
 Flat = Parameter(name="*", negative_iterable="", negative_none="")

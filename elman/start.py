@@ -8,12 +8,12 @@ from typing import Any
 
 from elman import tasks
 from elman.errors import ElmanError
-from elman.tasks.task import Task
 from elman.training import loggers
 from elman.training.config import TrainConfig, parse
 from elman.training.distributed import World, pick_device
 from elman.training.events import Listener
 from elman.training.run import LAST, Run
+from elman.training.task import Task
 from elman.training.trainer import Trainer
 
 #: What may differ when a run goes on: how long, how it is watched. Nothing else.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from elman.errors import unknown_name
 
 if TYPE_CHECKING:
-    from elman.tasks.task import Task
+    from elman.training.task import Task
 
 #: Name to (module, class, what it is for). The one list of tasks.
 TASKS: dict[str, tuple[str, str, str]] = {

@@ -19,9 +19,9 @@ from elman.data import Tokenizer, TokenKind, Window, Windows, read_text
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import Connection, SequenceDropout, State, stack
-from elman.tasks.task import Task, evaluation
 from elman.training.config import TrainConfig, parse, several
 from elman.training.run import Run
+from elman.training.task import Task, evaluation
 
 _log = logging.getLogger("elman")
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from elman.training import optimiser
 from elman.training.distributed import World
 from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
 from elman.training.run import LAST, Run
+from elman.training.task import Task
 from elman.training.threads import Threads
-
-if TYPE_CHECKING:
-    from elman.tasks.task import Task
 
 #: Seconds between events while training, and between checkpoints where no validation comes first.
 _REPORT, _SAVE = 1.0, 60.0
@@ -102,23 +100,28 @@ class Trainer:
         self._report.restart(self._base)
         self._tell(Started(self.progress.step, self.task))
         self.task.network.train()
-        with _Interrupts() as interrupts:
-            reason = ""
-            while not reason:
-                done, stop = self._done(interrupts)
-                if stop:
-                    reason = "interrupted"
-                elif done >= 1:
-                    reason = "finished"
-                else:
-                    began = time.perf_counter()
-                    self._step(done)
-                    if self._threads:
-                        self._threads.stepped(time.perf_counter() - began)
-                    reason = self._look(self._done(interrupts)[0])
-        if self._threads:
-            self._threads.leave()
+        try:
+            with _Interrupts() as interrupts:
+                reason = self._loop(interrupts)
+        finally:
+            if self._threads:
+                self._threads.leave()
         return self._end(reason)
+
+    def _loop(self, interrupts: _Interrupts) -> str:
+        """Step after step, until there is a reason to stop."""
+        done, stop = self._done(interrupts)
+        while not stop:
+            if done >= 1:
+                return "finished"
+            began = time.perf_counter()
+            self._step(done)
+            if self._threads:
+                self._threads.stepped(time.perf_counter() - began)
+            done, stop = self._done(interrupts)
+            if self._look(done):
+                return "early"
+        return "interrupted"
 
     def _done(self, interrupts: _Interrupts) -> tuple[float, bool]:
         """The share of the run that is over, and whether someone wants it to stop."""
@@ -170,10 +173,10 @@ class Trainer:
                 f"lower --learning-rate (it is {self.config.learning_rate:g}){clip}{kept}"
             )
 
-    def _look(self, done: float) -> str:
-        """Reports, validates and saves where it is time to; the reason to stop, if there is one."""
+    def _look(self, done: float) -> bool:
+        """Reports, validates and saves where it is time to; whether to stop early."""
         progress, config = self.progress, self.config
-        if done >= 1 or self.world.agree(float(self._report.due(progress.seconds)))[0]:
+        if done >= 1 or self._report.due(progress.seconds):
             self._tell(self._report.event(progress, min(done, 1.0)))
         if config.validate_every:
             due = progress.step % config.validate_every == 0
@@ -182,11 +185,10 @@ class Trainer:
         if due or done >= 1:
             self._validate(min(done, 1.0))
             self._save()
-            if config.patience is not None and progress.stale >= config.patience and done < 1:
-                return "early"
-        elif progress.seconds - self._saved_at > _SAVE:
+            return config.patience is not None and progress.stale >= config.patience and done < 1
+        if progress.seconds - self._saved_at > _SAVE:
             self._save()
-        return ""
+        return False
 
     def _validate(self, done: float) -> None:
         network, progress = self.task.network, self.progress
@@ -249,9 +251,10 @@ class Trainer:
             self.run.keep_metrics_until(self.progress.step)
 
     def _end(self, reason: str) -> Ended:
-        if reason == "interrupted":
-            if not self.progress.best:  # so that there is a model to use
-                self._validate(0.0)
+        if not self.progress.best:  # so that there is a model to use
+            self._validate(0.0)
+            self._save()
+        elif reason == "interrupted":
             self._save()
         if self._best_weights is not None:
             self.task.network.load_state_dict(self._best_weights)

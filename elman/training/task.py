@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from elman.errors import ElmanError
 from elman.training.config import TrainConfig
 from elman.training.run import CONFIG, FORMAT, MODEL, Run
+from elman.version import __version__
 
 
 class Batches(Protocol):
@@ -102,8 +103,6 @@ class Task(ABC):
 
     def write_setup(self, run: Run) -> None:
         """All of the run directory but the weights, config.json last."""
-        from elman import __version__
-
         for name, text in {**self.files(), "README.md": self.card({})}.items():
             run.write(name, text)
         config = {
@@ -130,8 +129,6 @@ class Task(ABC):
 
     def card(self, metrics: dict[str, float]) -> str:
         """The model card: what this is, what it learnt from, how good it is, how to use it."""
-        from elman import __version__
-
         lines = [f"# {self.name} model", "", f"Trained with elman {__version__}.", ""]
         lines += [f"- {label}: {value}" for label, value in self.about().items()]
         if metrics:
