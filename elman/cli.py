@@ -55,7 +55,12 @@ def _one_line(error: Exception) -> str:
 
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        return "--" + explain(cause).replace("_", "-", 1)
+        key, _, what = explain(cause).partition(":")
+        return f"--{key.replace('_', '-')}:{what}"
+    if isinstance(error, cyclopts.UnknownOptionError):
+        names = [argument.names[0] for argument in error.argument_collection if argument.parse and argument.names]
+        known = [name for name in names if name.startswith("--")]
+        return str(unknown_name("option", error.token.keyword or error.token.value, known))
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -188,7 +193,7 @@ def evaluate(run: str, *data: str, json: Annotated[bool, Parameter(negative="")]
         print(dumps(metrics))
     else:
         for name, value in metrics.items():
-            print(f"{name.replace('_', ' '):20} {value:,.4f}".rstrip("0").rstrip("."))
+            print(f"{name.replace('_', ' '):20} {_number(value)}")
     return 0
 
 
@@ -255,7 +260,7 @@ def info(run: str) -> int:
         progress = about["progress"]
         console.print(f"trained: {progress['step']:,} steps in {progress['seconds']:.0f} s")
         for name, value in progress["best"].items():
-            console.print(f"held out, {name.replace('_', ' ')}: {value:.4f}")
+            console.print(f"held out, {name.replace('_', ' ')}: {_number(value)}")
     for title, rows in (
         ("options", [(key, str(value)) for key, value in model.config.model_dump().items()]),
         ("parameters", [(key, " x ".join(map(str, p.shape))) for key, p in model.network.named_parameters()]),
@@ -281,6 +286,10 @@ def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
 
     run_demo(_free("runs/demo") if out is None else out, minutes)
     return 0
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _toml(path: str, kind: Any) -> dict[str, Any]:

@@ -203,7 +203,10 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{short}"], "fewer than one window of 64"),
     (["train", "language", "{text}", "--valid", "{empty}"], "{empty}: the file is empty"),
     (["train", "language", "{text}", "--cell", "lstn"], "unknown cell 'lstn': did you mean lstm?"),
-    (["train", "language", "{text}", "--hiden-size", "3"], "did you mean --hidden-size"),
+    (
+        ["train", "language", "{text}", "--hiden-size", "3"],
+        "unknown option '--hiden-size': did you mean --hidden-size? known are --batch-size, ",
+    ),
     (["train", "language", "{text}", "--steps", "many"], "--steps: should be a valid integer"),
     (["train", "language", "{text}", "--schedule", "cosin"], "--schedule: should be 'cosine', 'linear' or 'constant'"),
     (["train", "language", "{text}", "--out", "/proc/nothing/run"], "cannot be written"),
