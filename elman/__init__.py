@@ -28,12 +28,13 @@ _HOMES: dict[str, str | None] = {
     "engines": None,
     "layers": None,
     "nn": None,
+    "reference": None,
     "tasks": None,
     "training": None,
 }
 
 if TYPE_CHECKING:
-    from elman import cells, data, decoding, engines, layers, nn, tasks, training
+    from elman import cells, data, decoding, engines, layers, nn, reference, tasks, training
     from elman.cells import Cell
     from elman.engines import engine
     from elman.errors import ElmanError
@@ -57,5 +58,5 @@ def __dir__() -> list[str]:
 __all__ = [
     "__version__",
     "Cell", "ElmanError", "cells", "data", "decoding", "detach", "engine", "engines",
-    "layers", "load", "nn", "tasks", "train", "training",
+    "layers", "load", "nn", "reference", "tasks", "train", "training",
 ]  # fmt: skip

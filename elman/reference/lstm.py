@@ -1,0 +1,155 @@
+"""Long short-term memory with a forget gate: forward, and backward through time.
+
+Forward, for t = 1 .. T; * is by element, and the four products are one, with the rows of W, R, b and
+b' in the order i, f, g, o::
+
+    i_t = sigma(W_i x_t + b_i + R_i h_{t-1} + b'_i)      how much is written
+    f_t = sigma(W_f x_t + b_f + R_f h_{t-1} + b'_f)      how much is kept
+    g_t =  tanh(W_g x_t + b_g + R_g h_{t-1} + b'_g)      what is written
+    o_t = sigma(W_o x_t + b_o + R_o h_{t-1} + b'_o)      how much is shown
+    c_t = f_t * c_{t-1} + i_t * g_t
+    h_t = o_t * tanh(c_t)                                y_t = h_t
+
+Backward. Write dv for the gradient dL/dv of the loss L, and a_i for what goes into the sigma of i, and
+so on. h_t is read as y_t and by the four gates of the next step; c_t by h_t and by c_{t+1}. So,
+for t = T .. 1::
+
+    dh_t     = dy_t + R^T da_{t+1}                       da = (da_i, da_f, da_g, da_o), one below the other
+    dc_t     = dc_{t+1} * f_{t+1} + dh_t * o_t * (1 - tanh(c_t)^2)
+    da_o     = dh_t * tanh(c_t) * o_t * (1 - o_t)        sigma' = sigma * (1 - sigma)
+    da_i     = dc_t * g_t       * i_t * (1 - i_t)
+    da_f     = dc_t * c_{t-1}   * f_t * (1 - f_t)
+    da_g     = dc_t * i_t       * (1 - g_t^2)            tanh' = 1 - tanh^2
+    dx_t     = W^T da_t
+    dh_{t-1} = R^T da_t  (+ dy_{t-1})
+    dc_{t-1} = dc_t * f_t  (+ what comes through h_{t-1})
+    dW = sum_t da_t x_t^T      dR = sum_t da_t h_{t-1}^T      db = db' = sum_t da_t
+
+The road from c_t back to c_{t-1} has no matrix and no squashing in it, only f_t: where the forget gate
+is open the gradient arrives whole. That is why the LSTM remembers and the simple network does not.
+
+At t = T the terms from t + 1 are the gradients into the final state (h_T, c_T). A batch has one
+sequence in a row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W.
+
+Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735;
+forget gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/089976600300015015
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from elman.reference.activations import sigma
+
+
+class Weights(NamedTuple):
+    """The parameters, or their gradients, under torch.nn.LSTM's names; rows in the order i, f, g, o."""
+
+    weight_ih: np.ndarray  # (4 H, D)  W
+    weight_hh: np.ndarray  # (4 H, H)  R
+    bias_ih: np.ndarray  # (4 H,)  b
+    bias_hh: np.ndarray  # (4 H,)  b'
+
+
+class Tape(NamedTuple):
+    """What the forward pass keeps for the backward pass."""
+
+    x: np.ndarray  # (B, T, D)
+    h: np.ndarray  # (B, T + 1, H)  h[:, t] goes into step t, h[:, t + 1] comes out of it
+    c: np.ndarray  # (B, T + 1, H)  likewise
+    i: np.ndarray  # (B, T, H)  the gates of step t
+    f: np.ndarray  # (B, T, H)
+    g: np.ndarray  # (B, T, H)
+    o: np.ndarray  # (B, T, H)
+    weights: Weights
+
+
+def forward(
+    x: np.ndarray, state: tuple[np.ndarray, np.ndarray], weights: Weights
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Tape]:
+    """Carries the LSTM over x; the formulas stand at the top of the file.
+
+    Arguments:
+        x: (B, T, D).
+        state: (h, c), each (B, H): the state before the first step.
+        weights: see `Weights`; all results have their dtype.
+
+    Returns y (B, T, H), the state (h, c) after the last step, and the tape for `backward`.
+    Raises ValueError (NumPy's) where the shapes do not fit.
+    """
+    W, R, b, b_h = weights
+    h_0, c_0 = state
+    B, T, _ = x.shape
+    H = R.shape[1]
+    h, c = np.empty((2, B, T + 1, H), R.dtype)
+    i, f, g, o = np.empty((4, B, T, H), R.dtype)
+    h[:, 0], c[:, 0] = h_0, c_0
+
+    for t in range(T):
+        # a_t = W x_t + b + R h_{t-1} + b'                                        (B, 4 H)
+        a = x[:, t] @ W.T + b + h[:, t] @ R.T + b_h
+        a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)  # each (B, H)
+        # i_t, f_t, o_t = sigma(a);   g_t = tanh(a)                               each (B, H)
+        i[:, t], f[:, t], g[:, t], o[:, t] = sigma(a_i), sigma(a_f), np.tanh(a_g), sigma(a_o)
+        # c_t = f_t * c_{t-1} + i_t * g_t                                         (B, H)
+        c[:, t + 1] = f[:, t] * c[:, t] + i[:, t] * g[:, t]
+        # h_t = o_t * tanh(c_t)                                                   (B, H)
+        h[:, t + 1] = o[:, t] * np.tanh(c[:, t + 1])
+
+    # Copies, so that whoever changes y or the state in place does not change the tape.
+    return h[:, 1:].copy(), (h[:, T].copy(), c[:, T].copy()), Tape(x, h, c, i, f, g, o, weights)
+
+
+def backward(
+    dy: np.ndarray, dstate: tuple[np.ndarray, np.ndarray], tape: Tape
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Weights]:
+    """The gradients of the loss L, from those of y and of the final state.
+
+    Arguments:
+        dy: (B, T, H), dL/dy.
+        dstate: (dh, dc), each (B, H): dL/dh and dL/dc of the final state, for whatever reads it
+            besides y; else zeros.
+        tape: from `forward`.
+
+    Returns dx (B, T, D), dstate_0 = (dh_0, dc_0), each (B, H), of the initial state, and dweights, a
+    `Weights`. Raises ValueError (NumPy's) where the shapes do not fit.
+    """
+    x, weights = tape.x, tape.weights
+    W, R, b, _ = weights
+    T = x.shape[1]
+    dx = np.empty(x.shape, W.dtype)
+    dW, dR, db = np.zeros_like(W), np.zeros_like(R), np.zeros_like(b)
+    dh, dc = dstate
+
+    for t in reversed(range(T)):
+        i, f, g, o = tape.i[:, t], tape.f[:, t], tape.g[:, t], tape.o[:, t]  # each (B, H)
+        h_old, c_old = tape.h[:, t], tape.c[:, t]  # each (B, H)
+        tanh_c = np.tanh(tape.c[:, t + 1])  # (B, H)
+
+        # dh_t = dy_t + what comes back from step t + 1                           (B, H)
+        dh = dh + dy[:, t]
+        # dc_t = what comes back from step t + 1 + dh_t * o_t * (1 - tanh(c_t)^2)  (B, H)
+        dc = dc + dh * o * (1 - tanh_c**2)
+        # da_o = dh_t * tanh(c_t) * o_t * (1 - o_t)                               (B, H)
+        da_o = dh * tanh_c * o * (1 - o)
+        # da_i = dc_t * g_t * i_t * (1 - i_t)                                     (B, H)
+        da_i = dc * g * i * (1 - i)
+        # da_f = dc_t * c_{t-1} * f_t * (1 - f_t)                                 (B, H)
+        da_f = dc * c_old * f * (1 - f)
+        # da_g = dc_t * i_t * (1 - g_t^2)                                         (B, H)
+        da_g = dc * i * (1 - g**2)
+        da = np.concatenate((da_i, da_f, da_g, da_o), axis=1)  # (B, 4 H)
+
+        # dW = sum_t da_t x_t^T;   dR = sum_t da_t h_{t-1}^T;   db = sum_t da_t
+        dW += da.T @ x[:, t]
+        dR += da.T @ h_old
+        db += da.sum(axis=0)
+        # dx_t = W^T da_t                                                         (B, D)
+        dx[:, t] = da @ W
+        # R^T da_t and dc_t * f_t go back to step t - 1                           each (B, H)
+        dh = da @ R
+        dc = dc * f
+
+    return dx, (dh, dc), Weights(dW, dR, db, db.copy())
