@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import shlex
 import sys
 from json import dumps
 from pathlib import Path
@@ -33,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = [token for token in tokens if token != "--debug"]
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
-        tokens = _imports(tokens)
-        return _app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        tokens, imported = _imports(tokens)
+        return _app(tokens, imported)(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except (ElmanError, cyclopts.CycloptsError) as error:
         if debug:
             raise
@@ -64,9 +65,10 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _imports(tokens: list[str]) -> list[str]:
-    """Runs what --import names; the other tokens."""
+def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """Runs what --import names; the other tokens, and those of the imports."""
     rest: list[str] = []
+    imported: list[str] = []
     iterator = iter(tokens)
     for token in iterator:
         name, equals, value = token.partition("=")
@@ -74,6 +76,7 @@ def _imports(tokens: list[str]) -> list[str]:
             rest.append(token)
             continue
         value = value if equals else next(iterator, "")
+        imported += ["--import", value]
         sys.path.insert(0, os.getcwd())
         try:
             if value.endswith(".py"):
@@ -86,10 +89,10 @@ def _imports(tokens: list[str]) -> list[str]:
                 importlib.import_module(value)
         except (ImportError, FileNotFoundError, ValueError) as error:
             raise ElmanError(f"--import {value}: {error}") from None
-    return rest
+    return rest, imported
 
 
-def _app(tokens: list[str]) -> App:
+def _app(tokens: list[str], imported: list[str]) -> App:
     """All commands; those whose options need torch have them only where they are asked for."""
     if tokens[:1] == ["train"] and len(tokens) > 1 and not tokens[1].startswith("-") and tokens[1] not in TASKS:
         raise unknown_name("task", tokens[1], TASKS)
@@ -101,7 +104,9 @@ def _app(tokens: list[str]) -> App:
     )
     training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
     for name, (_, _, help) in TASKS.items():
-        training.command(_train_command(name) if tokens[:2] == ["train", name] else _named, name=name, help=help)
+        training.command(
+            _train_command(name, imported) if tokens[:2] == ["train", name] else _named, name=name, help=help
+        )
     writing = _generate_command() if tokens[:1] == ["generate"] else _named
     for command in (demo, training, evaluate):
         app.command(command)
@@ -113,7 +118,7 @@ def _app(tokens: list[str]) -> App:
 def _named() -> None: ...
 
 
-def _train_command(task: str) -> Any:
+def _train_command(task: str, imported: list[str]) -> Any:
     from elman import tasks
 
     kind = tasks.get(task).Config
@@ -147,13 +152,21 @@ def _train_command(task: str) -> Any:
             if resume:
                 raise ElmanError("--resume: give the run to go on with, by --out RUN")
             out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if data else f"runs/{task}")
-        return _train(task, data, out, valid or [], resume, values)
+        return _train(task, data, out, valid or [], resume, values, imported)
 
     command.__annotations__["options"] = Annotated[kind | None, Flat]
     return command
 
 
-def _train(task: str, data: tuple[str, ...], out: str, valid: list[str], resume: bool, values: dict[str, Any]) -> int:
+def _train(
+    task: str,
+    data: tuple[str, ...],
+    out: str,
+    valid: list[str],
+    resume: bool,
+    values: dict[str, Any],
+    imported: list[str],
+) -> int:
     from elman.start import train
     from elman.training.events import Ended
 
@@ -165,7 +178,8 @@ def _train(task: str, data: tuple[str, ...], out: str, valid: list[str], resume:
     if not ends:  # not rank 0
         return 0
     if ends[0].reason == "interrupted":
-        print(f"saved; to go on: elman train {task} --out {out} --resume", file=sys.stderr)
+        again = shlex.join(["elman", "train", task, "--out", out, "--resume", *imported])
+        print(f"saved; to go on: {again}", file=sys.stderr)
         return 130
     print(f"saved in {out}; try: elman generate {out}, elman evaluate {out}", file=sys.stderr)
     return 0
@@ -257,7 +271,7 @@ def info(run: str) -> int:
     directory = Run(run)
     if (directory.path / LAST).exists():
         _, about = directory.read_tensors(LAST)
-        progress = about["progress"]
+        progress = about.get("progress", {"step": 0, "seconds": 0, "best": {}})
         console.print(f"trained: {progress['step']:,} steps in {progress['seconds']:.0f} s")
         for name, value in progress["best"].items():
             console.print(f"held out, {name.replace('_', ' ')}: {_number(value)}")

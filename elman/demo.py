@@ -6,6 +6,7 @@ from pydoc_data.topics import topics
 
 from rich.console import Console
 
+from elman.errors import ElmanError
 from elman.progress import Display
 from elman.start import train
 from elman.training.events import Event, Started, Validated
@@ -19,6 +20,9 @@ def demo(out: str, minutes: float) -> None:
     """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
     console = Console(highlight=False)
     run = Run(out)
+    if run.exists():
+        raise ElmanError(f"{out}: holds a run already; choose another --out")
+    run.check()
     text = "\n\n".join(topics[name] for name in sorted(topics))
     run.write("topics.txt", text)
     console.print(

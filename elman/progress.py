@@ -60,6 +60,8 @@ class Display:
     def _end(self, event: Ended) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if event.reason == "failed":  # the error says the rest
+            return
         reasons = {
             "finished": "done",
             "early": "stopped early: the held-out loss no longer falls",

@@ -12,7 +12,7 @@ from elman.training import loggers
 from elman.training.config import TrainConfig, parse
 from elman.training.distributed import World, pick_device
 from elman.training.events import Listener
-from elman.training.run import LAST, Run
+from elman.training.run import CONFIG, LAST, MODEL, Run
 from elman.training.task import Task
 from elman.training.trainer import Trainer
 
@@ -67,8 +67,9 @@ def train(
     try:
         if run is not None:
             run.check()
-        model, examples, held = kind.prepare(config, paths, valid_paths)
-        if fingerprint not in (None, model.sources["fingerprint"]):
+        before = run if fingerprint else None
+        model, examples, held = kind.prepare(config, paths, valid_paths, before)
+        if fingerprint not in (None, model.sources.fingerprint):
             raise ElmanError(f"{', '.join(paths)}: not the data that the run in {out} was trained on")
         world.wait()  # nobody writes before all have looked
         heard: list[Listener] = list(listeners)
@@ -77,7 +78,7 @@ def train(
 
             heard.append(Display())
         if run is not None and world.rank == 0:
-            model.write_setup(run)
+            model.write_config(run) if before else model.write_setup(run)
             heard.append(loggers.jsonl(run))
             if config.tensorboard:
                 heard.append(loggers.tensorboard(run))
@@ -104,9 +105,9 @@ def load(directory: str | os.PathLike[str], device: str = "cpu") -> Any:
 def restore(run: Run) -> Task:
     """The task of a run directory, without its weights."""
     saved = run.config()
-    kind = tasks.get(saved["task"])
-    config = parse(kind.Config, saved["config"], str(run.path / "config.json"))
-    return kind.restore(config, run, saved.get("sources", {}))
+    kind = tasks.get(saved.task)
+    config = parse(kind.Config, saved.config, str(run.path / CONFIG))
+    return kind.restore(config, run, saved.sources)
 
 
 def _again(
@@ -114,9 +115,11 @@ def _again(
 ) -> tuple[TrainConfig, list[str], list[str], str]:
     """Config, files and fingerprint of a run that goes on, with what may change changed."""
     saved, kind = run.config(), type(asked)
-    if tasks.get(saved["task"]).Config is not kind:
-        raise ElmanError(f"{run.path}: a run of the task {saved['task']}")
-    before = parse(kind, saved["config"], str(run.path / "config.json")).model_dump()
+    if tasks.get(saved.task).Config is not kind:
+        raise ElmanError(f"{run.path}: a run of the task {saved.task}")
+    if (run.path / MODEL).exists() and not (run.path / LAST).exists():
+        raise ElmanError(f"{run.path}: a saved model, without the {LAST} that training goes on from")
+    before = parse(kind, saved.config, str(run.path / CONFIG)).model_dump()
     wanted = {key: value for key, value in asked.model_dump().items() if key in given}
     for key, value in wanted.items():
         if key not in _MAY_CHANGE and value != before[key]:
@@ -127,8 +130,8 @@ def _again(
     if "steps" in wanted or "minutes" in wanted:  # the one that is given now is the one that counts
         wanted = {"steps": None, "minutes": None, **wanted}
     config = parse(kind, before | wanted)
-    sources = saved["sources"]
-    return config, paths or sources["data"], valid or sources["valid"], sources["fingerprint"]
+    sources = saved.sources
+    return config, paths or sources.data, valid or sources.valid, sources.fingerprint
 
 
 def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

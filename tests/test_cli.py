@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
@@ -222,6 +223,13 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{text}", "--import", "{tmp}/none.py"], "--import {tmp}/none.py"),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
     (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
+    (["train", "language", "{one}"], "1 characters are too few to hold out 10%"),
+    (["train", "language", "{packed}"], "{packed}: cannot be read"),
+    (["train", "language", "{text}", "--minutes", "inf"], "--minutes: should be a finite number"),
+    (["train", "language", "{text}", "--seed", "99999999999999999999"], "--seed: should be less than"),
+    (["demo", "--out", "{run}"], "{run}: holds a run already"),
+    (["demo", "--out", "/dev/null/run"], "cannot be written"),
+    (["generate", "{run}", "\udcff"], "prompt: not UTF-8"),
     (["generate", "{tmp}/none"], "{tmp}/none: no such folder"),
     (["generate", "{text}"], "{text}: this is a file; a run directory"),
     (["generate", "{tmp}"], "not a whole run directory: config.json is missing"),
@@ -237,11 +245,12 @@ def test_bad_input(
 ) -> None:
     names = {"run": run, "text": text_file, "tmp": str(tmp_path)}
     contents = {
-        "empty": b"", "latin": b"cafe \xe9 creme", "binary": b"abc\0\1\2", "short": b"too short",
+        "empty": b"", "latin": b"cafe \xe9 creme", "binary": b"abc\0\1\2", "short": b"too short", "one": b"x",
         "odd": b"hiden_size = 3\n", "typed": b'steps = "many"\n',
+        "packed": gzip.compress(b"text " * 999)[:20] + b"\xff" * 40,
     }  # fmt: skip
     for name, content in contents.items():
-        path = tmp_path / f"{name}.x"
+        path = tmp_path / f"{name}{'.gz' if name == 'packed' else '.x'}"
         path.write_bytes(content)
         names[name] = str(path)
     before = sorted(tmp_path.rglob("*"))
@@ -263,6 +272,13 @@ def needs_out(arguments: list[str]) -> bool:
     return arguments[0] == "train" and not {"--out", "--resume"} & set(arguments) and len(arguments) > 2
 
 
+def whole(**changes: Any) -> bytes:
+    """A config.json with some things different."""
+    sources = {"data": ["a.txt"], "valid": [], "examples": 1, "units": 10, "fingerprint": "0"}
+    config = {"elman": "0.1.0", "format": 1, "task": "language", "config": {}, "sources": sources}
+    return json.dumps(config | changes).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -272,12 +288,15 @@ def needs_out(arguments: list[str]) -> bool:
             "written in format 99 by elman 9.0",
         ),
         ("config.json", b"{", "config.json: not JSON at line 1"),
-        ("config.json", b'{"format": 1, "task": "speech", "config": {}}', "unknown task 'speech'"),
+        ("config.json", whole(task="speech"), "unknown task 'speech'"),
         (
             "config.json",
-            b'{"format": 1, "task": "language", "config": {"layers": 3}}',
+            whole(config={"layers": 3}),
             "config.json: unknown option 'layers'",
         ),
+        ("config.json", b"[]", "config.json: not a run's config"),
+        ("config.json", whole(sources={}), "config.json: not a run's config: sources.data: is missing"),
+        ("config.json", whole(config=3), "config.json: not a run's config: config: should be a valid dictionary"),
         ("tokenizer.json", b"{}", "tokenizer.json: not a tokenizer"),
         ("model.safetensors", b"\0" * 7, "model.safetensors: not a whole safetensors file"),
         ("model.safetensors", b"", "model.safetensors: not a whole safetensors file"),
@@ -291,6 +310,28 @@ def test_broken_runs(copy: Path, name: str, content: bytes, message: str) -> Non
     (copy / name).unlink()
     with pytest.raises(elman.ElmanError, match="not a whole run directory"):
         elman.load(copy)
+
+
+def test_a_model_without_the_state_to_go_on_from(copy: Path) -> None:
+    (copy / "last.safetensors").unlink()
+    with pytest.raises(elman.ElmanError, match="a saved model, without the last.safetensors"):
+        elman.train("language", out=copy, resume=True, steps=70)
+    with pytest.raises(elman.ElmanError, match="no data"):
+        elman.train("language", out=copy / "none", resume=True)
+
+
+def test_saving_does_not_write_over_a_run(run: str) -> None:
+    with pytest.raises(elman.ElmanError, match="holds a run that can go on"):
+        elman.load(run).save(run)
+
+
+def test_held_out_data_that_have_changed(tmp_path: Path, text_file: str) -> None:
+    flags = ["--steps=1", "--out", str(tmp_path / "run"), *FLAGS]
+    assert cli.main(["train", "language", text_file, *flags]) == 0
+    with open(text_file, "a") as file:
+        file.write("more of it")
+    with pytest.raises(elman.ElmanError, match="not as it was in training"):
+        elman.load(tmp_path / "run").held_out()
 
 
 def test_a_truncated_model(copy: Path) -> None:

@@ -81,10 +81,10 @@ def test_a_row_of_a_batch_draws_what_it_draws_alone() -> None:
         return torch.zeros(*ids.shape, 10), 0
 
     together = torch.stack(
-        list(tokens(flat, [[1], [2]], Sampling(max_new_tokens=9, seed=5), 99, [], torch.device("cpu"))), 1
+        list(tokens(flat, [[1], [2]], Sampling(max_new_tokens=9, seed=5), 9, [9], torch.device("cpu"))), 1
     )
     for row in range(2):
-        alone = list(tokens(flat, [[1 + row]], Sampling(max_new_tokens=9, seed=5 + row), 99, [], torch.device("cpu")))
+        alone = list(tokens(flat, [[1 + row]], Sampling(max_new_tokens=9, seed=5 + row), 9, [9], torch.device("cpu")))
         assert torch.stack(alone, 1)[0].tolist() == together[row].tolist()
 
 

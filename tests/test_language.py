@@ -137,6 +137,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "residual": {"connection": "residual", "num_layers": 3},
     "dense": {"connection": "dense", "num_layers": 2},
     "highway": {"connection": "highway", "num_layers": 2},
+    "open bias": {"open_bias": 1.0},
     "tied": {"tie": True},
     "variational": {"variational": True, "dropout": 0.3},
     "weight drop": {"weight_drop": 0.3},
@@ -205,7 +206,10 @@ def test_a_short_text(tmp_path: Path) -> None:
         ({"hidden_size": "big"}, "hidden_size"),
         ({"cell": "lstn"}, "unknown cell 'lstn': did you mean lstm"),
         ({"cell": "projected_lstm"}, "needs a proj_size"),
-        ({"cell": ["lstm", "gru"]}, "cell has 2 entries for 1 layers"),
+        ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell has 2 entries for 3 layers"),
+        ({"vocab_size": 9}, "vocab_size is for word and bpe"),
+        ({"minutes": math.inf}, "minutes: should be a finite number"),
+        ({"cell": "indrnn", "weight_drop": 0.1}, "has no recurrent matrix"),
         ({"steps": "ten"}, "steps: should be a valid integer, not 'ten'"),
         ({"steps": 1.5}, "steps"),
         ({"minutes": 0}, "minutes: should be greater than 0"),
@@ -221,8 +225,9 @@ def test_wrong_options(text_file: str, options: dict[str, Any], message: str) ->
 
 def test_what_is_left_open_is_settled() -> None:
     config = sensible(LanguageConfig(), 1_000_000)
-    assert None not in (config.minutes, config.hidden_size, config.dropout)
-    given = LanguageConfig(minutes=3, hidden_size=[7], dropout=0.0)
+    assert None not in (config.minutes, config.hidden_size, config.num_layers, config.dropout)
+    assert sensible(LanguageConfig(cell=["lstm", "gru"]), 1_000_000).num_layers == 2
+    given = LanguageConfig(minutes=3, hidden_size=[7], num_layers=1, dropout=0.0)
     assert sensible(given, 1_000_000) == given
     assert sensible(LanguageConfig(steps=10), 1_000_000).minutes is None
 

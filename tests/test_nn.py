@@ -179,6 +179,24 @@ def test_wrong_shapes_are_refused_as_torch_does(kind: str, x: tuple[int, ...], h
     assert str(errors[1])
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_padding_may_hold_anything(kind: str, engine_name: str) -> None:
+    _, mine = pair(kind, batch_first=True, bidirectional=True)
+    x = torch.randn(B, T, D, dtype=torch.float64)
+    clean = flat(mine(x, lengths=LENGTHS))
+    x[1, 1:] = torch.nan
+    y = flat(mine(x, lengths=LENGTHS))
+    close(y, clean)
+    sum(part.sum() for part in y).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in mine.parameters())
+
+
+@pytest.mark.parametrize("lengths", [[6, 7, 1, 1], [6, -1, 1, 1], [6, 1], [6.0, 1.0, 1.0, 1.0]])
+def test_wrong_lengths_are_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="lengths must be"):
+        pair("GRU", batch_first=True)[1](torch.zeros(B, T, D, dtype=torch.float64), lengths=torch.tensor(lengths))
+
+
 def test_a_wrong_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="float32, the parameters are torch.float64"):
         pair("GRU")[1](torch.zeros(T, B, D))

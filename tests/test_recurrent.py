@@ -31,6 +31,7 @@ def some_state(layer: RecurrentLayer, x: Tensor) -> Any:
 def some_resets() -> Tensor:
     resets = torch.zeros(B, T, dtype=torch.bool)
     resets[0, 3] = resets[1, 0] = resets[0, 5] = resets[1, 2] = True
+    resets[1, 3] = resets[1, 5] = resets[3, 0] = True  # with LENGTHS: in the padding
     return resets
 
 
@@ -119,6 +120,15 @@ def test_padded_equals_unpadded(layer: RecurrentLayer, engine_name: str) -> None
         alone, after = layer(x[row : row + 1, :n], one) if n else (y[row : row + 1, :0], one)
         close((y[row : row + 1, :n], states.over(final, lambda s, row=row: s[row : row + 1])), (alone, after))
         assert not y[row, n:].any()
+
+
+def test_a_reset_in_the_padding_resets_nothing(layer: RecurrentLayer, engine_name: str) -> None:
+    x = inputs()
+    state, resets = some_state(layer, x), torch.zeros(B, T, dtype=torch.bool)
+    plain = layer(x, state, LENGTHS)
+    for row, n in enumerate(LENGTHS.tolist()):
+        resets[row, n:] = True
+    close(layer(x, state, LENGTHS, resets), plain)
 
 
 def test_padding_gets_no_gradient(layer: RecurrentLayer) -> None:
@@ -220,14 +230,19 @@ def recurrent_like(layer: Recurrent) -> Recurrent:
     return double
 
 
-def test_autocast(cell_name: str, engine_name: str) -> None:
-    layer = recurrent(cell_name)
+@pytest.mark.parametrize("zoneout", [0.0, 0.2])
+def test_autocast(cell_name: str, engine_name: str, zoneout: float) -> None:
+    layer = recurrent(cell_name, zoneout=zoneout)
     x = inputs().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         y, state = layer(x, None, LENGTHS)
         y, _ = layer(x, states.detach(state), LENGTHS)
     y.float().sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
+    layer.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, state = layer(x, None, LENGTHS)
+        y, _ = layer(x, states.detach(state), LENGTHS)
     with elman.engine("eager"):
         _, state = layer(x, None, LENGTHS)
         close(y.float(), layer(x, state, LENGTHS)[0], 5e-2)

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 import elman
-from elman.training import optimiser
+from elman.training import optimiser, threads
 from elman.training.config import TrainConfig
 from elman.training.events import Ended, Event, Saved, Started, Stepped, Validated
 from tests.conftest import elman_cli
@@ -95,6 +96,35 @@ def test_a_time_budget_is_kept(text_file: str) -> None:
     rates = [event.learning_rate for event in ends if isinstance(event, Stepped)]
     assert rates[-1] < 0.02 * max(rates)  # the schedule ends with the time
     assert len([event for event in ends if isinstance(event, Validated)]) >= 8
+
+
+@pytest.mark.parametrize(
+    ("cost", "best"),
+    [
+        ({1: 4.0, 2: 2.0, 4: 1.0}, 4),
+        ({1: 0.8, 2: 0.5, 4: 1.0}, 2),
+        ({1: 0.1, 2: 5.0, 4: 9.0}, 1),
+    ],
+)
+def test_threads_settle_where_steps_are_fastest(
+    cost: dict[int, float], best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    now = [0.0]
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    torch.set_num_threads(4)
+    try:
+        search, used = threads.Threads(), []
+        for _ in range(2000):
+            used.append(torch.get_num_threads())
+            now[0] += cost[used[-1]]
+            search.stepped(cost[used[-1]])
+        assert search.best == best
+        assert used[200:].count(best) > 0.9 * len(used[200:])  # trials become rare
+        search.leave()
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("schedule", "middle"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
@@ -299,6 +329,7 @@ def test_tensorboard(text_file: str, tmp_path: Path) -> None:
         ),
         (lambda run: (run / "config.json").write_text("{"), "config.json: not JSON at line 1"),
         (lambda run: (run / "config.json").write_text("[]"), "not a run's config"),
+        (lambda run: shutil.copy(run / "model.safetensors", run / "last.safetensors"), "not a checkpoint of this run"),
         (lambda run: Path(run.parent / "text.txt").write_text("other text " * 100), "not the data that the run"),
     ],
 )
@@ -320,6 +351,25 @@ def test_what_may_not_change_when_going_on(text_file: str, tmp_path: Path) -> No
     with pytest.raises(elman.ElmanError, match="give the run directory"):
         elman.train("language", text_file, resume=True)
     ends: list[Event] = []
-    elman.train("language", out=run, resume=True, steps=15, listeners=[ends.append], progress=False)
+    elman.train("language", out=run, resume=True, steps=50, listeners=[ends.append], progress=False)
     assert isinstance(ends[-1], Ended)
-    assert ends[-1].step == 15
+    assert ends[-1].step == 50
+    assert [event.step for event in ends if isinstance(event, Validated)] == [15, 20, 25, 30, 35, 40, 45, 50]
+
+
+def test_the_first_step_moves_the_weights(text_file: str) -> None:
+    before, after = (elman.train("language", text_file, steps=n, **SMALL).network.state_dict() for n in (0, 1))
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_a_listener_that_generates_changes_nothing(text_file: str, tmp_path: Path) -> None:
+    def write(event: Event) -> None:
+        if isinstance(event, Started):
+            models.append(event.task)
+        elif isinstance(event, Validated):
+            models[0].generate("the ", max_new_tokens=5)
+
+    models: list[Any] = []
+    elman.train("language", text_file, out=tmp_path / "a", steps=20, **SMALL)
+    elman.train("language", text_file, out=tmp_path / "b", steps=20, listeners=[write], **SMALL)
+    same(tmp_path / "a", tmp_path / "b")

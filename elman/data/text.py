@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import zipfile
+import zlib
+
 import fsspec
 
 from elman.errors import ElmanError
@@ -42,5 +46,5 @@ def read_bytes(path: str) -> bytes:
         raise ElmanError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ElmanError(f"{path}: this is a folder; give the files in it") from None
-    except (OSError, EOFError, ValueError, ImportError) as error:
+    except (OSError, EOFError, ValueError, ImportError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise ElmanError(f"{path}: cannot be read: {error}") from None

@@ -45,18 +45,20 @@ class Windows:
         self._ids, self._start, self._seed = ids, start, seed
         share = self.streams // world
         self._rows = slice(rank * share, (rank + 1) * share)
-        self._epoch, self._targets = -1, torch.empty(0)
+        self._epoch, self._targets = -1, ids[:0]
 
     def batch(self, k: int) -> Window:
         epoch, position = divmod(k, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._targets = epoch, self._cut(epoch)
         begin = position * self.length
-        targets = self._targets[:, begin : begin + self.length]
-        before = self._targets[:, begin - 1 : begin] if begin else torch.full_like(targets[:, :1], self._start)
-        return Window(torch.cat((before, targets[:, :-1]), 1), targets, begin == 0)
+        read = self._targets[:, max(0, begin - 1) : begin + self.length].astype(np.int64)
+        if not begin:
+            read = np.concatenate((np.full_like(read[:, :1], self._start), read), 1)
+        window = torch.from_numpy(read)
+        return Window(window[:, :-1], window[:, 1:], begin == 0)
 
-    def _cut(self, epoch: int) -> Tensor:
+    def _cut(self, epoch: int) -> np.ndarray:
         turn = int(np.random.default_rng([self._seed, epoch]).integers(len(self._ids)))
         turned = np.roll(self._ids, -turn)[: self.streams * self.per_stream]
-        return torch.from_numpy(turned.reshape(self.streams, -1)[self._rows].astype(np.int64))
+        return turned.reshape(self.streams, -1)[self._rows]

@@ -13,7 +13,7 @@ from torch import Tensor
 class Sampling(BaseModel):
     """How the next token is chosen. Option of ``elman generate`` = keyword of ``model.generate``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_new_tokens: int = Field(500, ge=0, description="Stop after so many tokens.")
     temperature: float = Field(
@@ -28,7 +28,7 @@ class Sampling(BaseModel):
         1.0, gt=0, description="Above 1: make tokens that were already there less probable."
     )
     seed: int | None = Field(
-        None, ge=0, description="The same seed draws the same text; row r of a batch takes seed + r."
+        None, ge=0, lt=2**62, description="The same seed draws the same text; row r of a batch takes seed + r."
     )
     stop: list[str] = Field([], description="Stop before this text; may be given more than once.")
 
@@ -65,7 +65,7 @@ def choose(logits: Tensor, sampling: Sampling, seen: Tensor, generators: Sequenc
         logits = penalise(logits, seen, sampling.repetition_penalty)
     if sampling.greedy or sampling.temperature == 0:
         return logits.argmax(-1)
-    logits = logits / sampling.temperature
+    logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-6)
     if sampling.top_k is not None:
         logits = top_k(logits, sampling.top_k)
     if sampling.top_p < 1.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from elman.decoding.sampling import Sampling, choose
+
+#: Tokens of a prompt that are read at a time, to bound the memory of their logits.
+_AT_ONCE = 256
 
 #: (ids (B, T), state, lengths (B,) or None) to (logits (B, T, V), state).
 Network = Callable[..., tuple[Tensor, Any]]
@@ -31,14 +35,15 @@ def tokens(
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long, device=device)
     for row, prompt in zip(ids, prompts, strict=True):
-        row[: len(prompt)] = torch.tensor(list(prompt))
-    logits, state = network(ids, None, lengths if len(prompts) > 1 else None)
-    logits = logits[torch.arange(len(prompts)), lengths - 1]
+        row[: len(prompt)] = torch.tensor(list(prompt), device=device)
+    rows = torch.arange(len(prompts), device=device)
+    logits, state = _read(network, ids, lengths)
 
     seen = torch.zeros_like(logits, dtype=torch.bool)
     for row, prompt in zip(seen, prompts, strict=True):
-        row[torch.tensor(list(prompt))] = True
-    base = torch.seed() if sampling.seed is None else sampling.seed
+        row[torch.tensor(list(prompt), device=device)] = True
+    seen[:, end_id] = False  # an end is no repetition
+    base = secrets.randbits(62) if sampling.seed is None else sampling.seed
     generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     for _ in range(sampling.max_new_tokens):
@@ -46,12 +51,23 @@ def tokens(
         chosen = choose(logits, sampling, seen, generators)
         ended = ended | (chosen == end_id)
         chosen = torch.where(ended, end_id, chosen)
-        seen[torch.arange(len(prompts)), chosen] = True
+        seen[rows, chosen] = chosen != end_id
         yield chosen
         if bool(ended.all()):
             return
         logits, state = network(chosen[:, None], state)
         logits = logits[:, -1]
+
+
+def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
+    """The logits (B, V) after each row's last token, and the state; reads so many tokens at a time."""
+    state, rows = None, []
+    for start, part in enumerate(ids.split(_AT_ONCE, 1)):
+        left = (lengths - start * _AT_ONCE).clamp(0, part.shape[1])
+        logits, state = network(part, state, left)
+        rows.append(logits[torch.arange(len(ids), device=ids.device), (left - 1).clamp(min=0)])
+    last = (lengths - 1) // _AT_ONCE
+    return torch.stack(rows)[last, torch.arange(len(ids), device=ids.device)], state
 
 
 class StopText:

@@ -36,9 +36,10 @@ class Eager(Engine):
             if cell.projected:
                 assert w.weight_hr is not None
                 new = (linear(new[0], w.weight_hr), *new[1:])
+            new = tuple(n.to(old.dtype) for n, old in zip(new, state, strict=True))  # autocast may differ
             if scan.zoneout is not None:
                 new = tuple(  # lerp gives exactly the old value where k is 1
-                    torch.lerp(n, old, k if isinstance(k, float) else k[:, t])
+                    torch.lerp(n, old, k if isinstance(k, float) else k[:, t].to(n.dtype))
                     for n, old, k in zip(new, state, scan.zoneout, strict=True)
                 )
             y = new[0]

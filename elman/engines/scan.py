@@ -19,10 +19,11 @@ class Scan(NamedTuple):
     Attributes:
         cell: the equations.
         weights: its parameters.
-        x: (B, T, D), any strides.
+        x: (B, T, D), any strides; 0 beyond a row's length.
         state: the parts of the state before the first step, each (B, size).
         lengths: (B,) integers, the real steps of each row; None: all T.
-        resets: (B, T) bool, true where the state is zeroed before that step; None: nowhere.
+        resets: (B, T) bool, true where the state is zeroed before that step, never beyond a row's
+            length; None: nowhere.
         hidden_mask: (B, P), multiplies h on its way into R h at every step; None: ones.
         zoneout: for each part of the state, how much of the old value stays: new + k (old - new),
             with k a number or (B, T, size) of zeros and ones; None: nothing stays.

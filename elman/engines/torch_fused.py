@@ -81,7 +81,6 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
         i, f, g, o = (weights.weight_ih.new_zeros(weights.weight_ih.shape[0] // 4, 1) for _ in range(4))
         hold = torch.cat((i - _SHUT, f + _SHUT, g, o))
         weights = weights._replace(weight_ih=torch.cat((weights.weight_ih, hold), 1))
-        x = torch.where(padding[..., None], 0.0, x)
         x = torch.cat((x, padding[..., None].to(x.dtype)), -1)
     y, state = _call(scan.cell, weights, x, scan.state)
     last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[-1])

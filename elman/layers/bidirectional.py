@@ -42,7 +42,7 @@ class Bidirectional(RecurrentLayer):
     def forward(
         self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        lengths = self.check(x, lengths, resets)
+        x, lengths, resets = self.check(x, lengths, resets)
         forward, backward = self._layers
         before, after = (None, None) if state is None else state
         y, before = forward(x, before, lengths, resets)

@@ -31,10 +31,11 @@ def dropout_mask(x: Tensor, p: float) -> Tensor:
     """A mask of x's shape, dtype and device: 0 with probability p, else 1 / (1 - p).
 
     On the CPU the draws are 16-bit parts of 64-bit random numbers, five times as fast as torch's own
-    (p is rounded to 1 / 65536).
+    (p is rounded to 1 / 65536, and below 1).
     """
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(1 - p).div_(1 - p)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    keep = draws[: x.numel()] >= round(p * 2**16) - 2**15
-    return keep.view(x.shape).to(x.dtype).mul_(1 / (1 - p))
+    dropped = min(round(p * 2**16), 2**16 - 1)  # of all values of 16 bits
+    keep = draws[: x.numel()] >= dropped - 2**15
+    return keep.view(x.shape).to(x.dtype).mul_(1 / (1 - dropped / 2**16))

@@ -46,24 +46,25 @@ class RecurrentLayer(nn.Module, ABC):
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
 
-    def check(self, x: Tensor, lengths: Tensor | None, resets: Tensor | None) -> Tensor | None:
-        """Raises ValueError for arguments of a wrong shape; gives lengths on x's device."""
+    def check(
+        self, x: Tensor, lengths: Tensor | None, resets: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """x, lengths and resets, checked (ValueError); what they say of the padding is wiped out.
+
+        So padding may hold anything, even NaN, and a reset there resets nothing.
+        """
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), it is {tuple(x.shape)}")
-        if lengths is not None:
-            if lengths.shape != x.shape[:1] or lengths.is_floating_point():
-                raise ValueError(
-                    f"lengths must be {x.shape[0]} integers, one a row; "
-                    f"it is {lengths.dtype} of shape {tuple(lengths.shape)}"
-                )
-            if lengths.device.type == "cpu" and lengths.numel() and not _within(lengths, x.shape[1]):
-                raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")
-            lengths = lengths.to(x.device)
         if resets is not None and (resets.shape != x.shape[:2] or resets.dtype != torch.bool):
             raise ValueError(
                 f"resets must be bool {tuple(x.shape[:2])}; it is {resets.dtype} of shape {tuple(resets.shape)}"
             )
-        return lengths
+        if lengths is not None:
+            lengths = check_lengths(lengths, x)
+            real = real_steps(lengths, x.shape[1])
+            x = torch.where(real[..., None], x, 0.0)
+            resets = None if resets is None else resets & real
+        return x, lengths, resets
 
 
 class Recurrent(RecurrentLayer):
@@ -75,6 +76,7 @@ class Recurrent(RecurrentLayer):
         hidden_size: H, the units of the cell.
         bias: whether the gates have biases.
         proj_size: P, the size of y, for a cell that projects its output.
+        open_bias: where the biases of the cell's ``open_gates`` (the forget gate) start.
         weight_drop: dropout of the recurrent matrix R, one mask a call, so one for all its steps
             (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
         recurrent_dropout: dropout of h on its way into R h, one mask through time
@@ -83,8 +85,7 @@ class Recurrent(RecurrentLayer):
             is taken instead of a draw. A number for the whole state, or one for each part,
             {"h": 0.05, "c": 0.5} (Krueger et al. 2017, https://arxiv.org/abs/1606.01305).
 
-    W starts Glorot-uniform, R orthogonal gate by gate (Saxe et al. 2014), biases at 0, those of the
-    cell's ``open_gates`` (the forget gate) at 1.
+    W starts Glorot-uniform, R orthogonal gate by gate (Saxe et al. 2014), biases at 0 but for open_bias.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Recurrent(RecurrentLayer):
         *,
         bias: bool = True,
         proj_size: int = 0,
+        open_bias: float = 1.0,
         weight_drop: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | dict[str, float] = 0.0,
@@ -110,9 +112,12 @@ class Recurrent(RecurrentLayer):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
             raise ValueError(f"{self.cell} {needs}, not {proj_size}")
         self.output_size = proj_size or hidden_size
+        self.open_bias = open_bias
         self.weight_drop = probability("weight_drop", weight_drop)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = self._zoneouts(zoneout)
+        if (weight_drop or recurrent_dropout) and not self._hidden_gates:
+            raise ValueError(f"{self.cell} has no recurrent matrix: weight_drop and recurrent_dropout must be 0")
 
         gates_in = len(self.cell.input_gates) * hidden_size
         gates_hid = (len(self.cell.hidden_gates) + len(self.cell.inner_gates)) * hidden_size
@@ -151,7 +156,7 @@ class Recurrent(RecurrentLayer):
                 bias.zero_()
         if w.bias_ih is not None:
             for gate, part in zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True):
-                part.fill_(float(gate in self.cell.open_gates))
+                part.fill_(self.open_bias if gate in self.cell.open_gates else 0.0)
         if w.weight_hr is not None:
             nn.init.xavier_uniform_(w.weight_hr)
         for vector, start_at in zip(w.vectors, self.cell.weights.values(), strict=True):
@@ -177,7 +182,7 @@ class Recurrent(RecurrentLayer):
     def forward(
         self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        lengths = self.check(x, lengths, resets)
+        x, lengths, resets = self.check(x, lengths, resets)
         state = self.initial_state(x) if state is None else tuple(state)
         expected = tuple((x.shape[0], size) for size in self.sizes())
         if (given := tuple(tuple(s.shape) for s in state)) != expected:
@@ -188,8 +193,6 @@ class Recurrent(RecurrentLayer):
         mask = None
         if self.recurrent_dropout and self.training:
             mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
-        if lengths is not None:  # padding may hold anything, even NaN
-            x = torch.where(real_steps(lengths, x.shape[1])[..., None], x, 0.0)
         return engines.run(
             engines.Scan(
                 self.cell, weights, x, state, lengths, resets, mask, self._zoned(x) if any(self.zoneout) else None
@@ -213,6 +216,19 @@ class Recurrent(RecurrentLayer):
         return f"{self.cell}, {self.input_size}, {self.hidden_size}{given}"
 
 
+def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
+    """lengths (B,) on the device of x (B, T, D); ValueError if they are not B integers in 0..T."""
+    if lengths.shape != x.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(
+            f"lengths must be {x.shape[0]} integers, one a row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if lengths.device.type == "cpu" and lengths.numel():
+        low, high = lengths.aminmax()
+        if int(low) < 0 or int(high) > x.shape[1]:
+            raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")
+    return lengths.to(x.device)
+
+
 def real_steps(lengths: Tensor, T: int) -> Tensor:
     """mask (B, T): true on the steps within each row's length."""
     return torch.arange(T, device=lengths.device) < lengths[:, None]
@@ -223,8 +239,3 @@ def probability(name: str, p: float) -> float:
     if isinstance(p, bool) or not 0.0 <= p < 1.0:
         raise ValueError(f"{name} must be at least 0 and below 1, not {p!r}")
     return float(p)
-
-
-def _within(lengths: Tensor, T: int) -> bool:
-    low, high = lengths.aminmax()
-    return int(low) >= 0 and int(high) <= T

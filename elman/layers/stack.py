@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from elman import cells
 from elman.cells import Cell
 from elman.errors import unknown_name
 from elman.layers.bidirectional import Bidirectional
@@ -74,7 +75,7 @@ class Stack(RecurrentLayer):
     def forward(
         self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        lengths = self.check(x, lengths, resets)
+        x, lengths, resets = self.check(x, lengths, resets)
         states = [None] * len(self.layers) if state is None else state
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
@@ -104,7 +105,7 @@ def stack(
     cell: str | Cell | type[Cell] | Sequence[str | Cell | type[Cell]],
     input_size: int,
     hidden_size: int | Sequence[int],
-    num_layers: int = 1,
+    num_layers: int | None = None,
     *,
     bidirectional: bool = False,
     backward_size: int | Sequence[int] | None = None,
@@ -113,6 +114,7 @@ def stack(
     variational: bool = False,
     bias: bool = True,
     proj_size: int = 0,
+    open_bias: float = 1.0,
     weight_drop: float = 0.0,
     recurrent_dropout: float = 0.0,
     zoneout: float | dict[str, float] = 0.0,
@@ -122,12 +124,15 @@ def stack(
     Arguments:
         cell: one for all layers, or a list, one a layer.
         hidden_size: one for all layers, or a list, one a layer.
-        num_layers: L; a list of cells or sizes must have as many.
+        num_layers: L; by default as many as a list has, else 1.
         bidirectional: read from both ends in every layer.
         backward_size: hidden size of the backward direction, where it differs; number or list.
         connection, dropout, variational: see `Stack`.
-        bias, proj_size, weight_drop, recurrent_dropout, zoneout: see `Recurrent`.
+        bias, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout: see `Recurrent`.
     """
+
+    lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
+    num_layers = num_layers or (len(lists[0]) if lists else 1)
 
     def each(name: str, value: object) -> list:
         values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
@@ -135,16 +140,18 @@ def stack(
             raise ValueError(f"{name} has {len(values)} entries for {num_layers} layers")
         return values
 
-    sizes = each("hidden_size", hidden_size)
+    kinds, sizes = [cells.get(one) for one in each("cell", cell)], each("hidden_size", hidden_size)
     backward_sizes = each("backward_size", hidden_size if backward_size is None else backward_size)
     if backward_size is not None and not bidirectional:
         raise ValueError("backward_size is for bidirectional stacks")
+    if proj_size and not any(kind.projected for kind in kinds):
+        raise ValueError(f"proj_size is for cells that project their output, such as projected_lstm, not {kinds}")
     layers: list[RecurrentLayer] = []
     size = input_size
-    for one, forward_size, size_back in zip(each("cell", cell), sizes, backward_sizes, strict=True):
+    for kind, forward_size, size_back in zip(kinds, sizes, backward_sizes, strict=True):
         ways = [
             Recurrent(
-                one, size, units, bias=bias, proj_size=proj_size,
+                kind, size, units, bias=bias, proj_size=proj_size if kind.projected else 0, open_bias=open_bias,
                 weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
@@ -20,13 +20,18 @@ from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import Connection, SequenceDropout, State, stack
 from elman.training.config import TrainConfig, parse, several
-from elman.training.run import Run
+from elman.training.run import Run, Sources
 from elman.training.task import Task, evaluation
 
 _log = logging.getLogger("elman")
 
 #: An evaluation reads up to so many streams side by side, each after so many tokens of warm-up.
 _STREAMS, _WARM_UP = 32, 256
+
+#: And holds so many logits at once.
+_LOGITS = 1 << 23
+
+_TOKENIZER = "tokenizer.json"
 
 
 class LanguageConfig(TrainConfig):
@@ -40,8 +45,11 @@ class LanguageConfig(TrainConfig):
     hidden_size: list[int] | None = Field(
         None, min_length=1, description="Units: one for all layers, or one a layer. By default by data and time."
     )
-    num_layers: int = Field(1, ge=1, description="Recurrent layers.")
+    num_layers: int | None = Field(
+        None, ge=1, description="Recurrent layers. By default one, or as many as are listed."
+    )
     proj_size: int = Field(0, ge=0, description="Size of the output of a projected_lstm.")
+    open_bias: float = Field(0.0, description="Where the forget gate's bias starts; 1 keeps memory longer at first.")
     embedding_size: int = Field(64, ge=1, description="Size of a token's vector.")
     tie: bool = Field(False, description="Use the token vectors as output weights too.")
     connection: Connection = Field("plain", description="How layers are joined.")
@@ -60,6 +68,12 @@ class LanguageConfig(TrainConfig):
     )
 
     several = field_validator("cell", "hidden_size", mode="before")(several)
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        if self.tokens == "char" and self.vocab_size is not None:
+            raise ValueError("vocab_size is for word and bpe tokens; char takes every character of the text")
+        return self
 
 
 class LanguageNetwork(nn.Module):
@@ -81,6 +95,7 @@ class LanguageNetwork(nn.Module):
             dropout=dropout,
             variational=config.variational,
             proj_size=config.proj_size,
+            open_bias=config.open_bias,
             weight_drop=config.weight_drop,
             recurrent_dropout=config.recurrent_dropout,
             zoneout=config.zoneout,
@@ -126,7 +141,7 @@ class Language(Task):
     config: LanguageConfig
     network: LanguageNetwork
 
-    def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: dict[str, Any]) -> None:
+    def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
         try:
             self.network = LanguageNetwork(config, tokenizer.vocab_size)
@@ -136,11 +151,16 @@ class Language(Task):
             raise ElmanError(f"the model cannot be built: {error}") from None
 
     @classmethod
-    def prepare(cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Self, Corpus, Text]:
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
+    ) -> tuple[Self, Corpus, Text]:
         assert isinstance(config, LanguageConfig)
         train, held = _split(data, valid, config.valid_fraction)
-        size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
-        tokenizer = Tokenizer.learn(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
+        if run is not None:
+            tokenizer = _tokenizer(run)
+        else:
+            size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
+            tokenizer = Tokenizer.learn(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
         end = np.array([Tokenizer.end_id] if len(train) > 1 else [], dtype=np.int32)
         ids = np.concatenate([part for text in train for part in (tokenizer.encode(text), end)])
         if len(ids) < config.window:
@@ -148,25 +168,24 @@ class Language(Task):
                 f"{', '.join(data)}: {len(ids)} tokens to train on, fewer than one window of {config.window}: "
                 f"give more text, or a --window of at most {len(ids)}"
             )
-        sources = {
-            "data": [_absolute(path) for path in data],
-            "valid": [_absolute(path) for path in valid],
-            "texts": len(train),
-            "tokens": len(ids),
-            "fingerprint": hashlib.sha256("\0".join([*train, "", *held]).encode()).hexdigest(),
-        }
+        sources = Sources(
+            data=[_absolute(path) for path in data],
+            valid=[_absolute(path) for path in valid],
+            examples=len(train),
+            units=len(ids),
+            fingerprint=_fingerprint(train, held),
+        )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
         return task, Corpus(ids), task._text(held)
 
     @classmethod
-    def restore(cls, config: TrainConfig, run: Run, sources: dict[str, Any]) -> Self:
+    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, LanguageConfig)
-        file = "tokenizer.json"
-        return cls(config, Tokenizer.from_json(run.read(file), str(run.path / file)), sources)
+        return cls(sensible(config, sources.units), _tokenizer(run), sources)
 
     def files(self) -> dict[str, str]:
-        return {"tokenizer.json": self.tokenizer.to_json()}
+        return {_TOKENIZER: self.tokenizer.to_json()}
 
     def batches(self, data: Corpus, rank: int, world: int) -> Windows:
         c = self.config
@@ -185,7 +204,10 @@ class Language(Task):
         return self._text([read_text(path) for path in data])
 
     def held_out(self) -> Text:
-        _, held = _split(self.sources["data"], self.sources["valid"], self.config.valid_fraction)
+        train, held = _split(self.sources.data, self.sources.valid, self.config.valid_fraction)
+        if _fingerprint(train, held) != self.sources.fingerprint:
+            files = ", ".join([*self.sources.data, *self.sources.valid])
+            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self._text(held)
 
     def _text(self, texts: Sequence[str]) -> Text:
@@ -229,7 +251,8 @@ class Language(Task):
         inputs, targets = inputs[rows], targets[rows]
         targets[1:, :warm_up] = -100  # the stream before has counted these
         nats, state = 0.0, None
-        for x, y in zip(inputs.split(512, 1), targets.split(512, 1), strict=True):
+        at_once = max(1, min(512, _LOGITS // (streams * self.tokenizer.vocab_size)))
+        for x, y in zip(inputs.split(at_once, 1), targets.split(at_once, 1), strict=True):
             logits, state = self.network(x.to(self.device), state)
             y = y.to(self.device).flatten()
             nats += cross_entropy(logits.float().flatten(0, 1), y, reduction="sum").item()
@@ -262,7 +285,7 @@ class Language(Task):
         stops = [StopText(sampling.stop) for _ in prompts]
         writers = [self.tokenizer.writer() for _ in prompts]
         # Where there was one text, the model has not seen a text end.
-        never = [Tokenizer.unknown_id] + [Tokenizer.end_id] * (self.sources["texts"] == 1)
+        never = [Tokenizer.unknown_id] + [Tokenizer.end_id] * (self.sources.examples == 1)
         with evaluation(self.network):
             for chosen in tokens(self.network, ids, sampling, Tokenizer.end_id, never, self.device):
                 for row, i in enumerate(chosen.tolist()):
@@ -275,6 +298,8 @@ class Language(Task):
                 yield row, rest
 
     def _prompt(self, prompt: str) -> list[int]:
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # how Python shows bytes that are no text
+            raise ElmanError("prompt: not UTF-8")
         ids = self.tokenizer.encode(prompt).tolist()
         if Tokenizer.unknown_id in ids:
             unknown = self.tokenizer.unknown(prompt)
@@ -290,8 +315,8 @@ class Language(Task):
     def about(self) -> dict[str, str]:
         c = self.config
         return {
-            "data": ", ".join(os.path.basename(path) for path in self.sources["data"])
-            + f": {self.sources['tokens']:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
+            "data": ", ".join(os.path.basename(path) for path in self.sources.data)
+            + f": {self.sources.units:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
             "model": f"{' '.join(c.cell)}, {c.num_layers} x {', '.join(map(str, c.hidden_size or []))} units, "
             f"{self.parameters():,} parameters",
         }
@@ -310,16 +335,18 @@ def sensible(config: LanguageConfig, tokens: int) -> LanguageConfig:
     if minutes is None and steps is None:
         minutes = min(10.0, max(1.0, tokens / 100_000))
     hidden = config.hidden_size or [320 if steps is not None or (minutes or 0) < 3 else 512]
+    layers = config.num_layers or max(len(config.cell), len(hidden))
     if steps is not None:
         read = steps * config.batch_size * config.window
     else:
-        work = sum(hidden) / len(hidden) * config.num_layers / 320
+        work = sum(hidden) / len(hidden) * layers / 320
         read = int((minutes or 0) * 60 * 100_000 / work**2)
     dropout = next(rate for most, rate in _DROPOUTS if read <= most * tokens)
     return config.model_copy(
         update={
             "minutes": minutes,
             "hidden_size": hidden,
+            "num_layers": layers,
             "dropout": dropout if config.dropout is None else config.dropout,
         }
     )
@@ -334,9 +361,21 @@ def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[
     texts = [read_text(path) for path in data]
     if valid:
         return texts, [read_text(path) for path in valid]
+    for path, text in zip(data, texts, strict=True):
+        if not 0 < int(len(text) * (1 - fraction)) < len(text):
+            raise ElmanError(f"{path}: {len(text)} characters are too few to hold out {fraction:.0%}; give more text")
     cuts = [int(len(text) * (1 - fraction)) for text in texts]
-    train = [text[:cut] for text, cut in zip(texts, cuts, strict=True) if cut]
-    return train, [text[cut:] for text, cut in zip(texts, cuts, strict=True) if cut < len(text)]
+    train = [text[:cut] for text, cut in zip(texts, cuts, strict=True)]
+    return train, [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    return Tokenizer.from_json(run.read(_TOKENIZER), str(run.path / _TOKENIZER))
+
+
+def _fingerprint(train: Sequence[str], held: Sequence[str]) -> str:
+    """Changes with every character of the texts."""
+    return hashlib.sha256("\0".join([*train, "", *held]).encode()).hexdigest()
 
 
 def _absolute(path: str) -> str:

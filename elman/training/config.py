@@ -15,13 +15,15 @@ Config = TypeVar("Config", bound=BaseModel)
 class TrainConfig(BaseModel):
     """The options that every task shares. Config key = CLI option = keyword of ``elman.train``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int | None = Field(None, ge=0, description="Stop after so many optimiser steps.")
     minutes: float | None = Field(
         None, gt=0, description="Stop after so much time. Without steps or minutes: by the size of the data."
     )
-    seed: int = Field(0, ge=0, description="Seed of the start values, of dropout and of the order of the data.")
+    seed: int = Field(
+        0, ge=0, lt=2**62, description="Seed of the start values, of dropout and of the order of the data."
+    )
     batch_size: int = Field(32, ge=1, description="Sequences a step, in each process.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum.")
     learning_rate: float = Field(5e-3, gt=0, description="The highest rate, reached after the warm-up.")
@@ -80,6 +82,8 @@ def parse(model: type[Config], values: dict[str, Any], source: str = "") -> Conf
 def explain(error: pydantic.ValidationError) -> str:
     """The first thing wrong, on one line."""
     first = error.errors()[0]
-    key = next((str(part) for part in first["loc"]), "config")
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str)) or "options"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"

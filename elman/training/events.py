@@ -57,7 +57,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ended:
-    """Training is over. reason: finished, early (no better loss for long), interrupted."""
+    """Training is over. reason: finished, early (no better loss for long), interrupted, failed."""
 
     step: int
     seconds: float

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import safetensors
 import safetensors.torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from elman.errors import ElmanError
+from elman.training.config import explain
 
 #: Of config.json; a later elman may raise it. What is older is still read.
 FORMAT = 1
 
 CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safetensors", "metrics.jsonl"
+
+
+class Sources(BaseModel):
+    """The data of a training: files, how many texts or other examples and units (tokens) to train on,
+    and a hash of all that was read."""
+
+    data: list[str]
+    valid: list[str]
+    examples: int
+    units: int
+    fingerprint: str
+
+
+class RunConfig(BaseModel):
+    """config.json."""
+
+    elman: str
+    format: int
+    task: str
+    config: dict[str, Any]
+    sources: Sources
 
 
 class Run:
@@ -62,7 +87,8 @@ class Run:
                 os.fsync(file.fileno())
             os.replace(partial, target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise ElmanError(f"{target}: cannot be written: {error.strerror}; what was saved before is whole") from None
 
     def append(self, name: str, line: str) -> None:
@@ -85,20 +111,21 @@ class Run:
         except (OSError, UnicodeDecodeError) as error:
             raise ElmanError(f"{self.path / name}: cannot be read: {error}") from None
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> RunConfig:
         """config.json, checked for its form and its version."""
         try:
             config = json.loads(self.read(CONFIG))
         except json.JSONDecodeError as error:
             raise ElmanError(f"{self.path / CONFIG}: not JSON at line {error.lineno}: {error.msg}") from None
-        if not isinstance(config, dict) or not {"format", "task", "config"} <= set(config):
-            raise ElmanError(f"{self.path / CONFIG}: not a run's config: it needs the keys format, task and config")
-        if not isinstance(config["format"], int) or config["format"] > FORMAT:
-            raise ElmanError(
-                f"{self.path / CONFIG}: written in format {config['format']} by elman {config.get('elman', '?')}; "
-                f"this one reads up to {FORMAT}: pip install -U elman"
-            )
-        return config
+        try:
+            if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
+                raise ElmanError(
+                    f"{self.path / CONFIG}: written in format {config['format']} by elman {config.get('elman', '?')}; "
+                    f"this one reads up to {FORMAT}: pip install -U elman"
+                )
+            return RunConfig.model_validate(config, strict=True)
+        except pydantic.ValidationError as error:
+            raise ElmanError(f"{self.path / CONFIG}: not a run's config: {explain(error)}") from None
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """A safetensors file; ``about`` becomes its metadata."""

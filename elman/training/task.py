@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from elman.errors import ElmanError
 from elman.training.config import TrainConfig
-from elman.training.run import CONFIG, FORMAT, MODEL, Run
+from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
 from elman.version import __version__
 
 
@@ -38,20 +37,25 @@ class Task(ABC):
 
     config: TrainConfig
     network: nn.Module
+    #: How good the weights are on the held-out data, where training measured it.
+    metrics: dict[str, float] = {}
     #: Where the data of the training came from, for the model card and for `evaluate` without data.
-    sources: dict[str, Any]
+    sources: Sources
 
     @classmethod
     @abstractmethod
-    def prepare(cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Self, Any, Any]:
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
+    ) -> tuple[Self, Any, Any]:
         """Reads the user's files: the task with a fresh network, the training data, the held-out data.
 
-        Every option that was left to the data (None) has its value in the task's ``config``.
+        Every option that was left to the data (None) has its value in the task's ``config``. ``run``:
+        the run that goes on; what was learnt from the data before, its tokenizer, is taken from there.
         """
 
     @classmethod
     @abstractmethod
-    def restore(cls, config: TrainConfig, run: Run, sources: dict[str, Any]) -> Self:
+    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         """The task of a run directory, its network with weights not yet loaded."""
 
     @abstractmethod
@@ -98,25 +102,27 @@ class Task(ABC):
         """Writes a run directory that `elman.load` reads; ElmanError if the folder cannot be written."""
         run = Run(directory)
         run.check()
+        if (run.path / LAST).exists():
+            raise ElmanError(f"{run.path}: holds a run that can go on; save the model somewhere else")
         self.write_setup(run)
         self.write_model(run)
 
     def write_setup(self, run: Run) -> None:
-        """All of the run directory but the weights, config.json last."""
-        for name, text in {**self.files(), "README.md": self.card({})}.items():
+        """All of the run directory but the weights and the model card, config.json last."""
+        for name, text in self.files().items():
             run.write(name, text)
-        config = {
-            "elman": __version__,
-            "format": FORMAT,
-            "task": self.name,
-            "config": self.config.model_dump(),
-            "sources": self.sources,
-        }
-        run.write(CONFIG, json.dumps(config, indent=2) + "\n")
+        self.write_config(run)
+
+    def write_config(self, run: Run) -> None:
+        """config.json."""
+        options = self.config.model_dump()
+        config = RunConfig(elman=__version__, format=FORMAT, task=self.name, config=options, sources=self.sources)
+        run.write(CONFIG, config.model_dump_json(indent=2) + "\n")
 
     def write_model(self, run: Run) -> None:
-        """The weights."""
+        """The weights, and the model card that says how good they are."""
         run.write_tensors(MODEL, self.network.state_dict(), {})
+        run.write("README.md", self.card())
 
     def load_model(self, run: Run) -> None:
         """The weights, from a run directory; ElmanError where they are not those of this network."""
@@ -127,13 +133,13 @@ class Task(ABC):
             problem = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for ")
             raise ElmanError(f"{run.path / MODEL}: does not fit {run.path / CONFIG}: {problem}") from None
 
-    def card(self, metrics: dict[str, float]) -> str:
+    def card(self) -> str:
         """The model card: what this is, what it learnt from, how good it is, how to use it."""
         lines = [f"# {self.name} model", "", f"Trained with elman {__version__}.", ""]
         lines += [f"- {label}: {value}" for label, value in self.about().items()]
-        if metrics:
+        if self.metrics:
             lines += ["", "| held-out metric | value |", "|---|---|"]
-            lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+            lines += [f"| {name} | {value:.4f} |" for name, value in self.metrics.items()]
         lines += ["", "```python", "import elman", 'model = elman.load("this folder")', *self.example(), "```", ""]
         return "\n".join(lines)
 

@@ -37,7 +37,6 @@ class Progress:
     seconds: float = 0.0
     first_loss: float = math.inf
     best: dict[str, float] = field(default_factory=dict)
-    validations: int = 0
     stale: int = 0
 
 
@@ -79,7 +78,7 @@ class Trainer:
         self.carry: Any = None
         self._report = _Report()
         self._saved_at = 0.0
-        self._base, self._began = 0.0, 0.0
+        self._base, self._began, self._before = 0.0, 0.0, 0.0
         self._best_weights: dict[str, Tensor] | None = None
         by_the_clock = self.config.steps is None and world.size == 1 and world.device.type == "cpu"
         self._threads = Threads() if by_the_clock else None
@@ -99,18 +98,27 @@ class Trainer:
         self._saved_at = self._base
         self._report.restart(self._base)
         self._tell(Started(self.progress.step, self.task))
+        if not resume:
+            self._save()  # from here on there is something to go on from
         self.task.network.train()
+        interrupts = _Interrupts()
         try:
-            with _Interrupts() as interrupts:
+            with interrupts:
                 reason = self._loop(interrupts)
+        except BaseException:
+            self._tell(Ended(self.progress.step, self.progress.seconds, "failed", self.progress.best))
+            raise
         finally:
             if self._threads:
                 self._threads.leave()
-        return self._end(reason)
+        end = self._end(reason)
+        interrupts.pass_on()
+        return end
 
     def _loop(self, interrupts: _Interrupts) -> str:
         """Step after step, until there is a reason to stop."""
         done, stop = self._done(interrupts)
+        self._before = done
         while not stop:
             if done >= 1:
                 return "finished"
@@ -126,7 +134,7 @@ class Trainer:
     def _done(self, interrupts: _Interrupts) -> tuple[float, bool]:
         """The share of the run that is over, and whether someone wants it to stop."""
         seconds = self._base + time.perf_counter() - self._began
-        self.progress.seconds, stop = self.world.agree(seconds, float(interrupts.asked))
+        self.progress.seconds, stop = self.world.agree(seconds, float(bool(interrupts.asked)))
         shares = [0.0]
         if self.config.steps is not None:
             shares.append(self.progress.step / self.config.steps if self.config.steps else 1.0)
@@ -135,6 +143,8 @@ class Trainer:
         return max(shares), bool(stop)
 
     def _step(self, done: float) -> None:
+        if self.config.steps:  # the middle of the step: neither the first nor the last one stands still
+            done = max(done, (self.progress.step + 0.5) / self.config.steps)
         factor = optimiser.rate_factor(self.config, done)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
@@ -181,7 +191,8 @@ class Trainer:
         if config.validate_every:
             due = progress.step % config.validate_every == 0
         else:
-            due = done * 10 >= progress.validations + 1
+            due = int(10 * done + 1e-9) > int(10 * self._before + 1e-9)
+        self._before = done
         if due or done >= 1:
             self._validate(min(done, 1.0))
             self._save()
@@ -197,10 +208,9 @@ class Trainer:
             metrics = self.task.evaluate(self.held, _VALIDATE)
         network.train()
         better = metrics["loss"] < progress.best.get("loss", math.inf)
-        progress.validations += 1
         progress.stale = 0 if better else progress.stale + 1
         if better:
-            progress.best = metrics
+            progress.best = self.task.metrics = metrics
             self._keep_best()
         self._tell(Validated(progress.step, done, progress.seconds, metrics, better))
 
@@ -208,7 +218,6 @@ class Trainer:
         self._best_weights = {key: value.clone() for key, value in self.task.network.state_dict().items()}
         if self.run and self.world.rank == 0:
             self.task.write_model(self.run)
-            self.run.write("README.md", self.task.card(self.progress.best))
 
     def _save(self) -> None:
         self._saved_at = self.progress.seconds
@@ -230,7 +239,7 @@ class Trainer:
     def _load(self) -> None:
         assert self.run is not None
         tensors, about = self.run.read_tensors(LAST)
-        if about["world"] != self.world.size:
+        if about.get("world", self.world.size) != self.world.size:
             raise ElmanError(
                 f"{self.run.path}: trained by {about['world']} processes; it cannot go on with {self.world.size}"
             )
@@ -239,14 +248,19 @@ class Trainer:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         rank, device = self.world.rank, self.world.device
-        self.task.network.load_state_dict(part("network."))
-        optimiser.restore(self.optimizer, part("optimizer."))
-        carry = {key: value[rank].to(device) for key, value in part("carry.").items()}
-        self.carry = states.unflatten(carry) if carry else None
-        torch.set_rng_state(tensors["random.cpu"][rank])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"][rank], device)
-        self.progress = Progress(**about["progress"])
+        try:
+            self.progress = Progress(**about["progress"])
+            self.task.network.load_state_dict(part("network."))
+            optimiser.restore(self.optimizer, part("optimizer."))
+            carry = {key: value[rank].to(device) for key, value in part("carry.").items()}
+            self.carry = states.unflatten(carry) if carry else None
+            torch.set_rng_state(tensors["random.cpu"][rank])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["random.cuda"][rank], device)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            problem = " ".join(str(error).split())
+            raise ElmanError(f"{self.run.path / LAST}: not a checkpoint of this run: {problem}") from None
+        self.task.metrics = self.progress.best
         if self.world.rank == 0:
             self.run.keep_metrics_until(self.progress.step)
 
@@ -299,7 +313,7 @@ class _Report:
 class _Interrupts:
     """Turns the first Ctrl-C (or SIGTERM) into a wish to stop; the second one stops at once."""
 
-    asked = False
+    asked = 0
 
     def __enter__(self) -> _Interrupts:
         self._before = {}
@@ -311,11 +325,16 @@ class _Interrupts:
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked = number
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def pass_on(self) -> None:
+        """What was asked to end, ends, now that everything is saved; after Ctrl-C there is still work."""
+        if self.asked == signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def mixed_precision(choice: str, device: torch.device) -> bool:

@@ -32,7 +32,7 @@ def main() -> None:
             "language", text, steps=200, cell=["lstm", "gru"], num_layers=2, hidden_size=16, embedding_size=8,
             window=16, batch_size=8, precision="float32", device="cpu",
         )  # fmt: skip
-        model.sources["data"] = ["text.txt"]
+        model.sources.data = ["text.txt"]
         model.save(target)
     (target / "answers.json").write_text(json.dumps(answers(elman.load(target)), indent=2) + "\n")
 
