@@ -87,8 +87,8 @@ def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
                 spec.loader.exec_module(module)
             else:
                 importlib.import_module(value)
-        except (ImportError, FileNotFoundError, ValueError) as error:
-            raise ElmanError(f"--import {value}: {error}") from None
+        except Exception as error:  # whatever the user's own code raises
+            raise ElmanError(f"--import {value}: {type(error).__name__}: {error}") from error
     return rest, imported
 
 

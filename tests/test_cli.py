@@ -221,6 +221,10 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (["train", "language", "{text}", "--config", "{typed}"], "{typed}: steps: should be a valid integer, not 'many'"),
     (["train", "language", "{text}", "--import", "{tmp}/none.py"], "--import {tmp}/none.py"),
+    (
+        ["train", "language", "{text}", "--import", "{wrong}"],
+        "--import {wrong}: NameError: name 'elmann' is not defined",
+    ),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
     (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
     (["train", "language", "{one}"], "1 characters are too few to hold out 10%"),
@@ -247,10 +251,11 @@ def test_bad_input(
     contents = {
         "empty": b"", "latin": b"cafe \xe9 creme", "binary": b"abc\0\1\2", "short": b"too short", "one": b"x",
         "odd": b"hiden_size = 3\n", "typed": b'steps = "many"\n',
+        "wrong": b"elmann.Cell",
         "packed": gzip.compress(b"text " * 999)[:20] + b"\xff" * 40,
     }  # fmt: skip
     for name, content in contents.items():
-        path = tmp_path / f"{name}{'.gz' if name == 'packed' else '.x'}"
+        path = tmp_path / f"{name}{SUFFIXES.get(name, '.x')}"
         path.write_bytes(content)
         names[name] = str(path)
     before = sorted(tmp_path.rglob("*"))
@@ -266,6 +271,9 @@ def test_bad_input(
     assert "Traceback" not in captured.err
     assert captured.out == ""
     assert sorted(tmp_path.rglob("*")) == before  # nothing half-written stays
+
+
+SUFFIXES = {"packed": ".gz", "wrong": ".py"}
 
 
 def needs_out(arguments: list[str]) -> bool:

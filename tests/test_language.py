@@ -99,6 +99,7 @@ def test_generate(model: Language) -> None:
     assert "".join(model.stream("the ", seed=3, max_new_tokens=50)) == first[4:]
     assert model.generate("the ", max_new_tokens=0) == "the "
     assert len(model.generate(max_new_tokens=7)) == 7
+    assert model.generate([]) == []
     assert "." not in model.generate("the ", stop=["."], max_new_tokens=500)
 
 

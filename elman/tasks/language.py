@@ -281,6 +281,8 @@ class Language(Task):
     def _pieces(self, prompts: Sequence[str], options: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """(row, text) as it becomes known."""
         sampling = parse(Sampling, options)
+        if not prompts:
+            return
         ids = [[Tokenizer.end_id, *self._prompt(prompt)] for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
         writers = [self.tokenizer.writer() for _ in prompts]
