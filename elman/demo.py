@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from pydoc_data.topics import topics
 
 from rich.console import Console
@@ -38,15 +42,23 @@ def demo(out: str, minutes: float) -> None:
         progress=False,
         listeners=[Display(console), _Samples(console)],
     )
-    console.print(
-        f"\nThe model is in {out}. What next:\n\n"
-        f'  elman generate {out} "The with statement"      let it write\n'
-        f"  elman evaluate {out}                           measure it on text it has not seen\n"
-        f"  elman train language YOUR.txt --minutes 5      train on your own text\n"
-        f"  elman train language --help                    every option",
-        soft_wrap=True,
-        markup=False,
-    )
+    elman, line = _command(), "  {:<50} {}"
+    console.print(f"\nThe model is in {out}. What next:\n", markup=False, soft_wrap=True)
+    for command, what in (
+        (f'generate {out} "The with statement"', "let it write"),
+        (f"evaluate {out}", "measure it on text it has not seen"),
+        ("train language YOUR.txt --minutes 5", "train on your own text"),
+        ("train language --help", "every option"),
+    ):
+        console.print(line.format(f"{elman} {command}", what), markup=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """How elman can be called from here."""
+    if shutil.which("elman"):
+        return "elman"
+    script = Path(sys.argv[0])
+    return os.path.relpath(script) if script.name == "elman" else "python -m elman"
 
 
 class _Samples:
