@@ -184,6 +184,11 @@ class Language(Task):
         assert isinstance(config, LanguageConfig)
         return cls(sensible(config, sources.units), _tokenizer(run), sources)
 
+    @property
+    def validation_size(self) -> int:
+        """Fewer tokens where each has many logits: 250,000 characters, 16,384 words."""
+        return max(1 << 14, min(1 << 18, (1 << 24) // self.tokenizer.vocab_size))
+
     def files(self) -> dict[str, str]:
         return {_TOKENIZER: self.tokenizer.to_json()}
 

@@ -82,6 +82,11 @@ class Task(ABC):
     def evaluate(self, data: Any, limit: int | None = None) -> dict[str, float]:
         """``loss`` and the task's metrics, over at most ``limit`` units."""
 
+    @property
+    @abstractmethod
+    def validation_size(self) -> int:
+        """How many units of the held-out data a validation in training looks at, so that it stays quick."""
+
     @abstractmethod
     def files(self) -> dict[str, str]:
         """What else the run directory needs, by file name: the tokenizer, say."""

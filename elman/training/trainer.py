@@ -25,9 +25,6 @@ from elman.training.threads import Threads
 #: Seconds between events while training, and between checkpoints where no validation comes first.
 _REPORT, _SAVE = 1.0, 60.0
 
-#: Units of the held-out data that a validation looks at; `elman evaluate` takes all.
-_VALIDATE = 1 << 18
-
 
 @dataclass
 class Progress:
@@ -205,7 +202,7 @@ class Trainer:
         network, progress = self.task.network, self.progress
         network.eval()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
-            metrics = self.task.evaluate(self.held, _VALIDATE)
+            metrics = self.task.evaluate(self.held, self.task.validation_size)
         network.train()
         better = metrics["loss"] < progress.best.get("loss", math.inf)
         progress.stale = 0 if better else progress.stale + 1
