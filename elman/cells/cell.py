@@ -48,7 +48,7 @@ class Cell(ABC):
 
     And two for a good start
         gate_bias: whether the gates have biases at all.
-        open_gates: gates whose bias starts at 1, so that the memory is kept until training
+        open_gates: gates whose bias starts at the layer's open_bias (1), so that memory is kept until training
             says otherwise (Jozefowicz et al. 2015, http://proceedings.mlr.press/v37/jozefowicz15.html).
 
     A leaky network with a learnt leak for each unit::
