@@ -202,6 +202,10 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{latin}"], "{latin}: not UTF-8 at byte 5"),
     (["train", "language", "{binary}"], "{binary}: not text: a zero byte at byte 3"),
     (["train", "language", "{short}"], "fewer than one window of 64"),
+    (
+        ["train", "language", "{text}", "--valid", "{text}", "--valid-fraction", "0.2"],
+        "valid_fraction: nothing is held",
+    ),
     (["train", "language", "{text}", "--valid", "{empty}"], "{empty}: the file is empty"),
     (["train", "language", "{text}", "--cell", "lstn"], "unknown cell 'lstn': did you mean lstm?"),
     (

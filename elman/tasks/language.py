@@ -155,6 +155,8 @@ class Language(Task):
         cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
     ) -> tuple[Self, Corpus, Text]:
         assert isinstance(config, LanguageConfig)
+        if valid and run is None and "valid_fraction" in config.model_fields_set:
+            raise ElmanError("valid_fraction: nothing is held out where files to validate on are given; leave one out")
         train, held = _split(data, valid, config.valid_fraction)
         if run is not None:
             tokenizer = _tokenizer(run)
