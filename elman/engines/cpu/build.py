@@ -1,0 +1,119 @@
+"""From C to a library in memory: the compiler at hand, and a cache of what it has built."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+#: Every compiler gets these; the instruction set of this machine comes with them.
+_FLAGS = (
+    "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
+    "-fPIC", "-shared", "-w",
+)  # fmt: skip
+
+
+class BuildError(RuntimeError):
+    """The C could not be built here; the message says why."""
+
+
+def load(source: str, name: str) -> ctypes.CDLL:
+    """The library of a C source: from the cache if it is there and whole, else built.
+
+    The cache is ELMAN_CACHE, or the user's cache folder. A library's file name carries the hash of its
+    source, flags and processor, and the hash of its own bytes: what was cut short or changed is built anew.
+    Processes that build the same thing at the same time do not disturb each other.
+
+    Raises:
+        BuildError: no compiler, or it failed.
+    """
+    key = hashlib.sha256("\0".join((source, *_FLAGS, _processor())).encode()).hexdigest()[:24]
+    folder = _folder()
+    stem = f"{''.join(c for c in name if c.isalnum() or c == '_')}-{key}"
+    for path in sorted(folder.glob(f"{stem}.*.so")):
+        data = path.read_bytes()
+        if path.name == f"{stem}.{_digest(data)}.so":
+            return ctypes.CDLL(str(path))
+        path.unlink(missing_ok=True)
+    return ctypes.CDLL(str(_build(source, folder, stem)))
+
+
+def _build(source: str, folder: Path, stem: str) -> Path:
+    compiler = _compiler()
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        text, library = Path(place) / f"{stem}.c", Path(place) / f"{stem}.so"
+        text.write_text(source, encoding="utf-8")
+        command = [*compiler, *_FLAGS, _native(), "-o", str(library), str(text), "-lm", "-lpthread"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BuildError(f"{compiler[0]} does not run: {error}") from None
+        if done.returncode or not library.exists():
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+            raise BuildError(f"{shlex.join(compiler)} failed: {lines[0] if lines else f'status {done.returncode}'}")
+        target = folder / f"{stem}.{_digest(library.read_bytes())}.so"
+        os.replace(text, folder / f"{stem}.c")  # to be read by people
+        os.replace(library, target)
+    return target
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:24]
+
+
+@functools.cache
+def _compiler() -> list[str]:
+    """The command of the first C compiler found: $CC, cc, gcc, clang, or zig's from the package ziglang."""
+    if given := os.environ.get("CC"):
+        return shlex.split(given)
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    if importlib.util.find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise BuildError("no C compiler (cc, gcc or clang; or pip install ziglang)")
+
+
+def _native() -> str:
+    return "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+
+
+@functools.cache
+def _processor() -> str:
+    """What tells processors with other instructions apart."""
+    known = platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return known + line
+    except OSError:
+        pass
+    return known + platform.processor() + platform.node()
+
+
+@functools.cache
+def _folder() -> Path:
+    """A folder for libraries that this user alone can write; for this process only if there is no other."""
+    base = os.environ.get("ELMAN_CACHE")
+    home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
+    try:
+        folder = home / "kernels"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):
+        own = tempfile.TemporaryDirectory(prefix="elman-")
+        _own.append(own)
+        return Path(own.name)
+
+
+_own: list[tempfile.TemporaryDirectory] = []

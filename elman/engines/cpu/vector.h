@@ -1,0 +1,222 @@
+/* Numbers, vectors of them, and the functions of cells on vectors.
+ *
+ * real: what is computed in.  item: what is stored (x, y, weights, what backward needs).
+ * elem: what a product multiplies at a time: one item, or a pair of bfloat16.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int64_t i64;
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#define REGISTERS 24 /* accumulators that a product may use */
+#elif defined(__AVX__)
+#define BYTES 32
+#define REGISTERS 12
+#else
+#define BYTES 16
+#if defined(__aarch64__)
+#define REGISTERS 24
+#else
+#define REGISTERS 12
+#endif
+#endif
+
+#ifdef FLOAT64
+typedef double real;
+typedef int64_t whole;
+#else
+typedef float real;
+typedef int32_t whole;
+#endif
+
+#define VL ((i64)(BYTES / sizeof(real))) /* lanes of a vector */
+
+typedef real V __attribute__((vector_size(BYTES), may_alias, aligned(8)));
+typedef whole M __attribute__((vector_size(BYTES), may_alias, aligned(8)));
+
+#ifdef BFLOAT16
+typedef uint16_t item;
+typedef uint32_t elem;
+#define PER 2
+typedef uint16_t Half __attribute__((vector_size(BYTES / 2), may_alias, aligned(2)));
+typedef uint32_t E __attribute__((vector_size(BYTES), may_alias, aligned(4)));
+#else
+typedef real item;
+typedef real elem;
+#define PER 1
+typedef V E;
+#endif
+
+INLINE V all(real a) { return a - (V){0}; }
+INLINE V choose(M m, V a, V b) { return (V)((m & (M)a) | (~m & (M)b)); }
+INLINE V get(const real *p) { return *(const V *)p; }
+INLINE void put(real *p, V v) { *(V *)p = v; }
+
+/* ---- items ---- */
+
+#ifdef BFLOAT16
+INLINE real real_of(item a) {
+    union { uint32_t u; float f; } v = {(uint32_t)a << 16};
+    return v.f;
+}
+INLINE E rounded(V v) { /* to the nearest bfloat16, ties to even, in the upper half; NaN stays NaN */
+    E u = (E)v;
+    E r = u + 0x7fff + ((u >> 16) & 1);
+    E nan = (E)(v != v);
+    return (nan & 0x7fc00000) | (~nan & r);
+}
+INLINE item item_of(real a) {
+    V v = all(a);
+    return (item)(rounded(v)[0] >> 16);
+}
+INLINE V load(const item *p) {
+    Half h = *(const Half *)p;
+    return (V)(__builtin_convertvector(h, E) << 16);
+}
+INLINE void store(item *p, V v) { *(Half *)p = __builtin_convertvector(rounded(v) >> 16, Half); }
+INLINE elem pair(item a, item b) { return (elem)a | (elem)b << 16; }
+#else
+INLINE real real_of(item a) { return a; }
+INLINE item item_of(real a) { return a; }
+INLINE V load(const item *p) { return get(p); }
+INLINE void store(item *p, V v) { put(p, v); }
+#endif
+
+INLINE void store_some(item *p, V v, i64 n) {
+    if (n >= VL) {
+        store(p, v);
+        return;
+    }
+    item part[BYTES / sizeof(item)];
+    store(part, v);
+    memcpy(p, part, (size_t)n * sizeof(item));
+}
+INLINE V load_some(const item *p, i64 n) {
+    if (n >= VL) return load(p);
+    item part[BYTES / sizeof(item)] = {0};
+    if (n > 0) memcpy(part, p, (size_t)n * sizeof(item));
+    return load(part);
+}
+INLINE V get_some(const real *p, i64 n) {
+    if (n >= VL) return get(p);
+    real part[BYTES / sizeof(real)] = {0};
+    if (n > 0) memcpy(part, p, (size_t)n * sizeof(real));
+    return get(part);
+}
+INLINE void put_some(real *p, V v, i64 n) {
+    if (n >= VL) {
+        put(p, v);
+        return;
+    }
+    real part[BYTES / sizeof(real)];
+    put(part, v);
+    memcpy(p, part, (size_t)n * sizeof(real));
+}
+/* the first n lanes, 0 in the others */
+INLINE V first(V v, i64 n) {
+    if (n >= VL) return v;
+    real part[BYTES / sizeof(real)];
+    put(part, v);
+    for (i64 k = n; k < VL; k++) part[k] = 0;
+    return get(part);
+}
+
+/* ---- functions ---- */
+
+#define BY_LANE(name, f)                          \
+    static V name(V x) {                          \
+        for (i64 k = 0; k < VL; k++) x[k] = f(x[k]); \
+        return x;                                 \
+    }
+#define BY_LANE_2(name, f)                              \
+    static V name(V x, V y) {                           \
+        for (i64 k = 0; k < VL; k++) x[k] = f(x[k], y[k]); \
+        return x;                                       \
+    }
+
+#ifdef FLOAT64
+BY_LANE(v_exp, exp)
+BY_LANE(v_tanh, tanh)
+BY_LANE(v_log, log)
+BY_LANE(v_log1p, log1p)
+BY_LANE(v_expm1, expm1)
+BY_LANE(v_sqrt, sqrt)
+BY_LANE(v_sin, sin)
+BY_LANE(v_cos, cos)
+BY_LANE(v_erf, erf)
+BY_LANE_2(v_pow, pow)
+#else
+BY_LANE(v_log, logf)
+BY_LANE(v_log1p, log1pf)
+BY_LANE(v_expm1, expm1f)
+BY_LANE(v_sqrt, sqrtf)
+BY_LANE(v_sin, sinf)
+BY_LANE(v_cos, cosf)
+BY_LANE(v_erf, erff)
+BY_LANE_2(v_pow, powf)
+
+/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by its Taylor polynomial, economised */
+INLINE V v_exp(V x) {
+    x = choose(x > 89.0f, all(89.0f), x); /* written so that NaN stays */
+    x = choose(x < -104.0f, all(-104.0f), x);
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
+    V n = (x * 1.44269504088896341f + shift) - shift;
+    V r = x - n * 0.693145751953125f;
+    r = r - n * 1.42860682030941723e-6f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    M whole_n = __builtin_convertvector(n, M);
+    M half = whole_n >> 1; /* in two steps, so that neither power of two overflows */
+    p = p * (V)((half + 127) << 23);
+    return p * (V)((whole_n - half + 127) << 23);
+}
+/* x P(x^2) / Q(x^2), fitted for the least relative error (1.3e-9) on |x| < 9; beyond it tanh is 1 */
+INLINE V v_tanh(V x) {
+    V a = choose(x > 9.0f, all(9.0f), x);
+    a = choose(a < -9.0f, all(-9.0f), a);
+    V s = a * a;
+    V p = s * -1.224779164e-11f + 3.064465802e-08f;
+    p = p * s + 2.803221216e-05f;
+    p = p * s + 3.869553105e-03f;
+    p = p * s + 1.368089256e-01f;
+    p = p * s + 1.0f;
+    V q = s * 1.289097573e-06f + 3.940792600e-04f;
+    q = q * s + 2.725032209e-02f;
+    q = q * s + 4.701422465e-01f;
+    q = q * s + 1.0f;
+    V y = a * p / q;
+    y = choose(y > 1.0f, all(1.0f), y);
+    return choose(y < -1.0f, all(-1.0f), y);
+}
+#endif
+
+INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
+INLINE V v_abs(V x) { return choose(x < 0, -x, choose(x == 0, all(0), x)); }
+INLINE V v_sign(V x) { return choose(x > 0, all(1), choose(x < 0, all(-1), x)); }
+INLINE V v_relu(V x) { return choose(x < 0, all(0), x); }
+INLINE V v_maximum(V a, V b) { return choose(a != a, a, choose(a > b, a, b)); }
+INLINE V v_minimum(V a, V b) { return choose(a != a, a, choose(a < b, a, b)); }
+INLINE V v_softplus(V x, real beta, real threshold) {
+    return choose(x * beta > threshold, x, v_log1p(v_exp(x * beta)) / beta);
+}
+INLINE V v_power(V x, real n) { /* the powers that cells use, and all others */
+    if (n == 2) return x * x;
+    if (n == 3) return x * x * x;
+    if (n == 1) return x;
+    if (n == 0.5f) return v_sqrt(x);
+    if (n == -1) return 1 / x;
+    if (n == -0.5f) return 1 / v_sqrt(x);
+    return v_pow(x, all(n));
+}
