@@ -17,26 +17,28 @@ X = torch.randn(2, 3, D)
 def chosen(name: str, **options: float) -> str:
     """The engine that a layer of this cell gets."""
     layer, names = recurrent(name, **options), []
-    run = engines.Eager.run, engines.TorchFused.run
     with pytest.MonkeyPatch.context() as patch:
-        for kind, original in zip((engines.Eager, engines.TorchFused), run, strict=True):
+        for kind in map(type, engines.ENGINES.values()):
             patch.setattr(
-                kind, "run", lambda self, scan, original=original: (names.append(self.name), original(self, scan))[1]
+                kind,
+                "run",
+                lambda self, scan, original=kind.run: (names.append(self.name), original(self, scan))[1],
             )
         layer(X)
     return names[0]
 
 
-def test_torch_runs_what_it_has_fused() -> None:
-    fused = {"lstm", "projected_lstm", "gru", "rnn_tanh", "rnn_relu"}
+def test_every_cell_runs_on_the_fastest_engine_that_can() -> None:
+    others = {"projected_lstm": "torch", "layer_norm_lstm": "eager", "original_gru": "eager"}
     for name in elman.cells.CELLS:
-        assert chosen(name) == ("torch" if name in fused else "eager")
+        assert chosen(name) == others.get(name, "cpu")
 
 
-def test_what_torch_cannot_do_runs_eagerly() -> None:
-    assert chosen("lstm", zoneout=0.1) == "eager"
-    assert chosen("lstm", recurrent_dropout=0.1) == "eager"
-    assert chosen("lstm", weight_drop=0.1) == "torch"
+def test_what_torch_cannot_do_runs_elsewhere() -> None:
+    with elman.engine("torch"):
+        assert chosen("lstm", zoneout=0.1) == "cpu"
+        assert chosen("lstm", recurrent_dropout=0.1) == "cpu"
+        assert chosen("lstm", weight_drop=0.1) == "torch"
 
 
 def test_forcing_an_engine() -> None:
@@ -45,7 +47,7 @@ def test_forcing_an_engine() -> None:
         with elman.engine("torch"):
             assert chosen("lstm") == "torch"
         assert chosen("lstm") == "eager"
-    assert chosen("lstm") == "torch"
+    assert chosen("lstm") == "cpu"
 
 
 def test_forcing_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,13 +63,13 @@ def test_forcing_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_falling_back_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     engines._told.clear()
     with elman.engine("torch"), caplog.at_level(logging.WARNING, "elman"):
-        assert chosen("mgu") == "eager"
-        assert chosen("mgu") == "eager"
+        assert chosen("mgu") == "cpu"
+        assert chosen("mgu") == "cpu"
     assert [record.getMessage() for record in caplog.records] == [
-        "the engine 'torch' cannot run this: torch has no fused MGU; the engine 'eager' does"
+        "the engine 'torch' cannot run this: torch has no fused MGU; the engine 'cpu' does"
     ]
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(elman.ElmanError, match="known are eager, torch"), elman.engine("cuda"):
+    with pytest.raises(elman.ElmanError, match="known are cpu, eager, torch"), elman.engine("cuda"):
         pass

@@ -10,13 +10,14 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
+from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
 from elman.engines.scan import Engine, Scan, State
 from elman.engines.torch_fused import TorchFused
 from elman.errors import unknown_name
 
 #: Every engine, the preferred first. The last one refuses nothing.
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (TorchFused(), Eager())}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Cpu(), TorchFused(), Eager())}
 
 _forced: ContextVar[str | None] = ContextVar("elman_engine", default=None)
 _told: set[tuple[str, str]] = set()
@@ -64,4 +65,4 @@ def _known(name: str) -> str:
     return name
 
 
-__all__ = ["ENGINES", "Eager", "Engine", "Scan", "State", "TorchFused", "choose", "engine", "run"]
+__all__ = ["ENGINES", "Cpu", "Eager", "Engine", "Scan", "State", "TorchFused", "choose", "engine", "run"]

@@ -1,0 +1,95 @@
+"""The CPU engine: kernels in C, generated from a cell's own equations, built when first needed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+
+import torch
+from torch import Tensor
+
+from elman.cells import Cell
+from elman.engines.cpu.build import BuildError
+from elman.engines.cpu.library import Library
+from elman.engines.scan import Engine, Scan, State
+from elman.engines.trace import TraceError, trace
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+_log = logging.getLogger("elman")
+
+_kernels: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, Library | str]] = weakref.WeakKeyDictionary()
+_building = threading.RLock()
+_told: set[str] = set()
+
+
+class Cpu(Engine):
+    """Runs every pointwise cell, in float32, bfloat16 and float64."""
+
+    name = "cpu"
+
+    def refusal(self, scan: Scan) -> str | None:
+        if scan.x.device.type != "cpu":
+            return f"it is for the CPU, not {scan.x.device.type}"
+        if not scan.cell.pointwise:
+            return f"{scan.cell} is not pointwise"
+        if scan.x.shape[0] == 0:
+            return "it takes no empty batch"
+        if torch._C._functorch.maybe_current_level() is not None:
+            return "its kernels know no torch.func transforms"
+        dtype = _dtype(scan)
+        if dtype not in _DTYPES:
+            return f"it has no kernels for {dtype}"
+        kernel = _kernel(scan.cell, dtype)
+        return kernel if isinstance(kernel, str) else None
+
+    def run(self, scan: Scan) -> tuple[Tensor, State]:
+        if scan.x.shape[1] == 0:
+            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+        dtype = _dtype(scan)
+        library = _kernel(scan.cell, dtype)
+        assert isinstance(library, Library)
+        from elman.engines.cpu.operation import LIBRARIES, scan as operation
+
+        LIBRARIES.setdefault(library.key, library)
+        real, w = library.real, scan.weights
+        units = library.program.derive(w.vectors)
+        weights = [None if p is None else p.to(real) for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)]
+        state = torch.stack(scan.state).to(real)
+        zoneout = scan.zoneout or (0.0,) * len(scan.state)
+        zones = [k.to(real) if isinstance(k, Tensor) else state.new_empty(0) for k in zoneout]
+        rates = [k if isinstance(k, float) else 0.0 for k in zoneout]
+        stacked = torch.stack(units).to(real) if units else None
+        mask = None if scan.hidden_mask is None else scan.hidden_mask.to(real)
+        tensors = (scan.x, state, stacked, *weights)
+        keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        y, final, _ = operation(
+            library.key, scan.x.to(dtype), state, *weights, stacked, scan.lengths, scan.resets, mask, zones, rates, keep
+        )
+        return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
+
+
+def _dtype(scan: Scan) -> torch.dtype:
+    """What is computed with: what autocast says, else that of x."""
+    if torch.is_autocast_enabled("cpu") and scan.x.dtype in (torch.float32, torch.bfloat16):
+        return torch.get_autocast_dtype("cpu")
+    return scan.x.dtype
+
+
+def _kernel(cell: Cell, dtype: torch.dtype) -> Library | str:
+    """The kernel of a cell; where it cannot be made, why, which is also said in the log once."""
+    kernels = _kernels.setdefault(cell, {})
+    if dtype not in kernels:
+        with _building:
+            if dtype not in kernels:
+                try:
+                    kernels[dtype] = Library(cell, trace(cell), dtype)
+                except (TraceError, BuildError) as error:
+                    kernels[dtype] = str(error)
+                    if str(error) not in _told:
+                        _told.add(str(error))
+                        _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
+    return kernels[dtype]
+
+
+__all__ = ["Cpu"]

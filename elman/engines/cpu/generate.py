@@ -49,7 +49,7 @@ _C = {
     "clamp_max": "v_minimum({0}, {1})",
     "maximum": "v_maximum({0}, {1})",
     "minimum": "v_minimum({0}, {1})",
-    "lerp": "{0} + {2} * ({1} - {0})",
+    "lerp": "mix({0}, {1}, {2})",
     "where": "choose({0}, {1}, {2})",
     "masked_fill": "choose({0}, {2}, {1})",
     "fill": "{0}",

@@ -483,9 +483,9 @@ static void forward_thread(Team *team, i64 thread) {
                                     store(job->saved + ((t * B + i) * SAVED + k) * Hp + j, keep[k]);
                             for (i64 k = 0; k < STATES; k++) {
                                 if (job->zone[k])
-                                    new[k] += get_some(job->zone[k] + (b * T + t) * H + j, H - j) * (s[k] - new[k]);
+                                    new[k] = mix(new[k], s[k], get_some(job->zone[k] + (b * T + t) * H + j, H - j));
                                 else if (job->rate[k] != 0)
-                                    new[k] += job->rate[k] * (s[k] - new[k]);
+                                    new[k] = mix(new[k], s[k], all(job->rate[k]));
                                 put(team->carry + (k * B + i) * Hp + j, reset ? (V){0} : new[k]);
                             }
                             store_some(job->y + b * job->y_b + t * job->y_t + j, new[0], H - j);

@@ -42,6 +42,11 @@ class Library:
         for name in ("forward", "backward"):
             getattr(self._c, name).argtypes = [c_void_p]
         self.columns = self._columns()
+        self.distinct = len(set(self.columns[0] + self.columns[1]))
+        self.sums = len(program.unit_grads)
+        self.saved = c_int.in_dll(self._c, "saved_values").value
+        self.key = f"{cell}-{_DTYPES[dtype]}-{id(self):x}"
+        self._lanes = self._c.lanes()
 
     def _columns(self) -> tuple[list[int], list[int]]:
         """Which of the different gradients of gates is that of each input gate, and of each hidden gate."""
@@ -50,18 +55,14 @@ class Library:
         places = [order.index(g) for g in grads]
         return places[: len(self.cell.input_gates)], places[len(self.cell.input_gates) :]
 
-    @property
-    def saved(self) -> int:
-        """Values per row and unit that backward needs."""
-        return c_int.in_dll(self._c, "saved_values").value
-
     def padded(self, H: int) -> int:
-        return self._c.padded_units(H)
+        """H, up to a whole number of vectors."""
+        return (H + self._lanes - 1) // self._lanes * self._lanes
 
-    def forward(self, **fields: Any) -> None:
+    def forward(self, fields: dict[str, Any]) -> None:
         self._call(self._c.forward, fields)
 
-    def backward(self, **fields: Any) -> None:
+    def backward(self, fields: dict[str, Any]) -> None:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:

@@ -208,6 +208,9 @@ INLINE V v_sign(V x) { return choose(x > 0, all(1), choose(x < 0, all(-1), x)); 
 INLINE V v_relu(V x) { return choose(x < 0, all(0), x); }
 INLINE V v_maximum(V a, V b) { return choose(a != a, a, choose(a > b, a, b)); }
 INLINE V v_minimum(V a, V b) { return choose(a != a, a, choose(a < b, a, b)); }
+INLINE V mix(V a, V b, V k) { /* a + k (b - a); exactly a for 0 and exactly b for 1 */
+    return choose(k < 0.5f, a + k * (b - a), b - (1 - k) * (b - a));
+}
 INLINE V v_softplus(V x, real beta, real threshold) {
     return choose(x * beta > threshold, x, v_log1p(v_exp(x * beta)) / beta);
 }

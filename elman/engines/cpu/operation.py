@@ -1,0 +1,232 @@
+"""The kernel as operations of torch: ``elman::scan`` and its gradient ``elman::scan_backward``.
+
+Being operations, they go through autograd, torch.compile, checkpointing and distributed training.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engines.cpu.library import Library
+
+#: The kernels that an operation may be asked for, by `Library.key`.
+LIBRARIES: dict[str, Library] = {}
+
+
+@torch.library.custom_op(
+    "elman::scan",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(str kernel, Tensor x, Tensor state, Tensor weight_ih, Tensor? weight_hh, Tensor? bias_ih, "
+    "Tensor? bias_hh, Tensor? units, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, "
+    "float[] rates, bool keep) -> (Tensor, Tensor, Tensor)",
+)
+def scan(
+    kernel: str,
+    x: Tensor,
+    state: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor | None,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    units: Tensor | None,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    hidden_mask: Tensor | None,
+    zones: list[Tensor],
+    rates: list[float],
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, T, H), the final state (S, B, H), and what backward needs (empty without ``keep``).
+
+    x (B, T, D) is of the kernel's dtype, all else of its real type; state is (S, B, H), units (U, H);
+    zones holds (B, T, H), or nothing where a number of rates holds for the whole part of the state.
+    """
+    library = LIBRARIES[kernel]
+    y, final, saved = _outputs(library, x, state, keep)
+    call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
+    call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None, state1=final)
+    call.sequence("y", y)
+    library.forward(call.fields)
+    return y, final, saved
+
+
+@scan.register_fake
+def _(
+    kernel: str, x: Tensor, state: Tensor, weight_ih: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return _outputs(LIBRARIES[kernel], x, state, rest[-1])
+
+
+def _outputs(library: Library, x: Tensor, state: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    B, T, H = x.shape[0], x.shape[1], state.shape[-1]
+    y = x.new_empty((T, B, H)).transpose(0, 1) if x.stride(0) < x.stride(1) else x.new_empty((B, T, H))
+    saved = x.new_empty((T, B, library.saved, library.padded(H)) if keep else (0,))
+    return y, torch.empty_like(state, memory_format=torch.contiguous_format), saved
+
+
+@torch.library.custom_op(
+    "elman::scan_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(str kernel, Tensor? dy, Tensor dstate, Tensor saved, Tensor y, Tensor x, Tensor state, Tensor weight_ih, "
+    "Tensor? weight_hh, Tensor? units, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, "
+    "float[] rates, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def scan_backward(
+    kernel: str,
+    dy: Tensor | None,
+    dstate: Tensor,
+    saved: Tensor,
+    y: Tensor,
+    x: Tensor,
+    state: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor | None,
+    units: Tensor | None,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    hidden_mask: Tensor | None,
+    zones: list[Tensor],
+    rates: list[float],
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of x, state, weight_ih, weight_hh, of all gates (columns, H padded), of units.
+
+    ``wanted``: whether those of x, of the weights and of the gates are; what is not is empty.
+    """
+    library = LIBRARIES[kernel]
+    outputs = _gradients(library, x, state, weight_ih, weight_hh, wanted)
+    dx, dstate0, dw_ih, dw_hh, db, dunits = outputs
+    for summed in (dw_ih, dw_hh, db):
+        summed.zero_()
+    call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
+    call.point(saved=saved, dstate1=dstate.contiguous(), dstate0=dstate0, dunits=dunits)
+    call.point(dw_ih=dw_ih if wanted[1] else None, dw_hh=dw_hh if wanted[2] else None, db=db if wanted[3] else None)
+    call.sequence("y", y)
+    if dy is not None:
+        call.sequence("dy", _rows(dy.to(library.dtype)))
+    if wanted[0]:
+        call.sequence("dx", dx)
+    library.backward(call.fields)
+    return outputs
+
+
+@scan_backward.register_fake
+def _(
+    kernel: str, dy: Tensor | None, dstate: Tensor, saved: Tensor, y: Tensor, x: Tensor, state: Tensor,
+    weight_ih: Tensor, weight_hh: Tensor | None, *rest: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    return _gradients(LIBRARIES[kernel], x, state, weight_ih, weight_hh, rest[-1])
+
+
+def _gradients(
+    library: Library, x: Tensor, state: Tensor, weight_ih: Tensor, weight_hh: Tensor | None, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    B, T, D = x.shape
+    H = state.shape[-1]
+    dx = x.new_empty((T, B, D)).transpose(0, 1) if x.stride(0) < x.stride(1) else x.new_empty((B, T, D))
+    nothing = (0,)
+    return (
+        dx if wanted[0] else x.new_empty(nothing),
+        torch.empty_like(state, memory_format=torch.contiguous_format),
+        state.new_empty(weight_ih.shape if wanted[1] else nothing),
+        state.new_empty(weight_hh.shape if wanted[2] and weight_hh is not None else nothing),
+        state.new_empty((library.distinct, library.padded(H)) if wanted[3] else nothing),
+        state.new_empty((library.sums, library.padded(H))),
+    )
+
+
+def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    kernel, x, state, weight_ih, weight_hh, bias_ih, bias_hh, units, lengths, resets, mask, zones, rates, keep = inputs
+    y, _, saved = output
+    ctx.kernel, ctx.rates, ctx.zones, ctx.keep = kernel, rates, len(zones), keep
+    ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, *zones)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | None) -> tuple:
+    saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, *zones = ctx.saved_tensors
+    if not ctx.keep:
+        raise RuntimeError("this output was made without keeping what its gradient needs (grad mode was off)")
+    library = LIBRARIES[ctx.kernel]
+    need = ctx.needs_input_grad
+    wanted = [need[1], need[3], weight_hh is not None and need[4], need[5] or need[6]]
+    dstate = torch.zeros_like(state) if dstate is None else dstate
+    dx, dstate0, dw_ih, dw_hh, db, dunits = scan_backward(
+        ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, zones,
+        ctx.rates, wanted,
+    )  # fmt: skip
+    H = state.shape[-1]
+    inputs, hidden = library.columns
+    return (
+        None, dx if wanted[0] else None, dstate0 if need[2] else None, dw_ih if wanted[1] else None,
+        dw_hh if wanted[2] else None, _columns(db, inputs, H) if need[5] else None,
+        _columns(db, hidden, H) if need[6] else None, dunits[:, :H] if need[7] else None,
+        None, None, None, [None] * ctx.zones, None, None,
+    )  # fmt: skip
+
+
+def _columns(gates: Tensor, columns: list[int], H: int) -> Tensor:
+    return torch.cat([gates[c, :H] for c in columns])
+
+
+scan.register_autograd(_backward, setup_context=_setup)
+
+
+def _no_second(ctx: Any, *grads: Any) -> None:
+    raise RuntimeError('the cpu engine has no second derivatives; use: with elman.engine("eager"): ...')
+
+
+scan_backward.register_autograd(_no_second)
+
+
+def _rows(t: Tensor) -> Tensor:
+    """The same with its last dimension side by side in memory."""
+    return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+
+
+class _Call:
+    """The fields of a job, and the tensors that must live as long as it."""
+
+    def __init__(
+        self,
+        library: Library,
+        x: Tensor,
+        state: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor | None,
+        units: Tensor | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        mask: Tensor | None,
+        zones: list[Tensor],
+        rates: list[float],
+    ) -> None:
+        B, T, D = x.shape
+        self.alive: list[Tensor] = []
+        self.fields: dict[str, Any] = {"B": B, "T": T, "D": D, "H": state.shape[-1]}
+        self.sequence("x", _rows(x))
+        order = None
+        if lengths is not None:
+            lengths, order = lengths.long().sort(descending=True, stable=True)
+        self.point(w_ih=weight_ih, w_hh=weight_hh, units=units, state0=state, mask=mask)
+        self.point(lengths=lengths, order=order, resets=resets)
+        if any(rates) or any(zone.numel() for zone in zones):
+            Zones, Rates = (kind for name, kind in library.Job._fields_ if name in ("zone", "rate"))
+            pointers = [self._pointer(zone) if zone.numel() else None for zone in zones]
+            self.fields |= {"zone": Zones(*pointers), "rate": Rates(*rates)}
+
+    def _pointer(self, t: Tensor) -> int:
+        t = t.contiguous()
+        self.alive.append(t)
+        return t.data_ptr()
+
+    def point(self, **tensors: Tensor | None) -> None:
+        self.fields |= {name: self._pointer(t) for name, t in tensors.items() if t is not None}
+
+    def sequence(self, name: str, t: Tensor) -> None:
+        """A tensor (B, T, ·) by its address and strides."""
+        self.alive.append(t)
+        self.fields |= {name: t.data_ptr(), f"{name}_b": t.stride(0), f"{name}_t": t.stride(1)}
