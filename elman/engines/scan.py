@@ -27,6 +27,8 @@ class Scan(NamedTuple):
         hidden_mask: (B, P), multiplies h on its way into R h at every step; None: ones.
         zoneout: for each part of the state, how much of the old value stays: new + k (old - new),
             with k a number or (B, T, size) of zeros and ones; None: nothing stays.
+        int8: every row of the weights lies on a grid of 255 values (`elman.layers.quantize`), so that
+            an engine may read them as such.
     """
 
     cell: Cell
@@ -37,6 +39,7 @@ class Scan(NamedTuple):
     resets: Tensor | None = None
     hidden_mask: Tensor | None = None
     zoneout: tuple[float | Tensor, ...] | None = None
+    int8: bool = False
 
 
 class Engine(ABC):

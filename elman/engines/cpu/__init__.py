@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import Library
+from elman.engines.cpu.stepping import AT_MOST, packed
 from elman.engines.scan import Engine, Scan, State
 from elman.engines.trace import TraceError, trace
 
@@ -49,7 +51,10 @@ class Cpu(Engine):
         dtype = _dtype(scan)
         library = _kernel(scan.cell, dtype)
         assert isinstance(library, Library)
-        from elman.engines.cpu.operation import LIBRARIES, scan as operation
+        if not torch.is_grad_enabled() and scan.x.shape[1] <= AT_MOST and _plain(scan):
+            return _step(library, scan)
+        from elman.engines.cpu.operation import LIBRARIES
+        from elman.engines.cpu.operation import scan as operation
 
         LIBRARIES.setdefault(library.key, library)
         real, w = library.real, scan.weights
@@ -67,6 +72,27 @@ class Cpu(Engine):
             library.key, scan.x.to(dtype), state, *weights, stacked, scan.lengths, scan.resets, mask, zones, rates, keep
         )
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
+
+
+def _plain(scan: Scan) -> bool:
+    """Whether this is nothing but running a cell: no masks, no lengths, no tracing by torch.compile."""
+    rates = scan.zoneout is None or all(isinstance(k, float) for k in scan.zoneout)
+    return (
+        scan.lengths is None and scan.resets is None and scan.hidden_mask is None and rates
+        and not torch.compiler.is_compiling() and type(scan.x) is Tensor
+    )  # fmt: skip
+
+
+def _step(library: Library, scan: Scan) -> tuple[Tensor, State]:
+    """The kernel, with the weights packed once."""
+    rates: Any = scan.zoneout
+    done = packed(library, scan.weights, scan.int8).run(scan.x, scan.state, rates)
+    if done is None:  # a weight was changed behind torch's back, through .data
+        done = packed(library, scan.weights, scan.int8, anew=True).run(scan.x, scan.state, rates)
+        assert done is not None
+    y, final = done
+    kind = scan.state[0].dtype
+    return y, (final if final.dtype == kind else final.to(kind)).unbind()
 
 
 def _dtype(scan: Scan) -> torch.dtype:

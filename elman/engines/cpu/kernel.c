@@ -35,7 +35,9 @@ typedef struct { /* mirrored in library.py */
     item *y;
     real *state1;
     item *saved;                                    /* (T, B, SAVED, Hp), or 0 */
-    elem *packed_ih, *packed_hh;                    /* weights, packed before; or 0 */
+    const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
+    const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
+    real sample;                                    /* of the weights when they were packed */
     /* backward */
     const item *dy;                                 /* or 0 */
     const real *dstate1;
@@ -130,6 +132,30 @@ INLINE void product(Tile *const *tiles, i64 most_rows, i64 rows, i64 K, const el
     }
 }
 
+#if PER == 1
+/* The same with weights in int8, a scale for each column: a row at a time, as when a model is run step by step. */
+typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias, aligned(1)));
+#define TILE_8(name, NV)                                                                                  \
+    static void name(i64 K, const real *a, const int8_t *b, const real *scale, real *c) {                 \
+        V sum[2][NV];                                                                                     \
+        for (i64 j = 0; j < NV; j++) sum[0][j] = sum[1][j] = (V){0};                                      \
+        i64 k = 0;                                                                                        \
+        for (; k + 2 <= K; k += 2)                                                                        \
+            _Pragma("GCC unroll 2") for (i64 i = 0; i < 2; i++)                                           \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                                     \
+                    sum[i][j] += a[k + i] * widened(b + ((k + i) * NV + j) * VL);                         \
+        for (; k < K; k++)                                                                                \
+            for (i64 j = 0; j < NV; j++) sum[0][j] += a[k] * widened(b + (k * NV + j) * VL);              \
+        for (i64 j = 0; j < NV; j++)                                                                      \
+            put(c + j * VL, get(c + j * VL) + get(scale + j * VL) * (sum[0][j] + sum[1][j]));             \
+    }
+INLINE V widened(const int8_t *p) { return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V); }
+TILE_8(tile_8_x, NV_X)
+#if G_HID
+TILE_8(tile_8_h, NV_H)
+#endif
+#endif
+
 /* ---- memory that is used again ---- */
 
 typedef struct Block {
@@ -140,6 +166,16 @@ static Block *free_blocks;
 static size_t free_bytes;
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
 #define KEPT ((size_t)64 << 20)
+
+/* Large new memory in large pages: a page fault for each 4 KiB would cost more than the work on it. */
+static void in_large_pages(void *memory, size_t size) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 4096, from = ((uintptr_t)memory + page - 1) & ~(page - 1), to = ((uintptr_t)memory + size) & ~(page - 1);
+    if (size >= 4 << 20 && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)size;
+#endif
+}
 
 static void *take(size_t size) {
     pthread_mutex_lock(&blocks_lock);
@@ -155,6 +191,7 @@ static void *take(size_t size) {
     size = (size + 4095) & ~(size_t)4095;
     Block *block = aligned_alloc(4096, size + 4096);
     if (!block) return 0;
+    in_large_pages(block, size);
     block->size = size;
     return (char *)block + 64;
 }
@@ -222,7 +259,7 @@ typedef struct Team {
     i64 Hp, K_h, K_d;     /* padded units; elems of h and of x in a product */
     i64 *active;          /* (T + 1): rows at work at each step */
     Barrier *barriers;    /* one a row group, then one for all */
-    elem *r, *w;          /* packed weights */
+    const elem *r, *w;    /* packed weights */
     real *b_in, *b_hid;   /* packed biases */
     item *h;              /* forward: (2, B, Hp), h on its way into R h */
     real *carry;          /* (STATES, B, Hp) */
@@ -375,7 +412,9 @@ static void pack_rows(elem *to, const item **rows, const real **masks, i64 count
 
 /* ---- forward ---- */
 
+#ifndef X_CHUNK
 #define X_CHUNK ((i64)96)         /* rows of x (of several steps, if few) that are multiplied by W at a time, at least */
+#endif
 #define X_BYTES ((i64)256 << 10)  /* and so many bytes of gates at most, where that is more */
 
 static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
@@ -395,10 +434,10 @@ static void forward_thread(Team *team, i64 thread) {
     i64 p0, p1;
 
     share(P, 1, thread, team->threads, &p0, &p1); /* packing is shared by all */
-    if (!job->packed_ih) pack(team->w, job->w_ih, G_IN, H, D, p0, p1);
+    if (!job->packed_ih) pack((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
     pack_bias(team->b_in, job->b_ih, G_IN, H, p0, p1);
 #if G_HID
-    if (!job->packed_hh) pack(team->r, job->w_hh, G_HID, H, H, p0, p1);
+    if (!job->packed_hh) pack((elem *)team->r, job->w_hh, G_HID, H, H, p0, p1);
     pack_bias(team->b_hid, job->b_hh, G_HID, H, p0, p1);
 #endif
     wait_for(everyone, team->threads);
@@ -440,6 +479,12 @@ static void forward_thread(Team *team, i64 thread) {
         for (i64 p = p0; p < p1; p++) {
             real *c = in + (p - p0) * steps * most_rows * NV_X * VL;
             for (i64 r = 0; r < m; r++) memcpy(c + r * NV_X * VL, team->b_in + p * NV_X * VL, NV_X * VL * sizeof(real));
+#if PER == 1
+            for (i64 r = 0; job->scale_ih && r < m; r++)
+                tile_8_x(K_d, xs + r * K_d, (const int8_t *)team->w + p * K_d * NV_X * VL, job->scale_ih + p * NV_X * VL,
+                         c + r * NV_X * VL);
+            if (job->scale_ih) continue;
+#endif
             product(tiles_x, ROWS(NV_X), m, K_d, (elem *)xs, K_d, team->w + p * K_d * NV_X * VL, c, NV_X * VL);
         }
         m = 0;
@@ -459,8 +504,15 @@ static void forward_thread(Team *team, i64 thread) {
 #if G_HID
                     for (i64 r = 0; r < count; r++)
                         memcpy(hid + r * NV_H * VL, team->b_hid + p * NV_H * VL, NV_H * VL * sizeof(real));
-                    tiles_h[count](K_h, (const elem *)(now + (place.row0 + q * step_rows) * Hp), step_rows * Hp / PER,
-                                   team->r + p * K_h * NV_H * VL, hid, NV_H * VL);
+#if PER == 1
+                    for (i64 r = 0; job->scale_hh && r < count; r++)
+                        tile_8_h(K_h, now + (place.row0 + (q + r) * step_rows) * Hp,
+                                 (const int8_t *)team->r + p * K_h * NV_H * VL, job->scale_hh + p * NV_H * VL,
+                                 hid + r * NV_H * VL);
+                    if (!job->scale_hh)
+#endif
+                        tiles_h[count](K_h, (const elem *)(now + (place.row0 + q * step_rows) * Hp),
+                                       step_rows * Hp / PER, team->r + p * K_h * NV_H * VL, hid, NV_H * VL);
 #else
                     (void)now;
 #endif
@@ -518,14 +570,46 @@ i64 lanes(void) { return VL; }
 i64 padded_units(i64 H) { return padded(H); }
 i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * up(N, PER) * gates * U * VL * (i64)sizeof(elem); }
 
-/* W (which = 0) or R, packed for `forward` once and for all */
+/* W or R, packed for `forward` once and for all */
 void pack_weights(elem *to, const real *from, i64 gates, i64 H, i64 N) { pack(to, from, gates, H, N, 0, panels(H)); }
+#if PER == 1
+/* the same in int8: the weights must be whole multiples of their row's scale (H gates) */
+void pack_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 gates, i64 H, i64 N) {
+    const i64 nv = gates * U;
+    for (i64 p = 0; p < panels(H); p++)
+        for (i64 g = 0; g < gates; g++)
+            for (i64 u = 0; u < U; u++)
+                for (i64 lane = 0; lane < VL; lane++) {
+                    const i64 j = (p * U + u) * VL + lane, column = (g * U + u) * VL + lane;
+                    scales[p * nv * VL + column] = j < H ? scale[g * H + j] : 0;
+                    for (i64 k = 0; k < N; k++)
+                        to[(p * N + k) * nv * VL + column] =
+                            j < H ? (int8_t)lrint(from[(g * H + j) * N + k] / scale[g * H + j]) : 0;
+                }
+}
+#endif
+
+/* A number that changes, almost surely, when weights do: by it packed ones are known to be stale. */
+real sample_weights(const real *w_ih, const real *w_hh, i64 D, i64 H) {
+    real sum = 0;
+    const i64 n = G_IN * H * D, m = G_HID * H * H;
+    for (i64 k = 0; k < 16; k++) {
+        sum += w_ih[k * (n - 1) / 15] * (real)(k + 1);
+        if (m) sum += w_hh[k * (m - 1) / 15] * (real)(k + 17);
+    }
+    return sum;
+}
 
 int forward(const Job *job) {
+    if (job->packed_ih) {
+        const real now = sample_weights(job->w_ih, job->w_hh, job->D, job->H);
+        if (memcmp(&now, &job->sample, sizeof now)) return 3;
+    }
     for (i64 limit = job->threads;; limit = 1) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
         team.work = forward_thread;
         plan(job, &team, limit);
+        if (job->saved) in_large_pages(job->saved, (size_t)(job->T * job->B * SAVED * team.Hp) * sizeof(item));
         const i64 P = panels(job->H), steps = x_steps(&team), rows = up(job->B, team.row_groups);
         const i64 own = up(P, team.unit_groups);
         team.scratch_size = (size_t)(steps * rows * (team.K_d * PER * (i64)sizeof(item) + own * NV_X * VL * (i64)sizeof(real)) +
@@ -559,7 +643,9 @@ int forward(const Job *job) {
 
 /* ---- backward ---- */
 
+#ifndef CHUNK_ROWS
 #define CHUNK_ROWS ((i64)512) /* rows whose gradients are gathered before the products over rows */
+#endif
 
 static i64 chunk_start(const Team *team, i64 end) { /* the first step of the chunk that ends before `end` */
     i64 rows = 0, t = end;
@@ -669,11 +755,11 @@ static void backward_thread(Team *team, i64 thread) {
 
 #if G_HID
     share(wide(H), 1, thread, threads, &p0, &p1);
-    pack_transposed(team->r, job->w_hh, G_HID, H, H, p0, p1);
+    pack_transposed((elem *)team->r, job->w_hh, G_HID, H, H, p0, p1);
 #endif
     if (job->dx) {
         share(wide(D), 1, thread, threads, &p0, &p1);
-        pack_transposed(team->w, job->w_ih, G_IN, H, D, p0, p1);
+        pack_transposed((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
     }
     share(wide(H), 1, place.unit, place.unit_groups, &p0, &p1);
     const i64 from = p0 * NV_N * VL, to = least(p1 * NV_N * VL, Hp);

@@ -5,18 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
-from collections.abc import Callable, Sequence
-from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_uint, c_void_p
+from collections.abc import Callable
+from ctypes import Structure, c_double, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu.build import BuildError, load
+from elman.engines.cpu.build import load
 from elman.engines.cpu.generate import source
-from elman.engines.trace import Program, trace
+from elman.engines.trace import Program
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
@@ -39,12 +39,17 @@ class Library:
         self._c.packed_size.argtypes = [c_int64] * 3
         self._c.padded_units.argtypes = [c_int64]
         self._c.pack_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64]
+        self._c.sample_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64]
+        self._c.sample_weights.restype = c_double if dtype == torch.float64 else c_float
+        if dtype != torch.bfloat16:
+            self._c.pack_int8.argtypes = [c_void_p] * 4 + [c_int64] * 3
         for name in ("forward", "backward"):
             getattr(self._c, name).argtypes = [c_void_p]
         self.columns = self._columns()
         self.distinct = len(set(self.columns[0] + self.columns[1]))
         self.sums = len(program.unit_grads)
         self.saved = c_int.in_dll(self._c, "saved_values").value
+        self.run_forward = self._c.forward
         self.key = f"{cell}-{_DTYPES[dtype]}-{id(self):x}"
         self._lanes = self._c.lanes()
 
@@ -66,21 +71,51 @@ class Library:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:
-        job = self.Job(threads=torch.get_num_threads(), **fields, **threads())
+        job = self.Job(**fields, **threads())
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
+
+    def pack(self, weight: Tensor, gates: int, H: int) -> Tensor:
+        """W or R (gates H, N) in the order in which the kernel reads it."""
+        N = weight.shape[1]
+        packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8)
+        self._c.pack_weights(packed.data_ptr(), weight.data_ptr(), gates, H, N)
+        return packed
+
+    def pack_int8(self, weight: Tensor, gates: int, H: int) -> tuple[Tensor, Tensor]:
+        """The same in int8, for weights on the grid of `int8_scale`, and the scales."""
+        N = weight.shape[1]
+        size = self._c.packed_size(gates, H, N) // self.real.itemsize
+        packed, scales = torch.empty(size, dtype=torch.int8), torch.empty(size // N, dtype=self.real)
+        scale = int8_scale(weight)
+        self._c.pack_int8(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), gates, H, N)
+        return packed, scales
+
+    def sample(self, weight_ih: Tensor, weight_hh: Tensor | None, H: int) -> float:
+        """A number by which changed weights are known."""
+        hidden = None if weight_hh is None else weight_hh.data_ptr()
+        return self._c.sample_weights(weight_ih.data_ptr(), hidden, weight_ih.shape[1], H)
+
+
+def int8_scale(weight: Tensor) -> Tensor:
+    """(rows,): the step of the grid of 255 values that each row of weight (rows, N) is rounded to."""
+    largest = weight.abs().amax(1)
+    return torch.where(largest > 0, largest / 127, 1.0)
 
 
 def _job(states: int, real: Any) -> type[Structure]:
     """The C struct Job of a cell with so many parts of the state."""
     sizes = "B T D H threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t".split()
     given = "order lengths resets x w_ih w_hh b_ih b_hh units state0 mask".split()
-    rest = "y state1 saved packed_ih packed_hh dy dstate1 dx dstate0 dw_ih dw_hh db dunits".split()
+    rest = "dy dstate1 dx dstate0 dw_ih dw_hh db dunits".split()
+    packed = "y state1 saved packed_ih packed_hh scale_ih scale_hh".split()
     fields = [
         *((name, c_int64) for name in sizes),
         *((name, c_void_p) for name in given),
         ("zone", c_void_p * states),
         ("rate", real * states),
+        *((name, c_void_p) for name in packed),
+        ("sample", real),
         *((name, c_void_p) for name in rest),
         *((name, c_void_p) for name in ("parallel", "thread_number", "thread_count")),
     ]
@@ -88,13 +123,41 @@ def _job(states: int, real: Any) -> type[Structure]:
 
 
 @functools.cache
-def _openmp() -> dict[str, int]:
-    """The functions of the OpenMP runtime that torch itself uses: one pool of threads for both."""
-    loaded = ctypes.CDLL(torch._C.__file__)
+def _openmp() -> dict[str, int] | None:
+    """The functions of the OpenMP runtime that torch itself uses, so that both have one pool of threads."""
     names = {"parallel": "GOMP_parallel", "thread_number": "omp_get_thread_num", "thread_count": "omp_get_num_threads"}
-    return {field: ctypes.cast(getattr(loaded, name), c_void_p).value or 0 for field, name in names.items()}
+    try:
+        loaded = ctypes.CDLL(torch._C.__file__)
+        return {field: _address(getattr(loaded, name)) for field, name in names.items()}
+    except (OSError, AttributeError):  # torch without OpenMP, or with another
+        return None
+
+
+@functools.cache
+def _own() -> dict[str, int]:
+    """The same functions of the pool in pool.c."""
+    built = load((Path(__file__).parent / "pool.c").read_text(encoding="utf-8"), "pool")
+    return {name: _address(getattr(built, name)) for name in ("parallel", "thread_number", "thread_count")}
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, c_void_p).value or 0
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True  # OpenMP's threads stayed with the parent, and it would wait for them for ever
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def threads() -> dict[str, int]:
-    """Where the kernels' threads come from."""
-    return _openmp()
+    """How many threads a kernel may use, as torch says, and where they come from."""
+    count = torch.get_num_threads()
+    if count == 1:
+        return {"threads": 1}
+    return {"threads": count, **((None if _forked else _openmp()) or _own())}

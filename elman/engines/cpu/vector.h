@@ -3,6 +3,7 @@
  * real: what is computed in.  item: what is stored (x, y, weights, what backward needs).
  * elem: what a product multiplies at a time: one item, or a pair of bfloat16.
  */
+#define _GNU_SOURCE
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,6 +11,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 typedef int64_t i64;
 #define INLINE static inline __attribute__((always_inline))

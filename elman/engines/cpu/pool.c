@@ -1,0 +1,105 @@
+/* Threads for the kernels where torch's own cannot be used: in a forked process, or where torch has no OpenMP.
+ *
+ * parallel(work, argument, n, 0) runs work(argument) in n threads, the caller's among them. Idle threads sleep.
+ * A second caller at the same time gets threads of its own.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef void Work(void *);
+
+static _Thread_local int number = 0, count = 1;
+
+int thread_number(void) { return number; }
+int thread_count(void) { return count; }
+
+static struct {
+    pthread_mutex_t lock, busy;
+    pthread_cond_t start, done;
+    long round;
+    int size, wanted, left; /* sleeping threads; those of this round; those not done */
+    Work *work;
+    void *argument;
+} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
+          0, 0, 0, 0, 0, 0};
+
+static void renew(void) { /* in a forked child: the threads are not there */
+    pthread_mutex_init(&pool.lock, 0);
+    pthread_mutex_init(&pool.busy, 0);
+    pthread_cond_init(&pool.start, 0);
+    pthread_cond_init(&pool.done, 0);
+    pool.size = 0;
+}
+__attribute__((constructor)) static void survive_fork(void) { pthread_atfork(0, 0, renew); }
+
+static void *sleeper(void *place) {
+    const int mine = (int)(long)place;
+    pthread_mutex_lock(&pool.lock);
+    long seen = pool.round;
+    for (;;) {
+        while (pool.round == seen) pthread_cond_wait(&pool.start, &pool.lock);
+        seen = pool.round;
+        if (mine >= pool.wanted) continue;
+        number = mine, count = pool.wanted;
+        pthread_mutex_unlock(&pool.lock);
+        pool.work(pool.argument);
+        pthread_mutex_lock(&pool.lock);
+        if (--pool.left == 0) pthread_cond_signal(&pool.done);
+    }
+    return 0;
+}
+
+typedef struct { Work *work; void *argument; int number, count; } Once;
+
+static void *once(void *given) {
+    Once *task = given;
+    number = task->number, count = task->count;
+    task->work(task->argument);
+    return 0;
+}
+
+static void alone(Work *work, void *argument, int n) { /* with threads made for this call */
+    pthread_t threads[n];
+    Once tasks[n];
+    int made = 1;
+    for (; made < n; made++) tasks[made] = (Once){work, argument, made, n};
+    for (made = 1; made < n; made++)
+        if (pthread_create(&threads[made], 0, once, &tasks[made])) abort();
+    number = 0, count = n;
+    work(argument);
+    count = 1;
+    for (int k = 1; k < n; k++) pthread_join(threads[k], 0);
+}
+
+void parallel(Work *work, void *argument, unsigned wanted, unsigned flags) {
+    const int n = (int)wanted;
+    (void)flags;
+    if (pthread_mutex_trylock(&pool.busy)) {
+        alone(work, argument, n);
+        return;
+    }
+    pthread_mutex_lock(&pool.lock);
+    for (; pool.size < n - 1; pool.size++) {
+        pthread_t thread;
+        if (pthread_create(&thread, 0, sleeper, (void *)(long)(pool.size + 1))) break;
+        pthread_detach(thread);
+    }
+    if (pool.size < n - 1) { /* no more threads to be had: the kernel sees that it is alone, and starts again */
+        pthread_mutex_unlock(&pool.lock);
+        pthread_mutex_unlock(&pool.busy);
+        number = 0, count = 1;
+        work(argument);
+        return;
+    }
+    pool.work = work, pool.argument = argument, pool.wanted = n, pool.left = n - 1;
+    pool.round++;
+    pthread_cond_broadcast(&pool.start);
+    pthread_mutex_unlock(&pool.lock);
+    number = 0, count = n;
+    work(argument);
+    pthread_mutex_lock(&pool.lock);
+    while (pool.left) pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+    count = 1;
+    pthread_mutex_unlock(&pool.busy);
+}
