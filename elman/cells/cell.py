@@ -31,6 +31,10 @@ class Weights(NamedTuple):
     weight_hr: Tensor | None = None
     vectors: tuple[Tensor, ...] = ()
 
+    def tensors(self) -> list[Tensor]:
+        """All there are."""
+        return [p for p in (*self[:5], *self.vectors) if p is not None]
+
 
 class Cell(ABC):
     """One step of a recurrence. Subclass it, declare the gates, write ``step``; nothing else.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
-from elman.engines.scan import Engine, Scan, State
+from elman.engines.scan import Engine, Scan, State, Stepper
 from elman.engines.torch_fused import TorchFused
 from elman.errors import unknown_name
 
@@ -39,14 +39,19 @@ def engine(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
+def forced_here() -> str | None:
+    """The engine that a ``with`` block around this call forces."""
+    return _forced.get()
+
+
 def choose(scan: Scan) -> Engine:
     """The engine that runs this scan: the forced one if it can, else the first that can."""
-    name, why = _forced.get() or os.environ.get("ELMAN_ENGINE"), None
+    name, why = forced_here() or os.environ.get("ELMAN_ENGINE"), None
     if name:
-        forced = ENGINES[_known(name)]
-        why = forced.refusal(scan)
+        wanted = ENGINES[_known(name)]
+        why = wanted.refusal(scan)
         if why is None:
-            return forced
+            return wanted
     chosen = next(e for e in ENGINES.values() if e.refusal(scan) is None)
     if name and why and (name, why) not in _told:
         _told.add((name, why))
@@ -65,4 +70,7 @@ def _known(name: str) -> str:
     return name
 
 
-__all__ = ["ENGINES", "Cpu", "Eager", "Engine", "Scan", "State", "TorchFused", "choose", "engine", "run"]
+__all__ = [
+    "ENGINES", "Cpu", "Eager", "Engine", "Scan", "State", "Stepper", "TorchFused",
+    "choose", "engine", "forced_here", "run",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -42,6 +43,21 @@ class Scan(NamedTuple):
     int8: bool = False
 
 
+class Stepper(ABC):
+    """One cell with its weights at hand, to go step by step without gradients."""
+
+    @abstractmethod
+    def fits(self, parameters: Iterable[Tensor | None]) -> bool:
+        """Whether the weights are these parameters, unchanged."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State] | None:
+        """x (B, D) to y (B, H), and the new state; None: the weights have changed after all, or sizes do not fit."""
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy of a layer makes its own
+
+
 class Engine(ABC):
     """A way to carry a cell through time. Forward and backward must equal the eager engine's."""
 
@@ -54,3 +70,7 @@ class Engine(ABC):
     @abstractmethod
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         """y (B, T, P) and the state after each row's last real step; y is 0 beyond it."""
+
+    def stepper(self, scan: Scan) -> Stepper | None:
+        """For scans like this one, of one step each; None: `run` is as good."""
+        return None

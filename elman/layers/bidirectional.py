@@ -49,6 +49,9 @@ class Bidirectional(RecurrentLayer):
         z, after = backward(reverse(x, lengths), after, lengths, reverse_resets(resets, lengths))
         return torch.cat((y, reverse(z, lengths)), -1), (before, after)
 
+    def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        raise ValueError("Bidirectional reads the whole sequence; it cannot go step by step")
+
     def ends(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What each direction knows once it has read everything: y (B, T, H) to (B, H).
 

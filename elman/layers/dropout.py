@@ -18,8 +18,12 @@ class SequenceDropout(nn.Module):
         super().__init__()
         self.p, self.variational = probability("dropout", p), variational
 
+    @property
+    def active(self) -> bool:
+        return bool(self.p and self.training)
+
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.p and self.training):
+        if not self.active:
             return x
         return x * dropout_mask(x[:, :1] if self.variational else x, self.p)
 

@@ -10,6 +10,7 @@ from torch.nn.functional import dropout
 
 from elman import cells, engines
 from elman.cells import Cell, Weights
+from elman.engines import Stepper
 from elman.layers.state import State
 
 
@@ -39,12 +40,9 @@ class RecurrentLayer(nn.Module, ABC):
     def initial_state(self, x: Tensor) -> State:
         """Zeros for the batch of x, with its dtype and device."""
 
+    @abstractmethod
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One step: x (B, D) to y (B, H)."""
-        if not self.causal:
-            raise ValueError(f"{type(self).__name__} reads the whole sequence; it cannot go step by step")
-        y, state = self(x.unsqueeze(1), state)
-        return y.squeeze(1), state
+        """One step: x (B, D) to y (B, H); fast where gradients are off (``torch.no_grad``)."""
 
     def check(
         self, x: Tensor, lengths: Tensor | None, resets: Tensor | None
@@ -133,6 +131,8 @@ class Recurrent(RecurrentLayer):
         self.weight_hr = parameter(proj_size, hidden_size)
         for name in self.cell.weights:
             self.register_parameter(name, parameter(hidden_size))
+        self.int8 = False
+        self._stepper: tuple[tuple, Stepper] | None = None
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
@@ -187,17 +187,45 @@ class Recurrent(RecurrentLayer):
         expected = tuple((x.shape[0], size) for size in self.sizes())
         if (given := tuple(tuple(s.shape) for s in state)) != expected:
             raise ValueError(f"the state ({', '.join(self.cell.state)}) must be {expected}, it is {given}")
-        weights = self.weights()
+        return engines.run(self._scan(x, state, lengths, resets))
+
+    def _scan(
+        self, x: Tensor, state: State, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> engines.Scan:
+        """What an engine is to do, with the masks of this call."""
+        weights, mask = self.weights(), None
         if self.weight_drop and self.training and weights.weight_hh is not None:
             weights = weights._replace(weight_hh=dropout(weights.weight_hh, self.weight_drop))
-        mask = None
         if self.recurrent_dropout and self.training:
             mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
-        return engines.run(
-            engines.Scan(
-                self.cell, weights, x, state, lengths, resets, mask, self._zoned(x) if any(self.zoneout) else None
-            )
-        )
+        zoned = self._zoned(x) if any(self.zoneout) else None
+        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8)
+
+    def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        if state is None and x.dim() == 2:
+            state = self.initial_state(x)
+        if not torch.is_grad_enabled() and (stepper := self._fast(x)) and (done := stepper(x, state)):
+            return done
+        self._stepper = None
+        y, state = self(x.unsqueeze(1), state)
+        return y.squeeze(1), state
+
+    def _fast(self, x: Tensor) -> Stepper | None:
+        """What goes step by step without gradients, made once for as long as the weights stay the same."""
+        if self.training and (self.weight_drop or self.recurrent_dropout or any(self.zoneout)):
+            return None
+        if type(x) is not Tensor or x.dim() != 2 or torch.compiler.is_compiling():
+            return None
+        key = (engines.forced_here(), x.dtype, x.device, torch.is_autocast_enabled(x.device.type), self.int8)
+        parameters = self._parameters.values()
+        if self._stepper is None or self._stepper[0] != key or not self._stepper[1].fits(parameters):
+            x = x.new_zeros(1, 1, self.input_size)
+            scan = self._scan(x, self.initial_state(x))
+            made = engines.choose(scan).stepper(scan)
+            if made is None or not made.fits(parameters):  # weights that are made anew at each call
+                return None
+            self._stepper = key, made
+        return self._stepper[1]
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         if not self.training:

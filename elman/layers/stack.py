@@ -87,6 +87,18 @@ class Stack(RecurrentLayer):
                 y = self._join(k, x, y)
         return y, tuple(new)
 
+    def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        states = [None] * len(self.layers) if state is None else state
+        y, new = x, []
+        for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
+            y, after = layer.step(x, old)  # type: ignore[operator]
+            new.append(after)
+            if k + 1 < len(self.layers):
+                x = self._join(k, x, self.dropout(y.unsqueeze(1)).squeeze(1) if self.dropout.active else y)
+            elif self.connection != "dense":
+                y = self._join(k, x, y)
+        return y, tuple(new)
+
     def _join(self, k: int, x: Tensor, y: Tensor) -> Tensor:
         if self.connection == "dense":
             return torch.cat((x, y), -1)

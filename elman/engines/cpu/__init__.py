@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +12,8 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import Library
-from elman.engines.cpu.stepping import AT_MOST, packed
-from elman.engines.scan import Engine, Scan, State
+from elman.engines.cpu.stepping import CpuStepper
+from elman.engines.scan import Engine, Scan, State, Stepper
 from elman.engines.trace import TraceError, trace
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -51,8 +50,6 @@ class Cpu(Engine):
         dtype = _dtype(scan)
         library = _kernel(scan.cell, dtype)
         assert isinstance(library, Library)
-        if not torch.is_grad_enabled() and scan.x.shape[1] <= AT_MOST and _plain(scan):
-            return _step(library, scan)
         from elman.engines.cpu.operation import LIBRARIES
         from elman.engines.cpu.operation import scan as operation
 
@@ -74,25 +71,13 @@ class Cpu(Engine):
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
 
 
-def _plain(scan: Scan) -> bool:
-    """Whether this is nothing but running a cell: no masks, no lengths, no tracing by torch.compile."""
-    rates = scan.zoneout is None or all(isinstance(k, float) for k in scan.zoneout)
-    return (
-        scan.lengths is None and scan.resets is None and scan.hidden_mask is None and rates
-        and not torch.compiler.is_compiling() and type(scan.x) is Tensor
-    )  # fmt: skip
-
-
-def _step(library: Library, scan: Scan) -> tuple[Tensor, State]:
-    """The kernel, with the weights packed once."""
-    rates: Any = scan.zoneout
-    done = packed(library, scan.weights, scan.int8).run(scan.x, scan.state, rates)
-    if done is None:  # a weight was changed behind torch's back, through .data
-        done = packed(library, scan.weights, scan.int8, anew=True).run(scan.x, scan.state, rates)
-        assert done is not None
-    y, final = done
-    kind = scan.state[0].dtype
-    return y, (final if final.dtype == kind else final.to(kind)).unbind()
+    def stepper(self, scan: Scan) -> Stepper | None:
+        rates = scan.zoneout
+        if rates is not None and not all(isinstance(k, float) for k in rates):
+            return None
+        library = _kernel(scan.cell, _dtype(scan))
+        assert isinstance(library, Library)
+        return CpuStepper(library, scan.weights, rates, scan.int8)  # type: ignore[arg-type]
 
 
 def _dtype(scan: Scan) -> torch.dtype:

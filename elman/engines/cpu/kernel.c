@@ -21,7 +21,13 @@
 
 #define ROWS(nv) (REGISTERS / (nv) > 12 ? 12 : REGISTERS / (nv) < 1 ? 1 : REGISTERS / (nv))
 
-typedef struct { /* mirrored in library.py */
+typedef struct { /* where threads come from; this struct and Job are mirrored in library.py */
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    int (*thread_number)(void);
+    int (*thread_count)(void);
+} Source;
+
+typedef struct {
     i64 B, T, D, H, threads;
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
     const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */
@@ -29,24 +35,22 @@ typedef struct { /* mirrored in library.py */
     const item *x;
     const real *w_ih, *w_hh, *b_ih, *b_hh;          /* (G_IN H, D), (G_HID H, H), biases or 0 */
     const real *units;                              /* (UNITS, H) */
-    const real *state0, *mask;                      /* (STATES, B, H); (B, H) or 0 */
+    const real *mask;                               /* (B, H) or 0 */
+    const real *state0[STATES];                     /* (B, H) */
     const real *zone[STATES];                       /* (B, T, H) or 0 */
     real rate[STATES];
     item *y;
-    real *state1;
+    real *state1[STATES];
     item *saved;                                    /* (T, B, SAVED, Hp), or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
     const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
     real sample;                                    /* of the weights when they were packed */
     /* backward */
     const item *dy;                                 /* or 0 */
-    const real *dstate1;
+    const real *dstate1[STATES];
     item *dx;                                       /* or 0 */
-    real *dstate0, *dw_ih, *dw_hh, *db, *dunits;    /* db (COLS, Hp), dunits (SUMS, Hp) */
-    /* where the threads come from */
-    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-    int (*thread_number)(void);
-    int (*thread_count)(void);
+    real *dstate0[STATES], *dw_ih, *dw_hh, *db, *dunits;    /* db (COLS, Hp), dunits (SUMS, Hp) */
+    Source source;
 } Job;
 
 INLINE i64 up(i64 a, i64 b) { return (a + b - 1) / b; }
@@ -297,7 +301,9 @@ INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < jo
 /* How to share the work: by rows where a core can hold all of R, else by units. */
 static void plan(const Job *job, Team *team, i64 limit) {
     double step = 2.0 * job->B * (G_IN * (double)job->D + G_HID * (double)job->H) * job->H;
-    i64 P = step * job->T < 2e5 ? 1 : most(1, least(job->threads, limit));
+    /* to wake a thread for one step costs as much as to read a megabyte of weights */
+    const int small = job->T == 1 ? step < 5e5 : step * job->T < 2e5;
+    i64 P = small ? 1 : most(1, least(job->threads, limit));
     i64 unit_panels = least(panels(job->H), wide(job->H));
     size_t bytes = (size_t)(G_HID * job->H * job->H) * sizeof(item);
     i64 units = 1;
@@ -314,8 +320,8 @@ static void plan(const Job *job, Team *team, i64 limit) {
 
 static void thread_main(void *argument) {
     Team *team = argument;
-    i64 thread = team->threads == 1 ? 0 : team->job->thread_number();
-    if (team->threads > 1 && team->job->thread_count() != team->threads) {
+    i64 thread = team->threads == 1 ? 0 : team->job->source.thread_number();
+    if (team->threads > 1 && team->job->source.thread_count() != team->threads) {
         atomic_store(&team->failed, 1); /* fewer threads than asked for: nobody must wait for the others */
         return;
     }
@@ -327,7 +333,7 @@ static int run(Team *team) {
         team->work(team, 0);
         return 0;
     }
-    team->job->parallel(thread_main, team, (unsigned)team->threads, 0);
+    team->job->source.parallel(thread_main, team, (unsigned)team->threads, 0);
     return atomic_load(&team->failed);
 }
 
@@ -449,7 +455,7 @@ static void forward_thread(Team *team, i64 thread) {
             i64 b = row_of(job, i);
             V s[STATES];
             for (i64 k = 0; k < STATES; k++) {
-                s[k] = get_some(job->state0 + (k * B + b) * H + j, H - j);
+                s[k] = get_some(job->state0[k] + b * H + j, H - j);
                 if (rows0 > (i - place.row0) / step_rows && is_reset(job, b, 0)) s[k] = (V){0};
                 put(team->carry + (k * B + i) * Hp + j, s[k]);
             }
@@ -558,7 +564,7 @@ static void forward_thread(Team *team, i64 thread) {
         const i64 b = row_of(job, i);
         for (i64 j = p0 * U * VL; j < least(p1 * U * VL, H); j += VL)
             for (i64 k = 0; k < STATES; k++)
-                put_some(job->state1 + (k * B + b) * H + j, get(team->carry + (k * B + i) * Hp + j), H - j);
+                put_some(job->state1[k] + b * H + j, get(team->carry + (k * B + i) * Hp + j), H - j);
         if (job->lengths && place.unit == 0)
             for (i64 t = job->lengths[i]; t < T; t++)
                 memset(job->y + b * job->y_b + t * job->y_t, 0, (size_t)H * sizeof(item));
@@ -767,8 +773,8 @@ static void backward_thread(Team *team, i64 thread) {
         for (i64 j = from; j < to; j += VL) {
             const i64 b = row_of(job, i);
             for (i64 k = 0; k < STATES; k++)
-                put(team->carry + (k * B + i) * Hp + j, get_some(job->dstate1 + (k * B + b) * H + j, H - j));
-            store(team->h0 + i * Hp + j, get_some(job->state0 + b * H + j, H - j));
+                put(team->carry + (k * B + i) * Hp + j, get_some(job->dstate1[k] + b * H + j, H - j));
+            store(team->h0 + i * Hp + j, get_some(job->state0[0] + b * H + j, H - j));
         }
     for (i64 k = 0; k < 2 * SUMS; k++)
         for (i64 j = from; j < to; j += VL) put(team->sums + (place.group * 2 * SUMS + k) * Hp + j, (V){0});
@@ -869,7 +875,7 @@ static void backward_thread(Team *team, i64 thread) {
         const i64 b = row_of(job, i);
         for (i64 j = from; j < least(to, H); j += VL)
             for (i64 k = 0; k < STATES; k++)
-                put_some(job->dstate0 + (k * B + b) * H + j, get(team->carry + (k * B + i) * Hp + j), H - j);
+                put_some(job->dstate0[k] + b * H + j, get(team->carry + (k * B + i) * Hp + j), H - j);
         if (job->dx && job->lengths && place.unit == 0)
             for (i64 t = job->lengths[i]; t < T; t++)
                 memset(job->dx + b * job->dx_b + t * job->dx_t, 0, (size_t)D * sizeof(item));

@@ -32,6 +32,7 @@ class Library:
     def __init__(self, cell: Cell, program: Program, dtype: torch.dtype) -> None:
         self.cell, self.program, self.dtype = cell, program, dtype
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
+        self.States = c_void_p * len(cell.state)
         self._c = load(source(cell, program, _DTYPES[dtype]), f"{type(cell).__name__}_{_DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
         for name in ("lanes", "padded_units", "packed_size"):
@@ -71,7 +72,7 @@ class Library:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:
-        job = self.Job(**fields, **threads())
+        job = self.Job(threads=torch.get_num_threads(), source=source_of_threads(), **fields)
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
 
@@ -103,45 +104,52 @@ def int8_scale(weight: Tensor) -> Tensor:
     return torch.where(largest > 0, largest / 127, 1.0)
 
 
+class Source(Structure):
+    """Where threads come from: the C struct of that name."""
+
+    _fields_ = [(name, c_void_p) for name in ("parallel", "thread_number", "thread_count")]
+
+
 def _job(states: int, real: Any) -> type[Structure]:
     """The C struct Job of a cell with so many parts of the state."""
-    sizes = "B T D H threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t".split()
-    given = "order lengths resets x w_ih w_hh b_ih b_hh units state0 mask".split()
-    rest = "dy dstate1 dx dstate0 dw_ih dw_hh db dunits".split()
-    packed = "y state1 saved packed_ih packed_hh scale_ih scale_hh".split()
-    fields = [
-        *((name, c_int64) for name in sizes),
-        *((name, c_void_p) for name in given),
-        ("zone", c_void_p * states),
+    each = c_void_p * states
+    groups: list[tuple[str, Any]] = [
+        ("B T D H threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
+        ("order lengths resets x w_ih w_hh b_ih b_hh units mask", c_void_p),
+        ("state0 zone", each),
         ("rate", real * states),
-        *((name, c_void_p) for name in packed),
+        ("y", c_void_p),
+        ("state1", each),
+        ("saved packed_ih packed_hh scale_ih scale_hh", c_void_p),
         ("sample", real),
-        *((name, c_void_p) for name in rest),
-        *((name, c_void_p) for name in ("parallel", "thread_number", "thread_count")),
+        ("dy", c_void_p),
+        ("dstate1", each),
+        ("dx", c_void_p),
+        ("dstate0", each),
+        ("dw_ih dw_hh db dunits", c_void_p),
+        ("source", Source),
     ]
-    return type("Job", (Structure,), {"_fields_": fields})
+    return type("Job", (Structure,), {"_fields_": [(n, kind) for names, kind in groups for n in names.split()]})
 
 
 @functools.cache
-def _openmp() -> dict[str, int] | None:
-    """The functions of the OpenMP runtime that torch itself uses, so that both have one pool of threads."""
-    names = {"parallel": "GOMP_parallel", "thread_number": "omp_get_thread_num", "thread_count": "omp_get_num_threads"}
+def _openmp() -> Source | None:
+    """The OpenMP runtime that torch itself uses, so that both have one pool of threads."""
     try:
-        loaded = ctypes.CDLL(torch._C.__file__)
-        return {field: _address(getattr(loaded, name)) for field, name in names.items()}
+        return _source(ctypes.CDLL(torch._C.__file__), "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
     except (OSError, AttributeError):  # torch without OpenMP, or with another
         return None
 
 
 @functools.cache
-def _own() -> dict[str, int]:
-    """The same functions of the pool in pool.c."""
+def _own() -> Source:
+    """The pool of pool.c."""
     built = load((Path(__file__).parent / "pool.c").read_text(encoding="utf-8"), "pool")
-    return {name: _address(getattr(built, name)) for name in ("parallel", "thread_number", "thread_count")}
+    return _source(built, "parallel", "thread_number", "thread_count")
 
 
-def _address(function: Any) -> int:
-    return ctypes.cast(function, c_void_p).value or 0
+def _source(loaded: ctypes.CDLL, *names: str) -> Source:
+    return Source(*(ctypes.cast(getattr(loaded, name), c_void_p) for name in names))
 
 
 _forked = False
@@ -155,9 +163,6 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def threads() -> dict[str, int]:
-    """How many threads a kernel may use, as torch says, and where they come from."""
-    count = torch.get_num_threads()
-    if count == 1:
-        return {"threads": 1}
-    return {"threads": count, **((None if _forked else _openmp()) or _own())}
+def source_of_threads() -> Source:
+    """Where a kernel's threads come from in this process."""
+    return (None if _forked else _openmp()) or _own()

@@ -46,7 +46,8 @@ def scan(
     library = LIBRARIES[kernel]
     y, final, saved = _outputs(library, x, state, keep)
     call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
-    call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None, state1=final)
+    call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
+    call.parts(state1=final)
     call.sequence("y", y)
     library.forward(call.fields)
     return y, final, saved
@@ -102,7 +103,8 @@ def scan_backward(
     for summed in (dw_ih, dw_hh, db):
         summed.zero_()
     call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
-    call.point(saved=saved, dstate1=dstate.contiguous(), dstate0=dstate0, dunits=dunits)
+    call.point(saved=saved, dunits=dunits)
+    call.parts(dstate1=dstate, dstate0=dstate0)
     call.point(dw_ih=dw_ih if wanted[1] else None, dw_hh=dw_hh if wanted[2] else None, db=db if wanted[3] else None)
     call.sequence("y", y)
     if dy is not None:
@@ -211,12 +213,11 @@ class _Call:
         order = None
         if lengths is not None:
             lengths, order = lengths.long().sort(descending=True, stable=True)
-        self.point(w_ih=weight_ih, w_hh=weight_hh, units=units, state0=state, mask=mask)
+        self.point(w_ih=weight_ih, w_hh=weight_hh, units=units, mask=mask)
+        self.parts(state0=state)
         self.point(lengths=lengths, order=order, resets=resets)
-        if any(rates) or any(zone.numel() for zone in zones):
-            Zones, Rates = (kind for name, kind in library.Job._fields_ if name in ("zone", "rate"))
-            pointers = [self._pointer(zone) if zone.numel() else None for zone in zones]
-            self.fields |= {"zone": Zones(*pointers), "rate": Rates(*rates)}
+        pointers = [self._pointer(zone) if zone.numel() else None for zone in zones]
+        self.fields |= {"zone": tuple(pointers), "rate": tuple(rates)}
 
     def _pointer(self, t: Tensor) -> int:
         t = t.contiguous()
@@ -225,6 +226,10 @@ class _Call:
 
     def point(self, **tensors: Tensor | None) -> None:
         self.fields |= {name: self._pointer(t) for name, t in tensors.items() if t is not None}
+
+    def parts(self, **tensors: Tensor) -> None:
+        """Tensors (S, B, H): each part of the state by its address."""
+        self.fields |= {name: tuple(map(self._pointer, t.contiguous().unbind())) for name, t in tensors.items()}
 
     def sequence(self, name: str, t: Tensor) -> None:
         """A tensor (B, T, ·) by its address and strides."""

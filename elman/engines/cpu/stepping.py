@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.cells import Weights
-from elman.engines.cpu.library import Library, threads
-
-#: Longer runs pack the weights anew: it costs them little, and no memory in between.
-AT_MOST = 64
+from elman.engines.cpu.library import Library, source_of_threads
+from elman.engines.scan import State, Stepper
 
 
-class Packed:
-    """A cell's weights in the order in which the kernel reads them, as long as they do not change."""
+class CpuStepper(Stepper):
+    """A cell's weights in the order in which the kernel reads them."""
 
-    def __init__(self, library: Library, weights: Weights, int8: bool) -> None:
-        self.library, self.int8 = library, int8
-        self.seen = [(weakref.ref(p), *_state(p)) for p in (*weights[:4], *weights.vectors) if p is not None]
+    def __init__(self, library: Library, weights: Weights, rates: tuple[float, ...] | None, int8: bool) -> None:
+        self.library = library
+        self._weights, self.states = weights, len(library.cell.state)
+        self.seen = {id(p): (p._version, p.data_ptr()) for p in weights.tensors()}
         self.H = weights.weight_ih.shape[0] // len(library.cell.input_gates)
+        self.D = weights.weight_ih.shape[1]
         with torch.no_grad():
             real = [None if p is None else p.detach().to(library.real).contiguous() for p in weights[:4]]
             derived = library.program.derive([v.detach() for v in weights.vectors])
@@ -32,64 +32,49 @@ class Packed:
         fields: dict[str, Any] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "units": units}
         gates = (len(library.cell.input_gates), len(library.cell.hidden_gates))
         for name, weight, count in (("ih", w_ih, gates[0]), ("hh", w_hh, gates[1])):
-            if weight is None:
-                continue
-            if int8:
+            if weight is not None and int8:
                 fields[f"packed_{name}"], fields[f"scale_{name}"] = library.pack_int8(weight, count, self.H)
-            else:
+            elif weight is not None:
                 fields[f"packed_{name}"] = library.pack(weight, count, self.H)
-        self.alive = fields
+        self._alive = fields
         given = {name: t.data_ptr() for name, t in fields.items() if t is not None}
-        self.job = library.Job(H=self.H, T=1, D=w_ih.shape[1], **given, sample=library.sample(w_ih, w_hh, self.H))
+        self._job = library.Job(
+            H=self.H, T=1, D=self.D, x_b=self.D, y_b=self.H, rate=rates or (), **given,
+            sample=library.sample(w_ih, w_hh, self.H),
+        )  # fmt: skip
 
-    def fits(self, library: Library, weights: Weights, int8: bool) -> bool:
-        """Whether nothing has changed."""
-        if library is not self.library or int8 != self.int8:
-            return False
-        given = [p for p in (*weights[:4], *weights.vectors) if p is not None]
-        return len(given) == len(self.seen) and all(
-            reference() is p and _state(p) == (version, address)
-            for p, (reference, version, address) in zip(given, self.seen, strict=True)
-        )
+    def fits(self, parameters: Iterable[Tensor | None]) -> bool:
+        k = 0
+        for p in parameters:
+            if p is not None:
+                seen = self.seen.get(id(p))
+                if seen is None or p._version != seen[0] or p.data_ptr() != seen[1]:
+                    return False
+                k += 1
+        return k == len(self.seen)
 
-    def run(self, x: Tensor, state: tuple[Tensor, ...], rates: tuple[float, ...] | None) -> tuple[Tensor, Tensor] | None:
-        """y (B, T, H) and the final state (S, B, H); None if the weights are not what they were."""
-        B, T, D = x.shape
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State] | None:
         library = self.library
-        x = x.to(library.dtype).contiguous()
-        old = torch.stack(state)
-        if old.dtype != library.real:
-            old = old.to(library.real)
-        y, new = x.new_empty((B, T, self.H)), torch.empty_like(old)
-        job = library.Job.from_buffer_copy(self.job)
-        job.B, job.T, job.x_b, job.x_t, job.y_b, job.y_t = B, T, T * D, D, T * self.H, self.H
-        job.x, job.state0, job.y, job.state1 = x.data_ptr(), old.data_ptr(), y.data_ptr(), new.data_ptr()
-        if rates:
-            job.rate[:] = rates
-        for name, value in threads().items():
-            setattr(job, name, value)
+        B, D = x.shape
+        shape = (B, self.H)
+        if D != self.D or not B or [s.shape for s in state] != [shape] * self.states:
+            return None
+        if x.dtype is not library.dtype or not x.is_contiguous():
+            x = x.to(library.dtype).contiguous()
+        kind = state[0].dtype
+        for s in state:
+            if s.dtype is not library.real or not s.is_contiguous():
+                state = tuple([s.to(library.real).contiguous() for s in state])
+                break
+        y, new = torch.empty(shape, dtype=library.dtype), [torch.empty(shape, dtype=library.real) for _ in state]
+        job = library.Job.from_buffer_copy(self._job)
+        job.B, job.threads, job.source = B, torch.get_num_threads(), source_of_threads()
+        job.x, job.y = x.data_ptr(), y.data_ptr()
+        job.state0 = tuple([s.data_ptr() for s in state])
+        job.state1 = tuple([s.data_ptr() for s in new])
         status = library.run_forward(ctypes.addressof(job))
-        if status == 3:
+        if status == 3:  # a weight has changed behind torch's back, through .data
             return None
         if status:
             raise MemoryError(f"{library.cell}: no memory for the kernel")
-        return y, new
-
-
-def _state(parameter: Tensor) -> tuple[int, int]:
-    """What an assignment or an operation in place changes."""
-    return -1 if parameter.is_inference() else parameter._version, parameter.data_ptr()
-
-
-_packed: dict[int, tuple[weakref.ref[Tensor], Packed]] = {}
-
-
-def packed(library: Library, weights: Weights, int8: bool, anew: bool = False) -> Packed:
-    """The packed weights; made anew if a parameter has changed since."""
-    first = weights.weight_ih
-    entry = _packed.get(id(first))
-    if not anew and entry is not None and entry[0]() is first and entry[1].fits(library, weights, int8):
-        return entry[1]
-    made, key = Packed(library, weights, int8), id(first)
-    _packed[key] = (weakref.ref(first, lambda _: _packed.pop(key, None)), made)
-    return made
+        return y, tuple(new if kind is library.real else [s.to(kind) for s in new])
