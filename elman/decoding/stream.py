@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,19 @@ from elman.decoding.sampling import Sampling, choose
 #: Tokens of a prompt that are read at a time, to bound the memory of their logits.
 _AT_ONCE = 256
 
-#: (ids (B, T), state, lengths (B,) or None) to (logits (B, T, V), state).
-Network = Callable[..., tuple[Tensor, Any]]
+
+
+class Network(Protocol):
+    """What can go on with ids: whole texts at a time, and token by token."""
+
+    def __call__(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """ids (B, T) to logits (B, T, V) and the state."""
+        ...
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """ids (B,) to logits (B, V) and the state."""
+        ...
+
 
 
 @torch.inference_mode()
@@ -55,8 +66,7 @@ def tokens(
         yield chosen
         if bool(ended.all()):
             return
-        logits, state = network(chosen[:, None], state)
-        logits = logits[:, -1]
+        logits, state = network.step(chosen, state)
 
 
 def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:

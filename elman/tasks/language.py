@@ -109,10 +109,16 @@ class LanguageNetwork(nn.Module):
     def forward(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """ids (B, T) to logits (B, T, V) of the next ids, and the state."""
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state, lengths)
-        y = self.to_embedding(self.dropout(y))
-        if self.head is not None:
-            return self.head(y), state
-        return linear(y, self.embedding.weight, self.head_bias), state
+        return self._logits(self.dropout(y)), state
+
+    def step(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One token: ids (B,) to logits (B, V) of the next, and the state; for generation, without dropout."""
+        y, state = self.recurrent.step(self.embedding(ids), state)
+        return self._logits(y), state
+
+    def _logits(self, y: Tensor) -> Tensor:
+        y = self.to_embedding(y)
+        return linear(y, self.embedding.weight, self.head_bias) if self.head is None else self.head(y)
 
 
 class Text(NamedTuple):
