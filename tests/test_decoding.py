@@ -59,6 +59,9 @@ class Counter:
         following = torch.where(ids == 9, 0, ids + 1)
         return torch.nn.functional.one_hot(following, 10).float() * 100, 0 if state is None else state + 1
 
+    def step(self, ids: torch.Tensor, state: Any) -> tuple[torch.Tensor, int]:
+        return self(ids, state)
+
 
 def test_rows_of_unequal_prompts_and_the_end() -> None:
     prompts = [[7], [1, 2, 3], [5, 8]]

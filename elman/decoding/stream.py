@@ -15,7 +15,6 @@ from elman.decoding.sampling import Sampling, choose
 _AT_ONCE = 256
 
 
-
 class Network(Protocol):
     """What can go on with ids: whole texts at a time, and token by token."""
 
@@ -26,7 +25,6 @@ class Network(Protocol):
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """ids (B,) to logits (B, V) and the state."""
         ...
-
 
 
 @torch.inference_mode()

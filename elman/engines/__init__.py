@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
-from elman.engines.scan import Engine, Scan, State, Stepper
+from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.torch_fused import TorchFused
 from elman.errors import unknown_name
 
@@ -44,9 +44,14 @@ def forced_here() -> str | None:
     return _forced.get()
 
 
+@constant  # in a compiled model: as it was when it was compiled
+def _wanted() -> str | None:
+    return forced_here() or os.environ.get("ELMAN_ENGINE")
+
+
 def choose(scan: Scan) -> Engine:
     """The engine that runs this scan: the forced one if it can, else the first that can."""
-    name, why = forced_here() or os.environ.get("ELMAN_ENGINE"), None
+    name, why = _wanted(), None
     if name:
         wanted = ENGINES[_known(name)]
         why = wanted.refusal(scan)
@@ -71,6 +76,16 @@ def _known(name: str) -> str:
 
 
 __all__ = [
-    "ENGINES", "Cpu", "Eager", "Engine", "Scan", "State", "Stepper", "TorchFused",
-    "choose", "engine", "forced_here", "run",
+    "ENGINES",
+    "Cpu",
+    "Eager",
+    "Engine",
+    "Scan",
+    "State",
+    "Stepper",
+    "TorchFused",
+    "choose",
+    "engine",
+    "forced_here",
+    "run",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -12,6 +12,18 @@ from elman.cells import Cell, Weights
 
 #: The state of one cell: its parts in the order of ``Cell.state``, each (B, size).
 State = tuple[Tensor, ...]
+
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def constant(function: Function) -> Function:
+    """Lets torch.compile call a function once and take what it gives for granted.
+
+    As torch.compiler.assume_constant_result, which takes a second to import the compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 class Scan(NamedTuple):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from types import CodeType
+from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -95,9 +95,12 @@ class _Trace(TorchDispatchMode):
         self.code: CodeType = type(cell).step.__code__
         self.nodes: dict[tuple, Node] = {}
         self.alive: list[Tensor] = []  # so that no memory is used twice
-        self.line = 0
         self.leaves: dict[tuple, Tensor] = {}  # unit values, cut off from what they were made of
         self.recipe: list[tuple[Any, tuple, dict, tuple]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch would import its compiler, which takes a second
 
     def program(self) -> Program:
         cell = self.cell
@@ -123,9 +126,11 @@ class _Trace(TorchDispatchMode):
                 new = self._step(arguments)
                 leaves = list(self.leaves.values())
                 wanted = [*gates, *products, *old, *leaves]
-                found = torch.autograd.grad(
-                    [n for n in new if n.requires_grad], wanted,
-                    [d for n, d in zip(new, grads, strict=True) if n.requires_grad], allow_unused=True,
+                pairs = [(n, d) for n, d in zip(new, grads, strict=True) if n.requires_grad]
+                # torch.autograd.grad, but for its import of a symbolic algebra, which takes a third of a second
+                found = torch.autograd.Variable._execution_engine.run_backward(
+                    tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, tuple(wanted),
+                    allow_unreachable=True, accumulate_grad=False,
                 )  # fmt: skip
             results = [self._node(n) for n in new]
             nodes = [None if g is None else self._node(g) for g in found]
@@ -140,22 +145,8 @@ class _Trace(TorchDispatchMode):
         )  # fmt: skip
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
-        """The new state; letters of the step's local variables become those of the nodes."""
-        letters: dict[str, Any] = {}
-
-        def look(frame: Any, event: str, _: Any) -> None:
-            if event == "return" and frame.f_code.co_filename == self.code.co_filename:
-                letters.update(frame.f_locals)
-
-        before = sys.getprofile()
-        sys.setprofile(look)
-        try:
-            new = self.cell.step(*arguments)
-        finally:
-            sys.setprofile(before)
-        for letter, value in letters.items():
-            if isinstance(value, Tensor) and (node := self.nodes.get(_key(value))) and not node.letter:
-                object.__setattr__(node, "letter", letter)
+        """The new state, checked."""
+        new = self.cell.step(*arguments)
         new = (new,) if isinstance(new, Tensor) else tuple(new)
         if len(new) != len(self.cell.state):
             raise TraceError(f"{self.cell}.step must give {', '.join(self.cell.state)}; it gave {len(new)} values")
@@ -180,17 +171,29 @@ class _Trace(TorchDispatchMode):
             return value.item()
         return node
 
-    def _where(self) -> str:
-        """The line of the author's code that is being carried out."""
+    def _frame(self) -> FrameType | None:
+        """The author's code that is being carried out."""
         frame = sys._getframe()
-        while frame is not None:
-            if frame.f_code.co_filename == self.code.co_filename and frame.f_code is not _Trace._step.__code__:
-                return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+        while frame is not None and frame.f_code.co_filename != self.code.co_filename:
             frame = frame.f_back  # type: ignore[assignment]
-        return f"the gradient of {self.code.co_filename}, line {self.code.co_firstlineno}"
+        return frame
+
+    def _where(self) -> str:
+        frame = self._frame()
+        if frame is None:
+            return f"the gradient of {self.code.co_filename}, line {self.code.co_firstlineno}"
+        return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+
+    def _read_letters(self) -> None:
+        """Calls nodes as the author has called them so far."""
+        frame = self._frame()
+        for letter, value in frame.f_locals.items() if frame else ():
+            if isinstance(value, Tensor) and (node := self.nodes.get(_key(value))) and not node.letter:
+                object.__setattr__(node, "letter", letter)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        self._read_letters()
         op = function._schema.name.removeprefix("aten::")
         if function._schema.is_mutable:
             raise TraceError(f"{self._where()}: {op} changes a tensor in place; write the value anew")
@@ -200,12 +203,8 @@ class _Trace(TorchDispatchMode):
             result = function(*args, **kwargs)
             if op in ("lift_fresh", "lift_fresh_copy", "scalar_tensor"):
                 return result
-            fill = _FILLED.get(op)
-            fill = float(args[1] if op != "new_full" else args[2]) if fill is None else fill
+            fill = _FILLED[op] if op in _FILLED else float(args[2] if op == "new_full" else args[1])
             return self._know(result, Node("fill", (fill,), self._kind(result, op)))
-        if op == "full_like":
-            result = function(*args, **kwargs)
-            return self._know(result, Node("fill", (float(args[1]),), self._kind(result, op)))
         result = function(*args, **kwargs)
         if not isinstance(result, Tensor):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
@@ -276,7 +275,9 @@ class _Derive:
             return _key(value) if isinstance(value, Tensor) else value
 
         self.vectors, self.wanted = vectors, wanted
-        self.recipe = [(f, tuple(map(by_key, a)), {k: by_key(v) for k, v in kw.items()}, out) for f, a, kw, out in recipe]
+        self.recipe = [
+            (f, tuple(map(by_key, a)), {k: by_key(v) for k, v in kw.items()}, out) for f, a, kw, out in recipe
+        ]
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         known: dict[Any, Tensor] = dict(zip(self.vectors, vectors, strict=True))

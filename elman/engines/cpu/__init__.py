@@ -12,14 +12,16 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import Library
+from elman.engines.cpu.operation import LIBRARIES
 from elman.engines.cpu.stepping import CpuStepper
-from elman.engines.scan import Engine, Scan, State, Stepper
+from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.trace import TraceError, trace
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 _log = logging.getLogger("elman")
 
-_kernels: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, Library | str]] = weakref.WeakKeyDictionary()
+_kernels: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, str | None]] = weakref.WeakKeyDictionary()
+_reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
 _told: set[str] = set()
 
@@ -41,43 +43,36 @@ class Cpu(Engine):
         dtype = _dtype(scan)
         if dtype not in _DTYPES:
             return f"it has no kernels for {dtype}"
-        kernel = _kernel(scan.cell, dtype)
-        return kernel if isinstance(kernel, str) else None
+        return None if _kernel(scan.cell, dtype) else _reasons[type(scan.cell), dtype]
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         if scan.x.shape[1] == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
         dtype = _dtype(scan)
-        library = _kernel(scan.cell, dtype)
-        assert isinstance(library, Library)
-        from elman.engines.cpu.operation import LIBRARIES
-        from elman.engines.cpu.operation import scan as operation
-
-        LIBRARIES.setdefault(library.key, library)
-        real, w = library.real, scan.weights
-        units = library.program.derive(w.vectors)
+        kernel = _kernel(scan.cell, dtype)
+        assert kernel is not None
+        real, w = torch.float64 if dtype == torch.float64 else torch.float32, scan.weights
         weights = [None if p is None else p.to(real) for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)]
         state = torch.stack(scan.state).to(real)
         zoneout = scan.zoneout or (0.0,) * len(scan.state)
         zones = [k.to(real) if isinstance(k, Tensor) else state.new_empty(0) for k in zoneout]
         rates = [k if isinstance(k, float) else 0.0 for k in zoneout]
-        stacked = torch.stack(units).to(real) if units else None
+        vectors = torch.stack(w.vectors).to(real) if w.vectors else None
         mask = None if scan.hidden_mask is None else scan.hidden_mask.to(real)
-        tensors = (scan.x, state, stacked, *weights)
+        tensors = (scan.x, state, vectors, *weights)
         keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        y, final, _ = operation(
-            library.key, scan.x.to(dtype), state, *weights, stacked, scan.lengths, scan.resets, mask, zones, rates, keep
+        y, final, _ = torch.ops.elman.scan(
+            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates, keep
         )
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
-
 
     def stepper(self, scan: Scan) -> Stepper | None:
         rates = scan.zoneout
         if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
-        library = _kernel(scan.cell, _dtype(scan))
-        assert isinstance(library, Library)
-        return CpuStepper(library, scan.weights, rates, scan.int8)  # type: ignore[arg-type]
+        kernel = _kernel(scan.cell, _dtype(scan))
+        assert kernel is not None
+        return CpuStepper(LIBRARIES[kernel], scan.weights, rates, scan.int8)  # type: ignore[arg-type]
 
 
 def _dtype(scan: Scan) -> torch.dtype:
@@ -87,20 +82,28 @@ def _dtype(scan: Scan) -> torch.dtype:
     return scan.x.dtype
 
 
-def _kernel(cell: Cell, dtype: torch.dtype) -> Library | str:
-    """The kernel of a cell; where it cannot be made, why, which is also said in the log once."""
+@constant
+def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
+    """The name in LIBRARIES of a cell's kernel; None where there can be none, for the reason in `_reasons`."""
     kernels = _kernels.setdefault(cell, {})
     if dtype not in kernels:
         with _building:
             if dtype not in kernels:
-                try:
-                    kernels[dtype] = Library(cell, trace(cell), dtype)
-                except (TraceError, BuildError) as error:
-                    kernels[dtype] = str(error)
-                    if str(error) not in _told:
-                        _told.add(str(error))
-                        _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
+                kernels[dtype] = _build(cell, dtype)
     return kernels[dtype]
+
+
+def _build(cell: Cell, dtype: torch.dtype) -> str | None:
+    try:
+        library = Library(cell, trace(cell), dtype)
+    except (TraceError, BuildError) as error:
+        _reasons[type(cell), dtype] = str(error)
+        if str(error) not in _told:
+            _told.add(str(error))
+            _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
+        return None
+    LIBRARIES[library.key] = library
+    return library.key
 
 
 __all__ = ["Cpu"]

@@ -178,7 +178,13 @@ class _Writer:
     @staticmethod
     def _huge(node: Node) -> str:
         value = node.arguments[0]
-        return "all(NAN)" if value != value else f"all({'-' if value < 0 else ''}INFINITY)" if abs(value) == float("inf") else f"all({value!r})"
+        return (
+            "all(NAN)"
+            if value != value
+            else f"all({'-' if value < 0 else ''}INFINITY)"
+            if abs(value) == float("inf")
+            else f"all({value!r})"
+        )
 
     def _expression(self, node: Node) -> str:
         op, arguments = node.op, list(node.arguments)

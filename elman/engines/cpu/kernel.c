@@ -566,8 +566,10 @@ static void forward_thread(Team *team, i64 thread) {
             for (i64 k = 0; k < STATES; k++)
                 put_some(job->state1[k] + b * H + j, get(team->carry + (k * B + i) * Hp + j), H - j);
         if (job->lengths && place.unit == 0)
-            for (i64 t = job->lengths[i]; t < T; t++)
+            for (i64 t = job->lengths[i]; t < T; t++) {
                 memset(job->y + b * job->y_b + t * job->y_t, 0, (size_t)H * sizeof(item));
+                if (job->saved) memset(job->saved + (t * B + i) * SAVED * Hp, 0, (size_t)(SAVED * Hp) * sizeof(item));
+            }
     }
 }
 

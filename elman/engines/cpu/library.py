@@ -65,6 +65,21 @@ class Library:
         """H, up to a whole number of vectors."""
         return (H + self._lanes - 1) // self._lanes * self._lanes
 
+    def units(self, vectors: Tensor | None) -> Tensor | None:
+        """What rows meet, (U, H), from the cell's vectors (V, H)."""
+        if vectors is None or not self.sums:
+            return None
+        return torch.stack(self.program.derive(vectors.unbind()))
+
+    def vector_gradients(self, vectors: Tensor, dunits: Tensor) -> Tensor:
+        """The gradients of the vectors (V, H), from those of what rows meet."""
+        if not self.sums:
+            return torch.zeros_like(vectors)
+        with torch.enable_grad():
+            leaf = vectors.detach().requires_grad_()
+            units = torch.stack(self.program.derive(leaf.unbind()))
+            return torch.autograd.grad(units, leaf, dunits)[0]
+
     def forward(self, fields: dict[str, Any]) -> None:
         self._call(self._c.forward, fields)
 

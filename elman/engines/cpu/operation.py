@@ -14,14 +14,20 @@ from elman.engines.cpu.library import Library
 LIBRARIES: dict[str, Library] = {}
 
 
-@torch.library.custom_op(
-    "elman::scan",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(str kernel, Tensor x, Tensor state, Tensor weight_ih, Tensor? weight_hh, Tensor? bias_ih, "
-    "Tensor? bias_hh, Tensor? units, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, "
-    "float[] rates, bool keep) -> (Tensor, Tensor, Tensor)",
+_operations = torch.library.Library("elman", "DEF")
+_operations.define(
+    "scan(str kernel, Tensor x, Tensor state, Tensor weight_ih, Tensor? weight_hh, Tensor? bias_ih, Tensor? bias_hh, "
+    "Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, float[] rates, bool keep)"
+    " -> (Tensor, Tensor, Tensor)"
 )
+_operations.define(
+    "scan_backward(str kernel, Tensor? dy, Tensor dstate, Tensor saved, Tensor y, Tensor x, Tensor state, "
+    "Tensor weight_ih, Tensor? weight_hh, Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, "
+    "Tensor[] zones, float[] rates, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.impl(_operations, "scan", "CPU")
 def scan(
     kernel: str,
     x: Tensor,
@@ -30,7 +36,7 @@ def scan(
     weight_hh: Tensor | None,
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
-    units: Tensor | None,
+    vectors: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     hidden_mask: Tensor | None,
@@ -40,12 +46,12 @@ def scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, T, H), the final state (S, B, H), and what backward needs (empty without ``keep``).
 
-    x (B, T, D) is of the kernel's dtype, all else of its real type; state is (S, B, H), units (U, H);
+    x (B, T, D) is of the kernel's dtype, all else of its real type; state is (S, B, H), vectors (V, H);
     zones holds (B, T, H), or nothing where a number of rates holds for the whole part of the state.
     """
     library = LIBRARIES[kernel]
     y, final, saved = _outputs(library, x, state, keep)
-    call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
+    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
     call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
     call.parts(state1=final)
     call.sequence("y", y)
@@ -53,7 +59,7 @@ def scan(
     return y, final, saved
 
 
-@scan.register_fake
+@torch.library.register_fake("elman::scan", lib=_operations)
 def _(
     kernel: str, x: Tensor, state: Tensor, weight_ih: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -67,14 +73,7 @@ def _outputs(library: Library, x: Tensor, state: Tensor, keep: bool) -> tuple[Te
     return y, torch.empty_like(state, memory_format=torch.contiguous_format), saved
 
 
-@torch.library.custom_op(
-    "elman::scan_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(str kernel, Tensor? dy, Tensor dstate, Tensor saved, Tensor y, Tensor x, Tensor state, Tensor weight_ih, "
-    "Tensor? weight_hh, Tensor? units, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, "
-    "float[] rates, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
+@torch.library.impl(_operations, "scan_backward", "CPU")
 def scan_backward(
     kernel: str,
     dy: Tensor | None,
@@ -85,7 +84,7 @@ def scan_backward(
     state: Tensor,
     weight_ih: Tensor,
     weight_hh: Tensor | None,
-    units: Tensor | None,
+    vectors: Tensor | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     hidden_mask: Tensor | None,
@@ -93,16 +92,17 @@ def scan_backward(
     rates: list[float],
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, state, weight_ih, weight_hh, of all gates (columns, H padded), of units.
+    """The gradients of x, state, weight_ih, weight_hh, of all gates (columns, H), of what rows meet (U, H).
 
     ``wanted``: whether those of x, of the weights and of the gates are; what is not is empty.
     """
     library = LIBRARIES[kernel]
-    outputs = _gradients(library, x, state, weight_ih, weight_hh, wanted)
-    dx, dstate0, dw_ih, dw_hh, db, dunits = outputs
-    for summed in (dw_ih, dw_hh, db):
+    dx, dstate0, dw_ih, dw_hh, _, _ = _gradients(library, x, state, weight_ih, weight_hh, wanted)
+    H, padded = state.shape[-1], library.padded(state.shape[-1])
+    db, dunits = state.new_zeros(library.distinct, padded), state.new_empty(library.sums, padded)
+    for summed in (dw_ih, dw_hh):
         summed.zero_()
-    call = _Call(library, x, state, weight_ih, weight_hh, units, lengths, resets, hidden_mask, zones, rates)
+    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
     call.point(saved=saved, dunits=dunits)
     call.parts(dstate1=dstate, dstate0=dstate0)
     call.point(dw_ih=dw_ih if wanted[1] else None, dw_hh=dw_hh if wanted[2] else None, db=db if wanted[3] else None)
@@ -112,10 +112,11 @@ def scan_backward(
     if wanted[0]:
         call.sequence("dx", dx)
     library.backward(call.fields)
-    return outputs
+    gates = db[:, :H].contiguous() if wanted[3] else db.new_empty(0)
+    return dx, dstate0, dw_ih, dw_hh, gates, dunits[:, :H].contiguous()
 
 
-@scan_backward.register_fake
+@torch.library.register_fake("elman::scan_backward", lib=_operations)
 def _(
     kernel: str, dy: Tensor | None, dstate: Tensor, saved: Tensor, y: Tensor, x: Tensor, state: Tensor,
     weight_ih: Tensor, weight_hh: Tensor | None, *rest: Any,
@@ -135,53 +136,54 @@ def _gradients(
         torch.empty_like(state, memory_format=torch.contiguous_format),
         state.new_empty(weight_ih.shape if wanted[1] else nothing),
         state.new_empty(weight_hh.shape if wanted[2] and weight_hh is not None else nothing),
-        state.new_empty((library.distinct, library.padded(H)) if wanted[3] else nothing),
-        state.new_empty((library.sums, library.padded(H))),
+        state.new_empty((library.distinct, H) if wanted[3] else nothing),
+        state.new_empty((library.sums, H)),
     )
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    kernel, x, state, weight_ih, weight_hh, bias_ih, bias_hh, units, lengths, resets, mask, zones, rates, keep = inputs
+    kernel, x, state, weight_ih, weight_hh, bias_ih, bias_hh, vectors, lengths, resets, mask, zones, rates, keep = (
+        inputs
+    )
     y, _, saved = output
     ctx.kernel, ctx.rates, ctx.zones, ctx.keep = kernel, rates, len(zones), keep
-    ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, *zones)
+    ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | None) -> tuple:
-    saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, *zones = ctx.saved_tensors
+    saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones = ctx.saved_tensors
     if not ctx.keep:
         raise RuntimeError("this output was made without keeping what its gradient needs (grad mode was off)")
     library = LIBRARIES[ctx.kernel]
     need = ctx.needs_input_grad
     wanted = [need[1], need[3], weight_hh is not None and need[4], need[5] or need[6]]
     dstate = torch.zeros_like(state) if dstate is None else dstate
-    dx, dstate0, dw_ih, dw_hh, db, dunits = scan_backward(
-        ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, units, lengths, resets, mask, zones,
+    dx, dstate0, dw_ih, dw_hh, db, dunits = torch.ops.elman.scan_backward(
+        ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, zones,
         ctx.rates, wanted,
     )  # fmt: skip
-    H = state.shape[-1]
     inputs, hidden = library.columns
     return (
         None, dx if wanted[0] else None, dstate0 if need[2] else None, dw_ih if wanted[1] else None,
-        dw_hh if wanted[2] else None, _columns(db, inputs, H) if need[5] else None,
-        _columns(db, hidden, H) if need[6] else None, dunits[:, :H] if need[7] else None,
+        dw_hh if wanted[2] else None, _columns(db, inputs) if need[5] else None,
+        _columns(db, hidden) if need[6] else None, library.vector_gradients(vectors, dunits) if need[7] else None,
         None, None, None, [None] * ctx.zones, None, None,
     )  # fmt: skip
 
 
-def _columns(gates: Tensor, columns: list[int], H: int) -> Tensor:
-    return torch.cat([gates[c, :H] for c in columns])
+def _columns(gates: Tensor, columns: list[int]) -> Tensor:
+    return torch.cat([gates[c] for c in columns])
 
 
-scan.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd("elman::scan", _backward, setup_context=_setup, lib=_operations)
 
 
 def _no_second(ctx: Any, *grads: Any) -> None:
     raise RuntimeError('the cpu engine has no second derivatives; use: with elman.engine("eager"): ...')
 
 
-scan_backward.register_autograd(_no_second)
+torch.library.register_autograd("elman::scan_backward", _no_second, lib=_operations)
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ class _Call:
         state: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor | None,
-        units: Tensor | None,
+        vectors: Tensor | None,
         lengths: Tensor | None,
         resets: Tensor | None,
         mask: Tensor | None,
@@ -212,8 +214,8 @@ class _Call:
         self.sequence("x", _rows(x))
         order = None
         if lengths is not None:
-            lengths, order = lengths.long().sort(descending=True, stable=True)
-        self.point(w_ih=weight_ih, w_hh=weight_hh, units=units, mask=mask)
+            lengths, order = lengths.long().clamp(0, T).sort(descending=True, stable=True)
+        self.point(w_ih=weight_ih, w_hh=weight_hh, mask=mask, units=library.units(vectors))
         self.parts(state0=state)
         self.point(lengths=lengths, order=order, resets=resets)
         pointers = [self._pointer(zone) if zone.numel() else None for zone in zones]

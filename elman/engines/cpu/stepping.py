@@ -25,8 +25,7 @@ class CpuStepper(Stepper):
         self.D = weights.weight_ih.shape[1]
         with torch.no_grad():
             real = [None if p is None else p.detach().to(library.real).contiguous() for p in weights[:4]]
-            derived = library.program.derive([v.detach() for v in weights.vectors])
-            units = torch.stack(derived).to(library.real) if derived else None
+            units = library.units(torch.stack(weights.vectors).to(library.real) if weights.vectors else None)
         w_ih, w_hh, b_ih, b_hh = real
         assert w_ih is not None
         fields: dict[str, Any] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "units": units}
