@@ -112,6 +112,7 @@ def _app(tokens: list[str], imported: list[str]) -> App:
         app.command(command)
     app.command(writing, name="generate", help="Let a language model write; it is shown as it is made.")
     app.command(info)
+    app.command(bench)
     return app
 
 
@@ -283,6 +284,32 @@ def info(run: str) -> int:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+    return 0
+
+
+def bench(
+    name: str,
+    *,
+    rounds: int = 9,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    write: str | None = None,
+) -> int:
+    """Measure speed beside torch, in turns, in one run.
+
+    Parameters
+    ----------
+    name
+        layers, generate or train.
+    rounds
+        How often each pair is measured; medians are shown.
+    json
+        Print one JSON object, on the last line.
+    write
+        A Markdown page whose table of this benchmark is to be replaced.
+    """
+    from elman.benchmarks.report import report
+
+    report(name, rounds, json, write)
     return 0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import Library
-from elman.engines.cpu.operation import LIBRARIES
+from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import CpuStepper
 from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.trace import TraceError, trace
@@ -61,7 +61,7 @@ class Cpu(Engine):
         mask = None if scan.hidden_mask is None else scan.hidden_mask.to(real)
         tensors = (scan.x, state, vectors, *weights)
         keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        y, final, _ = torch.ops.elman.scan(
+        y, final = carry(
             kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates, keep
         )
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))

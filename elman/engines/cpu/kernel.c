@@ -21,10 +21,12 @@
 
 #define ROWS(nv) (REGISTERS / (nv) > 12 ? 12 : REGISTERS / (nv) < 1 ? 1 : REGISTERS / (nv))
 
-typedef struct { /* where threads come from; this struct and Job are mirrored in library.py */
+typedef struct { /* where threads and memory come from; this struct and Job are mirrored in library.py */
     void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
     int (*thread_number)(void);
     int (*thread_count)(void);
+    void *(*take)(size_t);
+    void (*give)(void *);
 } Source;
 
 typedef struct {
@@ -160,62 +162,7 @@ TILE_8(tile_8_h, NV_H)
 #endif
 #endif
 
-/* ---- memory that is used again ---- */
-
-typedef struct Block {
-    struct Block *next;
-    size_t size;
-} Block;
-static Block *free_blocks;
-static size_t free_bytes;
-static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
-#define KEPT ((size_t)64 << 20)
-
-/* Large new memory in large pages: a page fault for each 4 KiB would cost more than the work on it. */
-static void in_large_pages(void *memory, size_t size) {
-#ifdef MADV_HUGEPAGE
-    const uintptr_t page = 4096, from = ((uintptr_t)memory + page - 1) & ~(page - 1), to = ((uintptr_t)memory + size) & ~(page - 1);
-    if (size >= 4 << 20 && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
-#else
-    (void)memory, (void)size;
-#endif
-}
-
-static void *take(size_t size) {
-    pthread_mutex_lock(&blocks_lock);
-    for (Block **at = &free_blocks; *at; at = &(*at)->next)
-        if ((*at)->size >= size && (*at)->size <= 4 * size + 4096) {
-            Block *block = *at;
-            *at = block->next;
-            free_bytes -= block->size;
-            pthread_mutex_unlock(&blocks_lock);
-            return (char *)block + 64;
-        }
-    pthread_mutex_unlock(&blocks_lock);
-    size = (size + 4095) & ~(size_t)4095;
-    Block *block = aligned_alloc(4096, size + 4096);
-    if (!block) return 0;
-    in_large_pages(block, size);
-    block->size = size;
-    return (char *)block + 64;
-}
-static void give(void *memory) {
-    Block *block = (Block *)((char *)memory - 64);
-    pthread_mutex_lock(&blocks_lock);
-    int keep = free_bytes + block->size <= KEPT;
-    if (keep) {
-        block->next = free_blocks;
-        free_blocks = block;
-        free_bytes += block->size;
-    }
-    pthread_mutex_unlock(&blocks_lock);
-    if (!keep) free(block);
-}
-static void lock_blocks(void) { pthread_mutex_lock(&blocks_lock); }
-static void unlock_blocks(void) { pthread_mutex_unlock(&blocks_lock); }
-__attribute__((constructor)) static void survive_fork(void) {
-    pthread_atfork(lock_blocks, unlock_blocks, unlock_blocks);
-}
+/* ---- memory ---- */
 
 /* parts of one block of memory, one after the other */
 typedef struct { char *at; } Arena;
@@ -617,7 +564,6 @@ int forward(const Job *job) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
         team.work = forward_thread;
         plan(job, &team, limit);
-        if (job->saved) in_large_pages(job->saved, (size_t)(job->T * job->B * SAVED * team.Hp) * sizeof(item));
         const i64 P = panels(job->H), steps = x_steps(&team), rows = up(job->B, team.row_groups);
         const i64 own = up(P, team.unit_groups);
         team.scratch_size = (size_t)(steps * rows * (team.K_d * PER * (i64)sizeof(item) + own * NV_X * VL * (i64)sizeof(real)) +
@@ -625,7 +571,7 @@ int forward(const Job *job) {
         team.scratch_size = (team.scratch_size + 4095) & ~(size_t)4095;
         const size_t w_size = job->packed_ih ? 0 : (size_t)packed_size(G_IN, job->H, job->D);
         const size_t r_size = job->packed_hh || !G_HID ? 0 : (size_t)packed_size(G_HID, job->H, job->H);
-        char *memory = take(w_size + r_size + (size_t)(P * (NV_X + NV_H) * VL) * sizeof(real) +
+        char *memory = job->source.take(w_size + r_size + (size_t)(P * (NV_X + NV_H) * VL) * sizeof(real) +
                             (size_t)(2 * job->B * team.Hp) * sizeof(item) +
                             (size_t)(STATES * job->B * team.Hp) * sizeof(real) + (size_t)(job->T + 1) * sizeof(i64) +
                             (size_t)(team.row_groups + 1) * sizeof(Barrier) +
@@ -644,7 +590,7 @@ int forward(const Job *job) {
         team.carry = part(&arena, (size_t)(STATES * job->B * team.Hp) * sizeof(real));
         team.scratch = part(&arena, (size_t)team.threads * team.scratch_size);
         const int failed = run(&team);
-        give(memory);
+        job->source.give(memory);
         if (!failed) return 0;
     }
 }
@@ -857,6 +803,10 @@ static void backward_thread(Team *team, i64 thread) {
         wait_for(everyone, threads);
         /* dW += dg^T x, dR += dg^T h, db += sum of dg, for this thread's gates */
         share(H, VL, thread, threads, &j0, &j1);
+        for (i64 g = 0; end == T && g < G_IN; g++)
+            if (job->dw_ih) memset(job->dw_ih + (g * H + j0) * D, 0, (size_t)((j1 - j0) * D) * sizeof(real));
+        for (i64 g = 0; end == T && g < G_HID; g++)
+            if (job->dw_hh) memset(job->dw_hh + (g * H + j0) * H, 0, (size_t)((j1 - j0) * H) * sizeof(real));
         for (i64 g = 0; job->dw_ih && g < G_IN; g++)
             weight_gradient(team, COL_IN[g], g, j0, j1, dg_k, team->x_panels, K, D, job->dw_ih);
 #if G_HID
@@ -912,7 +862,7 @@ int backward(const Job *job) {
         const size_t pairs_size = PER == 2 ? (size_t)(team.K_rows * team.ldg) * sizeof(elem) : 0;
         const size_t sums_size = (size_t)(team.row_groups * 2 * SUMS * team.Hp) * sizeof(real);
         const size_t barriers_size = (size_t)(team.row_groups + 1) * sizeof(Barrier);
-        char *memory = take(w_size + r_size + x_size + h_size + 2 * dg_size + pairs_size + sums_size + barriers_size +
+        char *memory = job->source.take(w_size + r_size + x_size + h_size + 2 * dg_size + pairs_size + sums_size + barriers_size +
                             (size_t)(STATES * B * team.Hp) * sizeof(real) + (size_t)((B + 1) * team.Hp) * sizeof(item) +
                             (size_t)(job->T + 1) * sizeof(i64) + 3 * rows * sizeof(void *) +
                             (size_t)team.threads * team.scratch_size + 2048);
@@ -938,7 +888,7 @@ int backward(const Job *job) {
         team.h_masks = part(&arena, rows * sizeof(void *));
         team.scratch = part(&arena, (size_t)team.threads * team.scratch_size);
         const int failed = run(&team);
-        give(memory);
+        job->source.give(memory);
         if (!failed) return 0;
     }
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
+import weakref
 from collections.abc import Callable
 from ctypes import Structure, c_double, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from elman.cells import Cell
 from elman.engines.cpu.build import load
-from elman.engines.cpu.generate import source
+from elman.engines.cpu import generate
 from elman.engines.trace import Program
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
@@ -33,7 +35,7 @@ class Library:
         self.cell, self.program, self.dtype = cell, program, dtype
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
         self.States = c_void_p * len(cell.state)
-        self._c = load(source(cell, program, _DTYPES[dtype]), f"{type(cell).__name__}_{_DTYPES[dtype]}")
+        self._c = load(generate.source(cell, program, _DTYPES[dtype]), f"{type(cell).__name__}_{_DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
         for name in ("lanes", "padded_units", "packed_size"):
             getattr(self._c, name).restype = c_int64
@@ -87,7 +89,7 @@ class Library:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:
-        job = self.Job(threads=torch.get_num_threads(), source=source_of_threads(), **fields)
+        job = self.Job(threads=torch.get_num_threads(), source=source(), **fields)
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
 
@@ -120,9 +122,9 @@ def int8_scale(weight: Tensor) -> Tensor:
 
 
 class Source(Structure):
-    """Where threads come from: the C struct of that name."""
+    """Where threads and memory come from: the C struct of that name."""
 
-    _fields_ = [(name, c_void_p) for name in ("parallel", "thread_number", "thread_count")]
+    _fields_ = [(name, c_void_p) for name in ("parallel", "thread_number", "thread_count", "take", "give")]
 
 
 def _job(states: int, real: Any) -> type[Structure]:
@@ -148,6 +150,15 @@ def _job(states: int, real: Any) -> type[Structure]:
 
 
 @functools.cache
+def _runtime() -> ctypes.CDLL:
+    """runtime.c: the memory of all kernels, and a pool of threads."""
+    runtime = load((Path(__file__).parent / "runtime.c").read_text(encoding="utf-8"), "runtime")
+    runtime.take.argtypes, runtime.take.restype = [ctypes.c_size_t], c_void_p
+    runtime.give.argtypes = [c_void_p]
+    return runtime
+
+
+@functools.cache
 def _openmp() -> Source | None:
     """The OpenMP runtime that torch itself uses, so that both have one pool of threads."""
     try:
@@ -158,13 +169,24 @@ def _openmp() -> Source | None:
 
 @functools.cache
 def _own() -> Source:
-    """The pool of pool.c."""
-    built = load((Path(__file__).parent / "pool.c").read_text(encoding="utf-8"), "pool")
-    return _source(built, "parallel", "thread_number", "thread_count")
+    """The pool of runtime.c."""
+    return _source(_runtime(), "parallel", "thread_number", "thread_count")
 
 
-def _source(loaded: ctypes.CDLL, *names: str) -> Source:
-    return Source(*(ctypes.cast(getattr(loaded, name), c_void_p) for name in names))
+def _source(threads: ctypes.CDLL, *names: str) -> Source:
+    functions = [*(getattr(threads, name) for name in names), _runtime().take, _runtime().give]
+    return Source(*(ctypes.cast(function, c_void_p) for function in functions))
+
+
+def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An empty tensor in memory that goes back to the kernels' pool when nothing refers to it any more."""
+    size = math.prod(shape) * dtype.itemsize
+    address = _runtime().take(size)
+    if address is None:
+        raise MemoryError(f"no memory for {size:,} bytes that a gradient needs")
+    memory = (ctypes.c_char * size).from_address(address)
+    weakref.finalize(memory, _runtime().give, address).atexit = False
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
 
 
 _forked = False
@@ -178,6 +200,6 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def source_of_threads() -> Source:
-    """Where a kernel's threads come from in this process."""
+def source() -> Source:
+    """Where a kernel's threads and memory come from in this process."""
     return (None if _forked else _openmp()) or _own()

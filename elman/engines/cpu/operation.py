@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engines.cpu.library import Library
+from elman.engines.cpu.library import Library, reused
 
 #: The kernels that an operation may be asked for, by `Library.key`.
 LIBRARIES: dict[str, Library] = {}
@@ -50,7 +50,9 @@ def scan(
     zones holds (B, T, H), or nothing where a number of rates holds for the whole part of the state.
     """
     library = LIBRARIES[kernel]
-    y, final, saved = _outputs(library, x, state, keep)
+    y, final, saved = _outputs(library, x, state, False)
+    if keep and x.numel():
+        saved = reused((x.shape[1], x.shape[0], library.saved, library.padded(state.shape[-1])), library.dtype)
     call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
     call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
     call.parts(state1=final)
@@ -100,8 +102,6 @@ def scan_backward(
     dx, dstate0, dw_ih, dw_hh, _, _ = _gradients(library, x, state, weight_ih, weight_hh, wanted)
     H, padded = state.shape[-1], library.padded(state.shape[-1])
     db, dunits = state.new_zeros(library.distinct, padded), state.new_empty(library.sums, padded)
-    for summed in (dw_ih, dw_hh):
-        summed.zero_()
     call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
     call.point(saved=saved, dunits=dunits)
     call.parts(dstate1=dstate, dstate0=dstate0)
@@ -142,9 +142,7 @@ def _gradients(
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    kernel, x, state, weight_ih, weight_hh, bias_ih, bias_hh, vectors, lengths, resets, mask, zones, rates, keep = (
-        inputs
-    )
+    kernel, x, state, weight_ih, weight_hh, _, _, vectors, lengths, resets, mask, zones, rates, keep = inputs
     y, _, saved = output
     ctx.kernel, ctx.rates, ctx.zones, ctx.keep = kernel, rates, len(zones), keep
     ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones)
@@ -159,7 +157,9 @@ def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | No
     need = ctx.needs_input_grad
     wanted = [need[1], need[3], weight_hh is not None and need[4], need[5] or need[6]]
     dstate = torch.zeros_like(state) if dstate is None else dstate
-    dx, dstate0, dw_ih, dw_hh, db, dunits = torch.ops.elman.scan_backward(
+    # With a graph of the backward pass asked for, the operation says that there are no second derivatives.
+    backward = torch.ops.elman.scan_backward if torch.is_grad_enabled() or _traced(x) else scan_backward
+    dx, dstate0, dw_ih, dw_hh, db, dunits = backward(
         ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, zones,
         ctx.rates, wanted,
     )  # fmt: skip
@@ -170,6 +170,36 @@ def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | No
         _columns(db, hidden) if need[6] else None, library.vector_gradients(vectors, dunits) if need[7] else None,
         None, None, None, [None] * ctx.zones, None, None,
     )  # fmt: skip
+
+
+class _Direct(torch.autograd.Function):
+    """The operation without the way through torch's dispatcher, which takes a tenth of a millisecond."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = scan(*inputs)
+        _setup(ctx, inputs, output)
+        return output[0], output[1]
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None) -> tuple:  # type: ignore[override]
+        return tuple(None if isinstance(g, list) else g for g in _backward(ctx, dy, dstate, None))
+
+
+def carry(*inputs: Any) -> tuple[Tensor, Tensor]:
+    """y and the final state, by the shortest way: see `scan` for what is given."""
+    if torch.compiler.is_compiling() or _traced(inputs[1]):
+        y, final, _ = torch.ops.elman.scan(*inputs)
+        return y, final
+    if inputs[-1]:
+        return _Direct.apply(*inputs)
+    y, final, _ = scan(*inputs)
+    return y, final
+
+
+def _traced(x: Tensor) -> bool:
+    """Whether somebody wants to see the operation: a mode that looks at all of them, or a tensor of its own kind."""
+    return type(x) is not Tensor and type(x) is not torch.nn.Parameter or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _columns(gates: Tensor, columns: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import Weights
-from elman.engines.cpu.library import Library, source_of_threads
+from elman.engines.cpu.library import Library, source
 from elman.engines.scan import State, Stepper
 
 
@@ -67,7 +67,7 @@ class CpuStepper(Stepper):
                 break
         y, new = torch.empty(shape, dtype=library.dtype), [torch.empty(shape, dtype=library.real) for _ in state]
         job = library.Job.from_buffer_copy(self._job)
-        job.B, job.threads, job.source = B, torch.get_num_threads(), source_of_threads()
+        job.B, job.threads, job.source = B, torch.get_num_threads(), source()
         job.x, job.y = x.data_ptr(), y.data_ptr()
         job.state0 = tuple([s.data_ptr() for s in state])
         job.state1 = tuple([s.data_ptr() for s in new])

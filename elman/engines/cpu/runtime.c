@@ -1,10 +1,16 @@
-/* Threads for the kernels where torch's own cannot be used: in a forked process, or where torch has no OpenMP.
+/* What all kernels share: memory, and threads where torch's own cannot be used (in a forked process, or where
+ * torch has no OpenMP).
  *
  * parallel(work, argument, n, 0) runs work(argument) in n threads, the caller's among them. Idle threads sleep.
  * A second caller at the same time gets threads of its own.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 typedef void Work(void *);
 
@@ -102,4 +108,61 @@ void parallel(Work *work, void *argument, unsigned wanted, unsigned flags) {
     pthread_mutex_unlock(&pool.lock);
     count = 1;
     pthread_mutex_unlock(&pool.busy);
+}
+
+/* ---- memory that is used again, because new memory costs a page fault for every 4 KiB ---- */
+
+typedef struct Block {
+    struct Block *next;
+    size_t size;
+} Block;
+static Block *free_blocks;
+static size_t free_bytes;
+static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
+#define KEPT ((size_t)256 << 20) /* of free memory, at most */
+
+/* Large new memory in large pages: a page fault for each 4 KiB would cost more than the work on it. */
+static void in_large_pages(void *memory, size_t size) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 4096, from = ((uintptr_t)memory + page - 1) & ~(page - 1), to = ((uintptr_t)memory + size) & ~(page - 1);
+    if (size >= 4 << 20 && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)size;
+#endif
+}
+
+void *take(size_t size) {
+    pthread_mutex_lock(&blocks_lock);
+    for (Block **at = &free_blocks; *at; at = &(*at)->next)
+        if ((*at)->size >= size && (*at)->size <= 4 * size + 4096) {
+            Block *block = *at;
+            *at = block->next;
+            free_bytes -= block->size;
+            pthread_mutex_unlock(&blocks_lock);
+            return (char *)block + 64;
+        }
+    pthread_mutex_unlock(&blocks_lock);
+    size = (size + 4095) & ~(size_t)4095;
+    Block *block = aligned_alloc(4096, size + 4096);
+    if (!block) return 0;
+    in_large_pages(block, size);
+    block->size = size;
+    return (char *)block + 64;
+}
+void give(void *memory) {
+    Block *block = (Block *)((char *)memory - 64);
+    pthread_mutex_lock(&blocks_lock);
+    int keep = free_bytes + block->size <= KEPT;
+    if (keep) {
+        block->next = free_blocks;
+        free_blocks = block;
+        free_bytes += block->size;
+    }
+    pthread_mutex_unlock(&blocks_lock);
+    if (!keep) free(block);
+}
+static void lock_blocks(void) { pthread_mutex_lock(&blocks_lock); }
+static void unlock_blocks(void) { pthread_mutex_unlock(&blocks_lock); }
+__attribute__((constructor)) static void survive_fork_too(void) {
+    pthread_atfork(lock_blocks, unlock_blocks, unlock_blocks);
 }

@@ -1,0 +1,61 @@
+"""A step of training a character language model, beside the same in torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from elman.benchmarks.pairs import Row, side_by_side
+from elman.tasks.language import LanguageConfig, LanguageNetwork
+from elman.training import optimiser
+
+_VOCABULARY = 65
+
+
+def train(rounds: int) -> Iterator[Row]:
+    """Forward, backward, clipping and AdamW, for the shapes of the defaults."""
+    for cell, kind, H, layers in (("lstm", "LSTM", 320, 1), ("lstm", "LSTM", 512, 1), ("gru", "GRU", 320, 1), ("lstm", "LSTM", 256, 2)):
+        for bf16 in (True, False):
+            config = LanguageConfig(cell=[cell], hidden_size=[H], num_layers=layers, dropout=0.0)
+            size = f"{config.batch_size} x {config.window}, {layers} x {H}, {'bf16' if bf16 else 'float32'}"
+            pair = side_by_side(_ours(config, bf16), _plain(config, kind, bf16), rounds, least=0.2)
+            yield Row(f"language model, {kind}", size, "plain torch", pair)
+
+
+def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
+    network = LanguageNetwork(config, _VOCABULARY)
+    return _step(network, lambda ids: network(ids)[0], optimiser.build(network, config), config, bf16)
+
+
+def _plain(config: LanguageConfig, kind: str, bf16: bool) -> Callable[[], None]:
+    assert config.hidden_size is not None
+    H, layers = config.hidden_size[0], config.num_layers or 1
+    embedding, head = nn.Embedding(_VOCABULARY, config.embedding_size), nn.Linear(H, _VOCABULARY)
+    recurrent = getattr(nn, kind)(config.embedding_size, H, layers, batch_first=True)
+    network = nn.ModuleList([embedding, recurrent, head])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    return _step(network, lambda ids: head(recurrent(embedding(ids))[0]), optimizer, config, bf16)
+
+
+def _step(
+    network: nn.Module,
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: LanguageConfig,
+    bf16: bool,
+) -> Callable[[], None]:
+    ids = torch.randint(_VOCABULARY, (config.batch_size, config.window + 1))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = logits(ids[:, :-1])
+        loss = cross_entropy(out.float().flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    return step
