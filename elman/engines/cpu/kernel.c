@@ -43,7 +43,7 @@ typedef struct {
     real rate[STATES];
     item *y;
     real *state1[STATES];
-    item *saved;                                    /* (T, B, SAVED, Hp), or 0 */
+    item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
     const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
     real sample;                                    /* of the weights when they were packed */
@@ -65,7 +65,6 @@ INLINE i64 wide(i64 N) { return up(N, NV_N * VL); }
 /* ---- products: c (R, NV vectors) += a b, a by rows or by columns, b (K, NV vectors) ---- */
 
 #if defined(BFLOAT16) && defined(__AVX512BF16__)
-#include <immintrin.h>
 INLINE V dot(V c, E a, E b) { return (V)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }
 INLINE E spread(elem a) { return a - (E){0}; }
 #elif defined(BFLOAT16)
@@ -372,13 +371,14 @@ static void pack_rows(elem *to, const item **rows, const real **masks, i64 count
 
 static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
     const Job *job = team->job;
-    i64 rows = up(job->B, team->row_groups), own = up(panels(job->H), team->unit_groups) * NV_X * VL;
-    i64 fit = X_BYTES / (rows * own * (i64)sizeof(real));
+    i64 rows = up(job->B, team->row_groups), share_ = up(panels(job->H), team->unit_groups) * NV_X * VL;
+    i64 fit = X_BYTES / (rows * share_ * (i64)sizeof(real));
     return most(1, least(job->T, most(fit, X_CHUNK / rows)));
 }
 
 static void forward_thread(Team *team, i64 thread) {
-    const Job *job = team->job;
+    const Job own = *team->job, *job = &own; /* a copy, that no store can be thought to change */
+    real *const carry = team->carry;
     const i64 T = job->T, D = job->D, H = job->H, B = job->B, Hp = team->Hp;
     const i64 K_d = team->K_d, K_h = team->K_h, P = panels(H);
     Place place = place_of(team, thread);
@@ -404,7 +404,7 @@ static void forward_thread(Team *team, i64 thread) {
             for (i64 k = 0; k < STATES; k++) {
                 s[k] = get_some(job->state0[k] + b * H + j, H - j);
                 if (rows0 > (i - place.row0) / step_rows && is_reset(job, b, 0)) s[k] = (V){0};
-                put(team->carry + (k * B + i) * Hp + j, s[k]);
+                put(carry + (k * B + i) * Hp + j, s[k]);
             }
             if (job->mask) s[0] *= get_some(job->mask + b * H + j, H - j);
             store(team->h + i * Hp + j, s[0]);
@@ -481,17 +481,17 @@ static void forward_thread(Team *team, i64 thread) {
                             V x[G_IN], h[G_HID + 1], s[STATES], new[STATES], keep[SAVED + 1];
                             for (i64 g = 0; g < G_IN; g++) x[g] = get(xg + (g * U + u) * VL);
                             for (i64 g = 0; g < G_HID; g++) h[g] = get(hg + (g * U + u) * VL);
-                            for (i64 k = 0; k < STATES; k++) s[k] = get(team->carry + (k * B + i) * Hp + j);
+                            for (i64 k = 0; k < STATES; k++) s[k] = get(carry + (k * B + i) * Hp + j);
                             step(x, h, s, w[u], new, keep);
                             if (job->saved)
                                 for (i64 k = 0; k < SAVED; k++)
-                                    store(job->saved + ((t * B + i) * SAVED + k) * Hp + j, keep[k]);
+                                    store(job->saved + (((t * Hp + j) * B + i * VL) * SAVED + k * VL), keep[k]);
                             for (i64 k = 0; k < STATES; k++) {
                                 if (job->zone[k])
                                     new[k] = mix(new[k], s[k], get_some(job->zone[k] + (b * T + t) * H + j, H - j));
                                 else if (job->rate[k] != 0)
                                     new[k] = mix(new[k], s[k], all(job->rate[k]));
-                                put(team->carry + (k * B + i) * Hp + j, reset ? (V){0} : new[k]);
+                                put(carry + (k * B + i) * Hp + j, reset ? (V){0} : new[k]);
                             }
                             store_some(job->y + b * job->y_b + t * job->y_t + j, new[0], H - j);
                             V out = new[0];
@@ -515,7 +515,8 @@ static void forward_thread(Team *team, i64 thread) {
         if (job->lengths && place.unit == 0)
             for (i64 t = job->lengths[i]; t < T; t++) {
                 memset(job->y + b * job->y_b + t * job->y_t, 0, (size_t)H * sizeof(item));
-                if (job->saved) memset(job->saved + (t * B + i) * SAVED * Hp, 0, (size_t)(SAVED * Hp) * sizeof(item));
+                for (i64 j = 0; job->saved && j < Hp; j += VL)
+                    memset(job->saved + ((t * Hp + j) * B + i * VL) * SAVED, 0, (size_t)(SAVED * VL) * sizeof(item));
             }
     }
 }
@@ -610,7 +611,9 @@ static i64 chunk_start(const Team *team, i64 end) { /* the first step of the chu
 /* the gradients of one step's gates, for this thread's rows and units */
 static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1, const item *dg_after, item *dg,
                           real *after) {
-    const Job *job = team->job;
+    const Job own = *team->job, *job = &own; /* a copy, that no store can be thought to change */
+    real *const carry = team->carry;
+    const item *const h0 = team->h0;
     const i64 T = job->T, H = job->H, B = job->B, Hp = team->Hp, ldg = team->ldg, step_rows = place->row_step;
     const i64 n = t < 0 ? rows_at(team, place, 0) : rows_at(team, place, t), n1 = rows_at(team, place, t + 1);
     for (i64 p = p0; p < p1; p++) {
@@ -631,7 +634,7 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
             for (i64 q = 0; q < n; q++) {
                 const i64 i = place->row0 + q * step_rows, b = row_of(job, i);
                 V d[STATES], s[STATES], keep[SAVED + 1], gates[COLS], ds[STATES], sum[SUMS + 1];
-                for (i64 k = 0; k < STATES; k++) d[k] = get(team->carry + (k * B + i) * Hp + j);
+                for (i64 k = 0; k < STATES; k++) d[k] = get(carry + (k * B + i) * Hp + j);
 #if G_HID
                 if (q < n1 && !is_reset(job, b, t + 1)) {
                     V back = get(after + (q * NV_N + v) * VL);
@@ -640,7 +643,7 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
                 }
 #endif
                 if (t < 0) { /* before the first step: the gradient of the initial state */
-                    put(team->carry + i * Hp + j, d[0]);
+                    put(carry + i * Hp + j, d[0]);
                     continue;
                 }
                 if (job->dy) d[0] += load_some(job->dy + b * job->dy_b + t * job->dy_t + j, H - j);
@@ -653,17 +656,17 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
                         d[k] -= old[k];
                     }
                 }
-                const item *saved = job->saved + (t * B + i) * SAVED * Hp + j;
-                for (i64 k = 0; k < SAVED; k++) keep[k] = load(saved + k * Hp);
+                const item *saved = job->saved + ((t * Hp + j) * B + i * VL) * SAVED;
+                for (i64 k = 0; k < SAVED; k++) keep[k] = load(saved + k * VL);
                 const int reset = is_reset(job, b, t);
                 s[0] = reset    ? (V){0}
-                       : t == 0 ? load(team->h0 + i * Hp + j)
+                       : t == 0 ? load(h0 + i * Hp + j)
                                 : load_some(job->y + b * job->y_b + (t - 1) * job->y_t + j, H - j);
                 step_back(keep, s, w, d, gates, ds, sum);
                 for (i64 k = 0; k < COLS; k++)
                     store(dg + i * ldg + k * Hp + j, first(gates[k], H - j));
                 for (i64 k = 0; k < STATES; k++)
-                    put(team->carry + (k * B + i) * Hp + j, reset ? (V){0} : first(ds[k] + old[k], H - j));
+                    put(carry + (k * B + i) * Hp + j, reset ? (V){0} : first(ds[k] + old[k], H - j));
                 for (i64 k = 0; k < SUMS; k++) sums[k] += sum[k];
             }
             for (i64 k = 0; k < SUMS; k++) {

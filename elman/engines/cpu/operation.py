@@ -218,6 +218,8 @@ torch.library.register_autograd("elman::scan_backward", _no_second, lib=_operati
 
 def _rows(t: Tensor) -> Tensor:
     """The same with its last dimension side by side in memory."""
+    if t.stride() == (0, 0, 0):  # one number for all, as the gradient of a sum
+        return t[:1, :1].contiguous().expand(t.shape)
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 

@@ -59,6 +59,31 @@ typedef real elem;
 typedef V E;
 #endif
 
+/* The instruction where the compiler would not find it; NaN stays NaN. */
+#if defined(__AVX512F__) && !defined(FLOAT64)
+#include <immintrin.h>
+INLINE V clip(V x, real low, real high) {
+    return (V)_mm512_max_ps(_mm512_set1_ps(low), _mm512_min_ps(_mm512_set1_ps(high), (__m512)x));
+}
+INLINE V whole_part(V x) { return (V)_mm512_roundscale_ps((__m512)x, 8); }
+INLINE V times_power_of_two(V x, V n) { return (V)_mm512_scalef_ps((__m512)x, (__m512)n); }
+#else
+INLINE V clip(V x, real low, real high) {
+    M above = x > high, below = x < low;
+    V a = (V)((above & (M)(high - (V){0})) | (~above & (M)x));
+    return (V)((below & (M)(low - (V){0})) | (~below & (M)a));
+}
+#ifndef FLOAT64
+INLINE V whole_part(V x) { /* adding 1.5 * 2^23 rounds to whole numbers */
+    return (x + 12582912.0f) - 12582912.0f;
+}
+INLINE V times_power_of_two(V x, V n) { /* in two steps, so that neither power overflows */
+    M k = __builtin_convertvector(n, M), half = k >> 1;
+    return x * (V)((half + 127) << 23) * (V)((k - half + 127) << 23);
+}
+#endif
+#endif
+
 INLINE V all(real a) { return a - (V){0}; }
 INLINE V choose(M m, V a, V b) { return (V)((m & (M)a) | (~m & (M)b)); }
 INLINE V get(const real *p) { return *(const V *)p; }
@@ -77,15 +102,16 @@ INLINE E rounded(V v) { /* to the nearest bfloat16, ties to even, in the upper h
     E nan = (E)(v != v);
     return (nan & 0x7fc00000) | (~nan & r);
 }
-INLINE item item_of(real a) {
-    V v = all(a);
-    return (item)(rounded(v)[0] >> 16);
-}
+INLINE item item_of(real a) { return (item)(rounded(all(a))[0] >> 16); }
 INLINE V load(const item *p) {
     Half h = *(const Half *)p;
     return (V)(__builtin_convertvector(h, E) << 16);
 }
+#ifdef __AVX512BF16__
+INLINE void store(item *p, V v) { *(Half *)p = (Half)_mm512_cvtneps_pbh((__m512)v); }
+#else
 INLINE void store(item *p, V v) { *(Half *)p = __builtin_convertvector(rounded(v) >> 16, Half); }
+#endif
 INLINE elem pair(item a, item b) { return (elem)a | (elem)b << 16; }
 #else
 INLINE real real_of(item a) { return a; }
@@ -167,12 +193,10 @@ BY_LANE(v_cos, cosf)
 BY_LANE(v_erf, erff)
 BY_LANE_2(v_pow, powf)
 
-/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by its Taylor polynomial, economised */
+/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6 */
 INLINE V v_exp(V x) {
-    x = choose(x > 89.0f, all(89.0f), x); /* written so that NaN stays */
-    x = choose(x < -104.0f, all(-104.0f), x);
-    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to whole numbers */
-    V n = (x * 1.44269504088896341f + shift) - shift;
+    x = clip(x, -104.0f, 89.0f);
+    V n = whole_part(x * 1.44269504088896341f);
     V r = x - n * 0.693145751953125f;
     r = r - n * 1.42860682030941723e-6f;
     V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -180,17 +204,11 @@ INLINE V v_exp(V x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    M whole_n = __builtin_convertvector(n, M);
-    M half = whole_n >> 1; /* in two steps, so that neither power of two overflows */
-    p = p * (V)((half + 127) << 23);
-    return p * (V)((whole_n - half + 127) << 23);
+    return times_power_of_two(p * (r * r) + (r + 1.0f), n);
 }
 /* x P(x^2) / Q(x^2), fitted for the least relative error (1.3e-9) on |x| < 9; beyond it tanh is 1 */
 INLINE V v_tanh(V x) {
-    V a = choose(x > 9.0f, all(9.0f), x);
-    a = choose(a < -9.0f, all(-9.0f), a);
-    V s = a * a;
+    V a = clip(x, -9.0f, 9.0f), s = a * a;
     V p = s * -1.224779164e-11f + 3.064465802e-08f;
     p = p * s + 2.803221216e-05f;
     p = p * s + 3.869553105e-03f;
@@ -200,9 +218,7 @@ INLINE V v_tanh(V x) {
     q = q * s + 2.725032209e-02f;
     q = q * s + 4.701422465e-01f;
     q = q * s + 1.0f;
-    V y = a * p / q;
-    y = choose(y > 1.0f, all(1.0f), y);
-    return choose(y < -1.0f, all(-1.0f), y);
+    return clip(a * p / q, -1.0f, 1.0f);
 }
 #endif
 
