@@ -186,7 +186,13 @@ def _train(
     return 0
 
 
-def evaluate(run: str, *data: str, json: Annotated[bool, Parameter(negative="")] = False, device: str = "cpu") -> int:
+def evaluate(
+    run: str,
+    *data: str,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    int8: Annotated[bool, Parameter(negative="")] = False,
+    device: str = "cpu",
+) -> int:
     """Measure a model on files, or on what its training held out.
 
     Parameters
@@ -197,13 +203,20 @@ def evaluate(run: str, *data: str, json: Annotated[bool, Parameter(negative="")]
         Your files; without any, the part of the training data that was held out.
     json
         Print one JSON object, on the last line.
+    int8
+        Measure it with its weights rounded to int8 as well, and what that costs.
     device
         cpu, cuda, ...
     """
     from elman.start import load
 
     model = load(run, device)
-    metrics = model.evaluate(model.read(data) if data else model.held_out())
+    examples = model.read(data) if data else model.held_out()
+    metrics = model.evaluate(examples)
+    if int8:
+        model.quantize()
+        rounded = model.evaluate(examples)
+        metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"]}
     if json:
         print(dumps(metrics))
     else:
@@ -215,7 +228,13 @@ def evaluate(run: str, *data: str, json: Annotated[bool, Parameter(negative="")]
 def _generate_command() -> Any:
     from elman.decoding import Sampling
 
-    def generate(run: str, *prompts: str, device: str = "cpu", options: Any = None) -> int:
+    def generate(
+        run: str,
+        *prompts: str,
+        int8: Annotated[bool, Parameter(negative="")] = False,
+        device: str = "cpu",
+        options: Any = None,
+    ) -> int:
         """Let a language model write.
 
         Parameters
@@ -224,6 +243,8 @@ def _generate_command() -> Any:
             A run directory.
         prompts
             Where to begin; several are written at once and shown one after the other.
+        int8
+            Round the weights to int8: faster on the CPU, hardly worse (elman evaluate --int8 says how much).
         device
             cpu, cuda, ...
         """
@@ -232,6 +253,8 @@ def _generate_command() -> Any:
         model = load(run, device)
         if not hasattr(model, "stream"):
             raise ElmanError(f"{run}: a {model.name} model does not generate text")
+        if int8:
+            model.quantize()
         values = {} if options is None else options.model_dump(exclude_unset=True)
         if len(prompts) > 1:
             print("\n\n".join(model.generate(prompts, **values)))

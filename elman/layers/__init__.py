@@ -2,11 +2,12 @@
 
 from elman.layers.bidirectional import Bidirectional, last_step, reverse
 from elman.layers.dropout import SequenceDropout
+from elman.layers.quantize import quantize
 from elman.layers.recurrent import Recurrent, RecurrentLayer, real_steps
 from elman.layers.stack import Connection, Stack, stack
 from elman.layers.state import State, detach
 
 __all__ = [
     "Bidirectional", "Connection", "Recurrent", "RecurrentLayer", "SequenceDropout", "Stack", "State",
-    "detach", "last_step", "real_steps", "reverse", "stack",
+    "detach", "last_step", "quantize", "real_steps", "reverse", "stack",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import ElmanError
+from elman.layers import quantize
 from elman.training.config import TrainConfig
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
 from elman.version import __version__
@@ -102,6 +103,10 @@ class Task(ABC):
     def parameters(self) -> int:
         """The number of trained parameters."""
         return sum(p.numel() for p in self.network.parameters())
+
+    def quantize(self) -> None:
+        """Rounds the weights to int8, for running the model; see `elman.layers.quantize`."""
+        quantize(self.network)
 
     def save(self, directory: str | Path) -> None:
         """Writes a run directory that `elman.load` reads; ElmanError if the folder cannot be written."""

@@ -72,7 +72,9 @@ class Cpu(Engine):
             return None
         kernel = _kernel(scan.cell, _dtype(scan))
         assert kernel is not None
-        return CpuStepper(LIBRARIES[kernel], scan.weights, rates, scan.int8)  # type: ignore[arg-type]
+        library = LIBRARIES[kernel]
+        int8 = scan.int8 and library.dtype != torch.bfloat16
+        return CpuStepper(library, scan.weights, rates, int8)  # type: ignore[arg-type]
 
 
 def _dtype(scan: Scan) -> torch.dtype:

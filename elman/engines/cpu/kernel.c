@@ -154,7 +154,15 @@ typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias
         for (i64 j = 0; j < NV; j++)                                                                      \
             put(c + j * VL, get(c + j * VL) + get(scale + j * VL) * (sum[0][j] + sum[1][j]));             \
     }
-INLINE V widened(const int8_t *p) { return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V); }
+INLINE V widened(const int8_t *p) {
+#if defined(__AVX512F__) && !defined(FLOAT64)
+    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+#elif defined(__AVX2__) && !defined(FLOAT64)
+    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+#else
+    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V);
+#endif
+}
 TILE_8(tile_8_x, NV_X)
 #if G_HID
 TILE_8(tile_8_h, NV_H)

@@ -18,6 +18,7 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.cpu.build import load
 from elman.engines.cpu import generate
+from elman.engines.int8 import int8_scale
 from elman.engines.trace import Program
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
@@ -113,12 +114,6 @@ class Library:
         """A number by which changed weights are known."""
         hidden = None if weight_hh is None else weight_hh.data_ptr()
         return self._c.sample_weights(weight_ih.data_ptr(), hidden, weight_ih.shape[1], H)
-
-
-def int8_scale(weight: Tensor) -> Tensor:
-    """(rows,): the step of the grid of 255 values that each row of weight (rows, N) is rounded to."""
-    largest = weight.abs().amax(1)
-    return torch.where(largest > 0, largest / 127, 1.0)
 
 
 class Source(Structure):

@@ -60,8 +60,10 @@ typedef V E;
 #endif
 
 /* The instruction where the compiler would not find it; NaN stays NaN. */
-#if defined(__AVX512F__) && !defined(FLOAT64)
+#if defined(__AVX__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(FLOAT64)
 INLINE V clip(V x, real low, real high) {
     return (V)_mm512_max_ps(_mm512_set1_ps(low), _mm512_min_ps(_mm512_set1_ps(high), (__m512)x));
 }
