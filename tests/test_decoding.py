@@ -80,9 +80,15 @@ def test_never() -> None:
 
 
 def test_a_row_of_a_batch_draws_what_it_draws_alone() -> None:
-    def flat(ids: torch.Tensor, state: Any, lengths: Any = None) -> tuple[torch.Tensor, int]:
-        return torch.zeros(*ids.shape, 10), 0
+    class Flat:
+        """A network for which all of ten ids are equally probable."""
 
+        def __call__(self, ids: torch.Tensor, state: Any, lengths: Any = None) -> tuple[torch.Tensor, int]:
+            return torch.zeros(*ids.shape, 10), 0
+
+        step = __call__
+
+    flat = Flat()
     together = torch.stack(
         list(tokens(flat, [[1], [2]], Sampling(max_new_tokens=9, seed=5), 9, [9], torch.device("cpu"))), 1
     )

@@ -58,18 +58,27 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def choose(logits: Tensor, sampling: Sampling, seen: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """The next ids (B,) for logits (B, V); row b draws from its own generator."""
+def choose(
+    logits: Tensor, sampling: Sampling, seen: Tensor | None, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """The next ids (B,) for logits (B, V); row b draws from its own generator.
+
+    ``seen`` (B, V): what was there already, for the repetition penalty; not needed without one.
+    """
     logits = logits.float()
     if sampling.repetition_penalty != 1.0:
+        assert seen is not None
         logits = penalise(logits, seen, sampling.repetition_penalty)
     if sampling.greedy or sampling.temperature == 0:
         return logits.argmax(-1)
-    logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-6)
+    if sampling.temperature != 1.0:
+        logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-6)
     if sampling.top_k is not None:
         logits = top_k(logits, sampling.top_k)
     if sampling.top_p < 1.0:
         logits = top_p(logits, sampling.top_p)
     probabilities = logits.softmax(-1)
+    if len(generators) == 1:
+        return torch.multinomial(probabilities, 1, generator=generators[0])[0]
     rows = [torch.multinomial(p, 1, generator=g) for p, g in zip(probabilities, generators, strict=True)]
     return torch.cat(rows)

@@ -48,21 +48,26 @@ def tokens(
     rows = torch.arange(len(prompts), device=device)
     logits, state = _read(network, ids, lengths)
 
-    seen = torch.zeros_like(logits, dtype=torch.bool)
-    for row, prompt in zip(seen, prompts, strict=True):
-        row[torch.tensor(list(prompt), device=device)] = True
-    seen[:, end_id] = False  # an end is no repetition
+    banned = torch.zeros(logits.shape[-1], device=device)
+    banned[list(never)] = -torch.inf
+    seen = None
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.zeros_like(logits, dtype=torch.bool)
+        for row, prompt in zip(seen, prompts, strict=True):
+            row[torch.tensor(list(prompt), device=device)] = True
+        seen[:, end_id] = False  # an end is no repetition
     base = secrets.randbits(62) if sampling.seed is None else sampling.seed
     generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     for _ in range(sampling.max_new_tokens):
-        logits[:, list(never)] = -torch.inf
-        chosen = choose(logits, sampling, seen, generators)
-        ended = ended | (chosen == end_id)
-        chosen = torch.where(ended, end_id, chosen)
-        seen[rows, chosen] = chosen != end_id
+        chosen = choose(logits + banned, sampling, seen, generators)
+        if end_id not in never:
+            ended = ended | (chosen == end_id)
+            chosen = torch.where(ended, end_id, chosen)
+        if seen is not None:
+            seen[rows, chosen] = chosen != end_id
         yield chosen
-        if bool(ended.all()):
+        if end_id not in never and bool(ended.all()):
             return
         logits, state = network.step(chosen, state)
 
