@@ -42,6 +42,7 @@ class Scan(NamedTuple):
             with k a number or (B, T, size) of zeros and ones; None: nothing stays.
         int8: every row of the weights lies on a grid of 255 values (`elman.layers.quantize`), so that
             an engine may read them as such.
+        heads: the hidden matrices are 0 but for so many blocks of equal size along their diagonal.
     """
 
     cell: Cell
@@ -53,6 +54,7 @@ class Scan(NamedTuple):
     hidden_mask: Tensor | None = None
     zoneout: tuple[float | Tensor, ...] | None = None
     int8: bool = False
+    heads: int = 1
 
 
 class Stepper(ABC):
@@ -83,6 +85,9 @@ class Engine(ABC):
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         """y (B, T, P) and the state after each row's last real step; y is 0 beyond it."""
 
-    def stepper(self, scan: Scan) -> Stepper | None:
-        """For scans like this one, of one step each; None: `run` is as good."""
+    def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
+        """For scans like this one, of one step each; None: `run` is as good.
+
+        ``parameters``: what the weights are made of.
+        """
         return None

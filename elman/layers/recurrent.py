@@ -82,6 +82,8 @@ class Recurrent(RecurrentLayer):
         zoneout: the probability that a unit keeps its old value in a step; in evaluation the mean
             is taken instead of a draw. A number for the whole state, or one for each part,
             {"h": 0.05, "c": 0.5} (Krueger et al. 2017, https://arxiv.org/abs/1606.01305).
+        heads: the units are in so many groups of equal size, each of which sees only its own h: R is
+            block-diagonal, ``weight_hh`` is (G H, H / heads) (Beck et al. 2024, https://arxiv.org/abs/2405.04517).
 
     W starts Glorot-uniform, R orthogonal gate by gate (Saxe et al. 2014), biases at 0 but for open_bias.
     """
@@ -98,6 +100,7 @@ class Recurrent(RecurrentLayer):
         weight_drop: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | dict[str, float] = 0.0,
+        heads: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -114,6 +117,11 @@ class Recurrent(RecurrentLayer):
         self.weight_drop = probability("weight_drop", weight_drop)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = self._zoneouts(zoneout)
+        self.heads = heads
+        if heads < 1 or hidden_size % heads:
+            raise ValueError(f"heads must divide hidden_size, {hidden_size}; {heads} does not")
+        if heads > 1 and (proj_size or self.cell.inner_gates or not self._hidden_gates):
+            raise ValueError(f"{self.cell}: heads are for cells with a plain recurrent matrix")
         if (weight_drop or recurrent_dropout) and not self._hidden_gates:
             raise ValueError(f"{self.cell} has no recurrent matrix: weight_drop and recurrent_dropout must be 0")
 
@@ -125,7 +133,7 @@ class Recurrent(RecurrentLayer):
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if min(shape) else None
 
         self.weight_ih = parameter(gates_in, input_size)
-        self.weight_hh = parameter(gates_hid, self.output_size)
+        self.weight_hh = parameter(gates_hid, self.output_size // heads)
         self.bias_ih = parameter(gates_in) if bias else None
         self.bias_hh = parameter(gates_hid) if bias else None
         self.weight_hr = parameter(proj_size, hidden_size)
@@ -149,7 +157,7 @@ class Recurrent(RecurrentLayer):
         for matrix, gates in ((w.weight_ih, self.cell.input_gates), (w.weight_hh, self._hidden_gates)):
             if matrix is not None:
                 start = nn.init.xavier_uniform_ if matrix is w.weight_ih else nn.init.orthogonal_
-                for block in matrix.chunk(len(gates)):
+                for block in matrix.chunk(len(gates) * (1 if matrix is w.weight_ih else self.heads)):
                     start(block)
         for bias in (w.bias_ih, w.bias_hh):
             if bias is not None:
@@ -194,12 +202,14 @@ class Recurrent(RecurrentLayer):
     ) -> engines.Scan:
         """What an engine is to do, with the masks of this call."""
         weights, mask = self.weights(), None
+        if self.heads > 1 and weights.weight_hh is not None:
+            weights = weights._replace(weight_hh=_block_diagonal(weights.weight_hh, self.heads))
         if self.weight_drop and self.training and weights.weight_hh is not None:
             weights = weights._replace(weight_hh=dropout(weights.weight_hh, self.weight_drop))
         if self.recurrent_dropout and self.training:
             mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
         zoned = self._zoned(x) if any(self.zoneout) else None
-        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8)
+        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8, self.heads)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         if state is None and x.dim() == 2:
@@ -221,8 +231,11 @@ class Recurrent(RecurrentLayer):
         if self._stepper is None or self._stepper[0] != key or not self._stepper[1].fits(parameters):
             x = x.new_zeros(1, 1, self.input_size)
             scan = self._scan(x, self.initial_state(x))
-            made = engines.choose(scan).stepper(scan)
-            if made is None or not made.fits(parameters):  # weights that are made anew at each call
+            given = {id(p) for p in parameters}
+            if any(id(w) not in given for w in self.weights().tensors()):  # made anew at each call
+                return None
+            made = engines.choose(scan).stepper(scan, parameters)
+            if made is None:
                 return None
             self._stepper = key, made
         return self._stepper[1]
@@ -238,10 +251,19 @@ class Recurrent(RecurrentLayer):
             "proj_size": self.output_size if self.cell.projected else 0,
             "weight_drop": self.weight_drop,
             "recurrent_dropout": self.recurrent_dropout,
+            "heads": self.heads if self.heads > 1 else 0,
             "zoneout": dict(zip(self.cell.state, self.zoneout, strict=True)) if any(self.zoneout) else 0,
         }
         given = "".join(f", {k}={v}" for k, v in options.items() if v)
         return f"{self.cell}, {self.input_size}, {self.hidden_size}{given}"
+
+
+def _block_diagonal(weight: Tensor, heads: int) -> Tensor:
+    """R (G H, H) from its blocks (G H, H / heads)."""
+    size = weight.shape[1]
+    blocks = weight.view(-1, heads, size, size)
+    eye = torch.eye(heads, dtype=weight.dtype, device=weight.device)
+    return torch.einsum("ghij,hk->ghikj", blocks, eye).reshape(-1, heads * size)
 
 
 def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:

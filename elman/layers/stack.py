@@ -130,6 +130,7 @@ def stack(
     weight_drop: float = 0.0,
     recurrent_dropout: float = 0.0,
     zoneout: float | dict[str, float] = 0.0,
+    heads: int = 1,
 ) -> Stack:
     """A `Stack` of `Recurrent` layers, from the sizes alone.
 
@@ -140,7 +141,7 @@ def stack(
         bidirectional: read from both ends in every layer.
         backward_size: hidden size of the backward direction, where it differs; number or list.
         connection, dropout, variational: see `Stack`.
-        bias, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout: see `Recurrent`.
+        bias, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout, heads: see `Recurrent`.
     """
 
     lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
@@ -164,7 +165,7 @@ def stack(
         ways = [
             Recurrent(
                 kind, size, units, bias=bias, proj_size=proj_size if kind.projected else 0, open_bias=open_bias,
-                weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+                weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])
         ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -62,11 +63,12 @@ class Cpu(Engine):
         tensors = (scan.x, state, vectors, *weights)
         keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         y, final = carry(
-            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates, keep
+            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
+            scan.heads, keep,
         )
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
 
-    def stepper(self, scan: Scan) -> Stepper | None:
+    def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
         rates = scan.zoneout
         if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
@@ -74,7 +76,7 @@ class Cpu(Engine):
         assert kernel is not None
         library = LIBRARIES[kernel]
         int8 = scan.int8 and library.dtype != torch.bfloat16
-        return CpuStepper(library, scan.weights, rates, int8)  # type: ignore[arg-type]
+        return CpuStepper(library, scan, parameters, int8)  # type: ignore[arg-type]
 
 
 def _dtype(scan: Scan) -> torch.dtype:

@@ -30,7 +30,7 @@ typedef struct { /* where threads and memory come from; this struct and Job are 
 } Source;
 
 typedef struct {
-    i64 B, T, D, H, threads;
+    i64 B, T, D, H, heads, threads;                 /* heads: blocks of R along its diagonal; the rest is 0 */
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
     const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */
     const uint8_t *resets;                          /* (B, T), or 0 */
@@ -249,6 +249,12 @@ INLINE i64 rows_at(const Team *team, const Place *place, i64 t) { /* of this gro
     i64 n = t < team->job->T ? team->active[t] : 0;
     return n > place->row0 ? up(n - place->row0, place->row_step) : 0;
 }
+/* the elems of h that the units from j on, or up to j, can see: those of their own heads */
+INLINE i64 head_start(const Job *job, i64 j) { return j / (job->H / job->heads) * (job->H / job->heads) / PER; }
+INLINE i64 head_end(const Job *job, i64 j) {
+    const i64 size = job->H / job->heads;
+    return up(up(least(j, job->H), size) * size, PER);
+}
 INLINE i64 row_of(const Job *job, i64 i) { return job->order ? job->order[i] : i; }
 INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < job->T && job->resets[b * job->T + t]; }
 
@@ -463,17 +469,18 @@ static void forward_thread(Team *team, i64 thread) {
                 for (i64 q = 0; q < n;) {
                     const i64 count = NV_H ? up(n - q, up(n - q, ROWS(NV_H + !NV_H))) : n - q;
 #if G_HID
+                    const i64 k0 = head_start(job, p * U * VL), k1 = head_end(job, (p + 1) * U * VL);
                     for (i64 r = 0; r < count; r++)
                         memcpy(hid + r * NV_H * VL, team->b_hid + p * NV_H * VL, NV_H * VL * sizeof(real));
 #if PER == 1
                     for (i64 r = 0; job->scale_hh && r < count; r++)
-                        tile_8_h(K_h, now + (place.row0 + (q + r) * step_rows) * Hp,
-                                 (const int8_t *)team->r + p * K_h * NV_H * VL, job->scale_hh + p * NV_H * VL,
+                        tile_8_h(k1 - k0, now + (place.row0 + (q + r) * step_rows) * Hp + k0,
+                                 (const int8_t *)team->r + (p * K_h + k0) * NV_H * VL, job->scale_hh + p * NV_H * VL,
                                  hid + r * NV_H * VL);
                     if (!job->scale_hh)
 #endif
-                        tiles_h[count](K_h, (const elem *)(now + (place.row0 + q * step_rows) * Hp),
-                                       step_rows * Hp / PER, team->r + p * K_h * NV_H * VL, hid, NV_H * VL);
+                        tiles_h[count](k1 - k0, (const elem *)(now + (place.row0 + q * step_rows) * Hp) + k0,
+                                       step_rows * Hp / PER, team->r + (p * K_h + k0) * NV_H * VL, hid, NV_H * VL);
 #else
                     (void)now;
 #endif
@@ -628,10 +635,11 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
 #if G_HID
         /* R^T of the gradients of the step after, for the rows that were at work then */
         memset(after, 0, (size_t)(n1 * NV_N * VL) * sizeof(real));
+        const i64 k0 = head_start(job, p * NV_N * VL), k1 = head_end(job, (p + 1) * NV_N * VL);
         for (i64 g = 0; g < G_HID && n1; g++)
-            product(tiles_n, ROWS(NV_N), n1, team->K_h,
-                    (const elem *)(dg_after + place->row0 * ldg + COL_HID[g] * Hp), step_rows * ldg / PER,
-                    team->r + (p * G_HID + g) * team->K_h * NV_N * VL, after, NV_N * VL);
+            product(tiles_n, ROWS(NV_N), n1, k1 - k0,
+                    (const elem *)(dg_after + place->row0 * ldg + COL_HID[g] * Hp) + k0, step_rows * ldg / PER,
+                    team->r + ((p * G_HID + g) * team->K_h + k0) * NV_N * VL, after, NV_N * VL);
 #endif
         for (i64 v = 0; v < NV_N; v++) {
             const i64 j = (p * NV_N + v) * VL;
@@ -687,13 +695,17 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
 
 /* c (rows of W or R) += gradients^T x over the rows of a chunk, for this thread's gates of one column */
 static void weight_gradient(const Team *team, i64 column, i64 gate, i64 j0, i64 j1, const elem *dg, const elem *panels_,
-                            i64 K, i64 N, real *to) {
-    const i64 H = team->job->H;
+                            i64 K, i64 N, real *to, i64 heads) {
+    const i64 H = team->job->H, size = H / heads;
     real edge[ROWS(NV_N) * NV_N * BYTES / sizeof(real)] __attribute__((aligned(64)));
     for (i64 p = 0; p * NV_N * VL < N; p++) {
         const i64 n = p * NV_N * VL, width = least(NV_N * VL, N - n);
         for (i64 j = j0; j < j1;) {
             const i64 rows = up(j1 - j, up(j1 - j, ROWS(NV_N)));
+            if (heads > 1 && (n >= up(j + rows, size) * size || n + width <= j / size * size)) { /* of other heads */
+                j += rows;
+                continue;
+            }
             const elem *a = dg + column * team->Hp + j, *b = panels_ + p * team->K_rows * NV_N * VL;
             real *c = to + (gate * H + j) * N + n;
             if (width == NV_N * VL)
@@ -819,10 +831,10 @@ static void backward_thread(Team *team, i64 thread) {
         for (i64 g = 0; end == T && g < G_HID; g++)
             if (job->dw_hh) memset(job->dw_hh + (g * H + j0) * H, 0, (size_t)((j1 - j0) * H) * sizeof(real));
         for (i64 g = 0; job->dw_ih && g < G_IN; g++)
-            weight_gradient(team, COL_IN[g], g, j0, j1, dg_k, team->x_panels, K, D, job->dw_ih);
+            weight_gradient(team, COL_IN[g], g, j0, j1, dg_k, team->x_panels, K, D, job->dw_ih, 1);
 #if G_HID
         for (i64 g = 0; job->dw_hh && g < G_HID; g++)
-            weight_gradient(team, COL_HID[g], g, j0, j1, dg_k, team->h_panels, K, H, job->dw_hh);
+            weight_gradient(team, COL_HID[g], g, j0, j1, dg_k, team->h_panels, K, H, job->dw_hh, job->heads);
 #endif
         for (i64 c = 0; job->db && c < COLS; c++)
             for (i64 j = j0; j < j1; j += VL) {

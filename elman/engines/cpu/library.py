@@ -126,7 +126,7 @@ def _job(states: int, real: Any) -> type[Structure]:
     """The C struct Job of a cell with so many parts of the state."""
     each = c_void_p * states
     groups: list[tuple[str, Any]] = [
-        ("B T D H threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
+        ("B T D H heads threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
         ("order lengths resets x w_ih w_hh b_ih b_hh units mask", c_void_p),
         ("state0 zone", each),
         ("rate", real * states),

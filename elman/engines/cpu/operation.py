@@ -17,13 +17,13 @@ LIBRARIES: dict[str, Library] = {}
 _operations = torch.library.Library("elman", "DEF")
 _operations.define(
     "scan(str kernel, Tensor x, Tensor state, Tensor weight_ih, Tensor? weight_hh, Tensor? bias_ih, Tensor? bias_hh, "
-    "Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, float[] rates, bool keep)"
+    "Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, float[] rates, int heads, bool keep)"
     " -> (Tensor, Tensor, Tensor)"
 )
 _operations.define(
     "scan_backward(str kernel, Tensor? dy, Tensor dstate, Tensor saved, Tensor y, Tensor x, Tensor state, "
     "Tensor weight_ih, Tensor? weight_hh, Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, "
-    "Tensor[] zones, float[] rates, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "Tensor[] zones, float[] rates, int heads, bool[] wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -42,6 +42,7 @@ def scan(
     hidden_mask: Tensor | None,
     zones: list[Tensor],
     rates: list[float],
+    heads: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, T, H), the final state (S, B, H), and what backward needs (empty without ``keep``).
@@ -53,7 +54,7 @@ def scan(
     y, final, saved = _outputs(library, x, state, False)
     if keep and x.numel():
         saved = reused((x.shape[1], x.shape[0], library.saved, library.padded(state.shape[-1])), library.dtype)
-    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
+    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates, heads)
     call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
     call.parts(state1=final)
     call.sequence("y", y)
@@ -92,6 +93,7 @@ def scan_backward(
     hidden_mask: Tensor | None,
     zones: list[Tensor],
     rates: list[float],
+    heads: int,
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x, state, weight_ih, weight_hh, of all gates (columns, H), of what rows meet (U, H).
@@ -102,7 +104,7 @@ def scan_backward(
     dx, dstate0, dw_ih, dw_hh, _, _ = _gradients(library, x, state, weight_ih, weight_hh, wanted)
     H, padded = state.shape[-1], library.padded(state.shape[-1])
     db, dunits = state.new_zeros(library.distinct, padded), state.new_empty(library.sums, padded)
-    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates)
+    call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates, heads)
     call.point(saved=saved, dunits=dunits)
     call.parts(dstate1=dstate, dstate0=dstate0)
     call.point(dw_ih=dw_ih if wanted[1] else None, dw_hh=dw_hh if wanted[2] else None, db=db if wanted[3] else None)
@@ -142,9 +144,9 @@ def _gradients(
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    kernel, x, state, weight_ih, weight_hh, _, _, vectors, lengths, resets, mask, zones, rates, keep = inputs
+    kernel, x, state, weight_ih, weight_hh, _, _, vectors, lengths, resets, mask, zones, rates, heads, keep = inputs
     y, _, saved = output
-    ctx.kernel, ctx.rates, ctx.zones, ctx.keep = kernel, rates, len(zones), keep
+    ctx.kernel, ctx.rates, ctx.heads, ctx.zones, ctx.keep = kernel, rates, heads, len(zones), keep
     ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones)
     ctx.set_materialize_grads(False)
 
@@ -161,14 +163,14 @@ def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | No
     backward = torch.ops.elman.scan_backward if torch.is_grad_enabled() or _traced(x) else scan_backward
     dx, dstate0, dw_ih, dw_hh, db, dunits = backward(
         ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, zones,
-        ctx.rates, wanted,
+        ctx.rates, ctx.heads, wanted,
     )  # fmt: skip
     inputs, hidden = library.columns
     return (
         None, dx if wanted[0] else None, dstate0 if need[2] else None, dw_ih if wanted[1] else None,
         dw_hh if wanted[2] else None, _columns(db, inputs) if need[5] else None,
         _columns(db, hidden) if need[6] else None, library.vector_gradients(vectors, dunits) if need[7] else None,
-        None, None, None, [None] * ctx.zones, None, None,
+        None, None, None, [None] * ctx.zones, None, None, None,
     )  # fmt: skip
 
 
@@ -239,10 +241,11 @@ class _Call:
         mask: Tensor | None,
         zones: list[Tensor],
         rates: list[float],
+        heads: int,
     ) -> None:
         B, T, D = x.shape
         self.alive: list[Tensor] = []
-        self.fields: dict[str, Any] = {"B": B, "T": T, "D": D, "H": state.shape[-1]}
+        self.fields: dict[str, Any] = {"B": B, "T": T, "D": D, "H": state.shape[-1], "heads": heads}
         self.sequence("x", _rows(x))
         order = None
         if lengths is not None:

@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.cells import Weights
 from elman.engines.cpu.library import Library, source
-from elman.engines.scan import State, Stepper
+from elman.engines.scan import Scan, State, Stepper
 
 
 class CpuStepper(Stepper):
     """A cell's weights in the order in which the kernel reads them."""
 
-    def __init__(self, library: Library, weights: Weights, rates: tuple[float, ...] | None, int8: bool) -> None:
-        self.library = library
-        self._weights, self.states = weights, len(library.cell.state)
-        self.seen = {id(p): (p._version, p.data_ptr()) for p in weights.tensors()}
+    def __init__(self, library: Library, scan: Scan, parameters: Iterable[Tensor | None], int8: bool) -> None:
+        self.library, weights = library, scan.weights
+        self._parameters, self.states = [p for p in parameters if p is not None], len(library.cell.state)
+        self.seen = {id(p): (p._version, p.data_ptr()) for p in self._parameters}
         self.H = weights.weight_ih.shape[0] // len(library.cell.input_gates)
         self.D = weights.weight_ih.shape[1]
         with torch.no_grad():
@@ -38,7 +37,7 @@ class CpuStepper(Stepper):
         self._alive = fields
         given = {name: t.data_ptr() for name, t in fields.items() if t is not None}
         self._job = library.Job(
-            H=self.H, T=1, D=self.D, x_b=self.D, y_b=self.H, rate=rates or (), **given,
+            H=self.H, heads=scan.heads, T=1, D=self.D, x_b=self.D, y_b=self.H, rate=scan.zoneout or (), **given,
             sample=library.sample(w_ih, w_hh, self.H),
         )  # fmt: skip
 
