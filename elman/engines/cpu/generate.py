@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from elman.cells import Cell
 from elman.engines.trace import Node, Program, TraceError
-
-_HERE = Path(__file__).parent
 
 #: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
 _C = {
@@ -84,12 +83,15 @@ _SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus", "elu"}
 
 def source(cell: Cell, program: Program, dtype: str) -> str:
     """The whole text of a kernel, for dtype float32, bfloat16 or float64."""
-    kernel = (_HERE / "kernel.c").read_text(encoding="utf-8")
-    tiles = "\n".join(_tiles(bool(cell.hidden_gates)))
-    kernel = kernel.replace("//TILES", tiles)
     define = {"float32": "", "bfloat16": "#define BFLOAT16\n", "float64": "#define FLOAT64\n"}[dtype]
-    vector = (_HERE / "vector.h").read_text(encoding="utf-8")
-    return f"/* {cell}: {dtype} */\n{define}{vector}\n{cell_source(cell, program)}\n{kernel}"
+    tiles = "\n".join(_tiles(bool(cell.hidden_gates)))
+    parts = [_read("product.h").replace("//TILES", tiles), *map(_read, ("job.h", "forward.c", "backward.c"))]
+    return "\n".join([f"/* {cell}: {dtype} */", define + _read("vector.h"), cell_source(cell, program), *parts])
+
+
+@functools.cache
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def cell_source(cell: Cell, program: Program) -> str:

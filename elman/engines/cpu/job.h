@@ -1,0 +1,183 @@
+/* One recurrence over a batch of sequences, forward and backward, from the equations of one cell.
+ *
+ * Above this text stand vector.h and what was generated from the cell:
+ *     G_IN, G_HID    gates fed by W x + b and by R h + b
+ *     STATES         parts of the state, h first
+ *     UNITS, SUMS    values per unit that rows meet, and their gradients
+ *     SAVED          values per row and unit that backward needs from forward
+ *     COLS           different gradients of gates; COL_IN, COL_HID say which gate has which
+ *     step, step_back
+ *
+ * B rows are taken in the order of falling length, so that at every step the first ones are at work.
+ * Threads share the work by rows, by units, or both: those of one group have the same rows, different
+ * units, and wait for each other after every step.
+ */
+
+typedef struct { /* where threads and memory come from; this struct and Job are mirrored in library.py */
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    int (*thread_number)(void);
+    int (*thread_count)(void);
+    void *(*take)(size_t);
+    void (*give)(void *);
+} Source;
+
+typedef struct {
+    i64 B, T, D, H, heads, threads;                 /* heads: blocks of R along its diagonal; the rest is 0 */
+    i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
+    const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */
+    const uint8_t *resets;                          /* (B, T), or 0 */
+    const item *x;
+    const real *w_ih, *w_hh, *b_ih, *b_hh;          /* (G_IN H, D), (G_HID H, H), biases or 0 */
+    const real *units;                              /* (UNITS, H) */
+    const real *mask;                               /* (B, H) or 0 */
+    const real *state0[STATES];                     /* (B, H) */
+    const real *zone[STATES];                       /* (B, T, H) or 0 */
+    real rate[STATES];
+    item *y;
+    real *state1[STATES];
+    item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), or 0 */
+    const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
+    const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
+    real sample;                                    /* of the weights when they were packed */
+    /* backward */
+    const item *dy;                                 /* or 0 */
+    const real *dstate1[STATES];
+    item *dx;                                       /* or 0 */
+    real *dstate0[STATES], *dw_ih, *dw_hh, *db, *dunits;    /* db (COLS, Hp), dunits (SUMS, Hp) */
+    Source source;
+} Job;
+
+/* parts of one block of memory, one after the other */
+typedef struct { char *at; } Arena;
+static void *part(Arena *arena, size_t bytes) {
+    void *here = arena->at;
+    arena->at += (bytes + 63) & ~(size_t)63;
+    return here;
+}
+
+/* ---- threads ---- */
+
+typedef struct {
+    _Atomic i64 arrived, round;
+    char apart[112];
+} Barrier;
+
+static void wait_for(Barrier *barrier, i64 threads) {
+    if (threads == 1) return;
+    i64 round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == threads - 1) {
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
+        return;
+    }
+    for (i64 spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+        if (spins > 4000) sched_yield(); /* someone else has our core */
+    }
+}
+
+/* a share of n things, in whole multiples of `grain` */
+INLINE void share(i64 n, i64 grain, i64 who, i64 of, i64 *from, i64 *to) {
+    i64 grains = up(n, grain);
+    *from = least(n, grains * who / of * grain);
+    *to = least(n, grains * (who + 1) / of * grain);
+}
+
+typedef struct Team {
+    const Job *job;
+    i64 row_groups, unit_groups, threads;
+    i64 Hp, K_h, K_d;     /* padded units; elems of h and of x in a product */
+    i64 *active;          /* (T + 1): rows at work at each step */
+    Barrier *barriers;    /* one a row group, then one for all */
+    const elem *r, *w;    /* packed weights */
+    real *b_in, *b_hid;   /* packed biases */
+    item *h;              /* forward: (2, B, Hp), h on its way into R h */
+    real *carry;          /* (STATES, B, Hp) */
+    item *h0;             /* backward: (B, Hp), the first h */
+    item *dg[2];          /* gradients of the gates of two chunks of steps: (rows, ldg) */
+    elem *dg_pairs;       /* the same by pairs of rows, for bfloat16 */
+    i64 ldg, chunk_rows, K_rows;
+    const item **x_rows, **h_rows;
+    const real **h_masks;
+    elem *x_panels, *h_panels;
+    real *sums;           /* (row groups, 2, SUMS, Hp) */
+    char *scratch;        /* of each thread */
+    size_t scratch_size;
+    _Atomic int failed;
+    void (*work)(struct Team *team, i64 thread);
+} Team;
+
+typedef struct { /* what one thread is in charge of */
+    i64 group, row0, row_step, unit, unit_groups;
+    Barrier *barrier;
+} Place;
+
+INLINE Place place_of(const Team *team, i64 thread) {
+    i64 group = thread / team->unit_groups;
+    return (Place){group, group, team->row_groups, thread % team->unit_groups, team->unit_groups,
+                   team->barriers + group};
+}
+INLINE i64 rows_at(const Team *team, const Place *place, i64 t) { /* of this group, at work at step t */
+    i64 n = t < team->job->T ? team->active[t] : 0;
+    return n > place->row0 ? up(n - place->row0, place->row_step) : 0;
+}
+/* the elems of h that the units from j on, or up to j, can see: those of their own heads */
+INLINE i64 head_start(const Job *job, i64 j) { return j / (job->H / job->heads) * (job->H / job->heads) / PER; }
+INLINE i64 head_end(const Job *job, i64 j) {
+    const i64 size = job->H / job->heads;
+    return up(up(least(j, job->H), size) * size, PER);
+}
+INLINE i64 row_of(const Job *job, i64 i) { return job->order ? job->order[i] : i; }
+INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < job->T && job->resets[b * job->T + t]; }
+
+/* How to share the work: by rows where a core can hold all of R, else by units. */
+static void plan(const Job *job, Team *team, i64 limit) {
+    double step = 2.0 * job->B * (G_IN * (double)job->D + G_HID * (double)job->H) * job->H;
+    /* to wake a thread for one step costs as much as to read a megabyte of weights */
+    const int small = job->T == 1 ? step < 5e5 : step * job->T < 2e5;
+    i64 P = small ? 1 : most(1, least(job->threads, limit));
+    i64 unit_panels = least(panels(job->H), wide(job->H));
+    size_t bytes = (size_t)(G_HID * job->H * job->H) * sizeof(item);
+    i64 units = 1;
+    while (P > 1) { /* the fewest unit groups with which R fits and rows suffice */
+        for (units = 1; units <= P; units++)
+            if (P % units == 0 && (units == P || (bytes / (size_t)units <= 640 << 10 && job->B >= 4 * (P / units))))
+                break;
+        if (units <= unit_panels && (units == 1 || step / units > 1e5) && P / units <= most(1, job->B)) break;
+        P--;
+    }
+    if (P == 1) units = 1;
+    team->threads = P, team->unit_groups = units, team->row_groups = P / units;
+}
+
+static void thread_main(void *argument) {
+    Team *team = argument;
+    i64 thread = team->threads == 1 ? 0 : team->job->source.thread_number();
+    if (team->threads > 1 && team->job->source.thread_count() != team->threads) {
+        atomic_store(&team->failed, 1); /* fewer threads than asked for: nobody must wait for the others */
+        return;
+    }
+    team->work(team, thread);
+}
+
+static int run(Team *team) {
+    if (team->threads == 1) {
+        team->work(team, 0);
+        return 0;
+    }
+    team->job->source.parallel(thread_main, team, (unsigned)team->threads, 0);
+    return atomic_load(&team->failed);
+}
+
+static void count_active(const Job *job, i64 *active) {
+    i64 n = job->B;
+    for (i64 t = 0; t <= job->T; t++) {
+        while (job->lengths && n > 0 && job->lengths[n - 1] <= t) n--;
+        active[t] = t < job->T ? n : 0;
+    }
+}
+

@@ -1,0 +1,228 @@
+/* Products of small blocks that stay in registers, and the order in which they read their right side.
+ *
+ * Above this text stand vector.h and what was generated from the cell.
+ */
+
+#define UNIT_VECTORS (G_MAX >= 4 ? 1 : G_MAX == 3 ? 1 : G_MAX == 2 ? 2 : 4)
+#define U ((i64)UNIT_VECTORS)  /* vectors of units in a panel, all gates of them side by side */
+#define NV_X (G_IN * UNIT_VECTORS)
+#define NV_H (G_HID * UNIT_VECTORS)
+#define NV_N 4                 /* vectors of columns in a panel of the backward products */
+
+#define ROWS(nv) (REGISTERS / (nv) > 12 ? 12 : REGISTERS / (nv) < 1 ? 1 : REGISTERS / (nv))
+
+INLINE i64 up(i64 a, i64 b) { return (a + b - 1) / b; }
+INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
+INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
+INLINE i64 padded(i64 H) { return up(H, VL) * VL; }
+INLINE i64 panels(i64 H) { return up(up(H, VL), U); }
+INLINE i64 wide(i64 N) { return up(N, NV_N * VL); }
+
+/* c (R, NV vectors) += a b, a by rows or by columns, b (K, NV vectors) */
+
+#if defined(BFLOAT16) && defined(__AVX512BF16__)
+INLINE V dot(V c, E a, E b) { return (V)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }
+INLINE E spread(elem a) { return a - (E){0}; }
+#elif defined(BFLOAT16)
+INLINE V dot(V c, E a, E b) {
+    c += (V)(a << 16) * (V)(b << 16);
+    return c + (V)(a & 0xffff0000) * (V)(b & 0xffff0000);
+}
+INLINE E spread(elem a) { return a - (E){0}; }
+#else
+INLINE V dot(V c, E a, E b) { return c + a * b; }
+INLINE E spread(elem a) { return all(a); }
+#endif
+
+typedef void Tile(i64 K, const elem *a, i64 lda, const elem *b, real *c, i64 ldc);
+
+#define TILE(name, R, NV, AT)                                                                     \
+    static void name(i64 K, const elem *a, i64 lda, const elem *b, real *c, i64 ldc) {            \
+        V sum[R][NV];                                                                             \
+        for (i64 i = 0; i < R; i++)                                                               \
+            for (i64 j = 0; j < NV; j++) sum[i][j] = (V){0};                                      \
+        for (i64 k = 0; k < K; k++) {                                                             \
+            E right[NV];                                                                          \
+            _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                                 \
+                right[j] = *(const E *)(b + (k * NV + j) * VL);                                   \
+            _Pragma("GCC unroll 16") for (i64 i = 0; i < R; i++) {                                \
+                E left = spread(AT);                                                              \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                             \
+                    sum[i][j] = dot(sum[i][j], left, right[j]);                                   \
+            }                                                                                     \
+        }                                                                                         \
+        for (i64 i = 0; i < R; i++)                                                               \
+            for (i64 j = 0; j < NV; j++)                                                          \
+                put(c + i * ldc + j * VL, get(c + i * ldc + j * VL) + sum[i][j]);                 \
+    }
+
+/* one row: four sums at a time, because a sum must wait for its last addition */
+#define TILE_1(name, NV)                                                                          \
+    static void name(i64 K, const elem *a, i64 lda, const elem *b, real *c, i64 ldc) {            \
+        V sum[4][NV];                                                                             \
+        for (i64 i = 0; i < 4; i++)                                                               \
+            for (i64 j = 0; j < NV; j++) sum[i][j] = (V){0};                                      \
+        i64 k = 0;                                                                                \
+        for (; k + 4 <= K; k += 4)                                                                \
+            _Pragma("GCC unroll 4") for (i64 i = 0; i < 4; i++) {                                 \
+                E left = spread(a[k + i]);                                                        \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                             \
+                    sum[i][j] = dot(sum[i][j], left, *(const E *)(b + ((k + i) * NV + j) * VL));  \
+            }                                                                                     \
+        for (; k < K; k++)                                                                        \
+            for (i64 j = 0; j < NV; j++)                                                          \
+                sum[0][j] = dot(sum[0][j], spread(a[k]), *(const E *)(b + (k * NV + j) * VL));    \
+        for (i64 j = 0; j < NV; j++)                                                              \
+            put(c + j * VL, get(c + j * VL) + ((sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]))); \
+        (void)lda, (void)ldc;                                                                     \
+    }
+
+#define BY_ROW a[i * lda + k]
+#define BY_COLUMN a[k * lda + i]
+
+//TILES
+
+/* all rows: blocks of as many as stay in registers, as even as can be */
+INLINE void product(Tile *const *tiles, i64 most_rows, i64 rows, i64 K, const elem *a, i64 lda, const elem *b,
+                    real *c, i64 ldc) {
+    for (i64 left = rows; left > 0;) {
+        i64 n = up(left, up(left, most_rows));
+        tiles[n](K, a, lda, b, c, ldc);
+        a += n * lda, c += n * ldc, left -= n;
+    }
+}
+
+#if PER == 1
+/* The same with weights in int8, a scale for each column: a row at a time, as when a model is run step by step. */
+typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias, aligned(1)));
+#define TILE_8(name, NV)                                                                                  \
+    static void name(i64 K, const real *a, const int8_t *b, const real *scale, real *c) {                 \
+        V sum[2][NV];                                                                                     \
+        for (i64 j = 0; j < NV; j++) sum[0][j] = sum[1][j] = (V){0};                                      \
+        i64 k = 0;                                                                                        \
+        for (; k + 2 <= K; k += 2)                                                                        \
+            _Pragma("GCC unroll 2") for (i64 i = 0; i < 2; i++)                                           \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                                     \
+                    sum[i][j] += a[k + i] * widened(b + ((k + i) * NV + j) * VL);                         \
+        for (; k < K; k++)                                                                                \
+            for (i64 j = 0; j < NV; j++) sum[0][j] += a[k] * widened(b + (k * NV + j) * VL);              \
+        for (i64 j = 0; j < NV; j++)                                                                      \
+            put(c + j * VL, get(c + j * VL) + get(scale + j * VL) * (sum[0][j] + sum[1][j]));             \
+    }
+INLINE V widened(const int8_t *p) {
+#if defined(__AVX512F__) && !defined(FLOAT64)
+    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+#elif defined(__AVX2__) && !defined(FLOAT64)
+    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+#else
+    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V);
+#endif
+}
+TILE_8(tile_8_x, NV_X)
+#if G_HID
+TILE_8(tile_8_h, NV_H)
+#endif
+#endif
+
+/* ---- packing ---- */
+
+/* VL vectors of VL elems, turned round */
+INLINE void transpose(E *v) {
+#if defined(__clang__)
+    elem t[VL][VL], *from = (elem *)v;
+    for (i64 i = 0; i < VL; i++)
+        for (i64 k = 0; k < VL; k++) t[k][i] = from[i * VL + k];
+    memcpy(v, t, sizeof t);
+#else
+    for (i64 d = VL / 2; d; d /= 2) { /* swap the blocks beside the diagonal, of half the size each time */
+        M low, high;
+        for (i64 k = 0; k < VL; k++) low[k] = k & d ? VL + k - d : k, high[k] = k & d ? VL + k : k + d;
+        for (i64 i = 0; i < VL; i++)
+            if (!(i & d)) {
+                const E a = v[i], b = v[i + d];
+                v[i] = __builtin_shuffle(a, b, low), v[i + d] = __builtin_shuffle(a, b, high);
+            }
+    }
+#endif
+}
+/* the elems from elem k on of a row of N numbers: one, or for bfloat16 a pair in each; 0 beyond its end */
+INLINE E elems(const real *row, i64 k, i64 N) {
+#ifdef BFLOAT16
+    real both[2 * BYTES / sizeof(real)];
+    put(both, get_some(row + 2 * k, N - 2 * k));
+    put(both + VL, get_some(row + 2 * k + VL, N - 2 * k - VL));
+    item pairs[2 * BYTES / sizeof(real)];
+    store(pairs, get(both));
+    store(pairs + VL, get(both + VL));
+    return *(const E *)pairs;
+#else
+    return get_some(row + k, N - k);
+#endif
+}
+/* of R or W for the forward product: panel, elem, gate, vector, lane */
+static void pack(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {
+    const i64 K = up(N, PER), nv = gates * U;
+    for (i64 p = p0; p < p1; p++)
+        for (i64 g = 0; g < gates; g++)
+            for (i64 u = 0; u < U; u++)
+                for (i64 k0 = 0; k0 < K; k0 += VL) {
+                    E block[BYTES / sizeof(real)];
+                    for (i64 lane = 0; lane < VL; lane++) {
+                        const i64 j = (p * U + u) * VL + lane;
+                        block[lane] = (E){0};
+                        if (j < H) block[lane] = elems(from + (g * H + j) * N, k0, N);
+                    }
+                    transpose(block);
+                    for (i64 k = 0; k < least(VL, K - k0); k++)
+                        *(E *)(to + ((p * K + k0 + k) * nv + g * U + u) * VL) = block[k];
+                }
+}
+/* of R or W for the backward product: panel of columns, gate, elem of units, vector, lane */
+static void pack_transposed(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {
+    i64 K = up(H, PER);
+    for (i64 p = p0; p < p1; p++)
+        for (i64 g = 0; g < gates; g++)
+            for (i64 k = 0; k < K; k++)
+                for (i64 v = 0; v < NV_N; v++) {
+                    elem *d = to + (((p * gates + g) * K + k) * NV_N + v) * VL;
+                    i64 n = (p * NV_N + v) * VL;
+                    const real *s = from + (g * H + k * PER) * N + n;
+#ifdef BFLOAT16
+                    E low = rounded(get_some(s, N - n)) >> 16;
+                    E high = {0};
+                    if (2 * k + 1 < H) high = rounded(get_some(s + N, N - n)) & 0xffff0000;
+                    *(E *)d = low | high;
+#else
+                    put(d, get_some(s, N - n));
+#endif
+                }
+}
+static void pack_bias(real *to, const real *from, i64 gates, i64 H, i64 p0, i64 p1) {
+    for (i64 p = p0; p < p1; p++)
+        for (i64 g = 0; g < gates; g++)
+            for (i64 u = 0; u < U; u++) {
+                i64 j = (p * U + u) * VL;
+                put(to + ((p * gates + g) * U + u) * VL, from ? get_some(from + g * H + j, H - j) : (V){0});
+            }
+}
+/* rows of items, two for a pair, as the right side of a product over rows: panel of columns, elem, lane */
+static void pack_rows(elem *to, const item **rows, const real **masks, i64 count, i64 K, i64 N, i64 k0, i64 k1) {
+    for (i64 k = k0; k < k1; k++)
+        for (i64 n = 0; n < N; n += VL) {
+            elem *d = to + ((n / (NV_N * VL) * K + k) * NV_N + n / VL % NV_N) * VL;
+            V one = load_some(rows[k * PER] + n, N - n);
+            if (masks && masks[k * PER]) one *= get_some(masks[k * PER] + n, N - n);
+#ifdef BFLOAT16
+            V two = {0};
+            if (2 * k + 1 < count) {
+                two = load_some(rows[2 * k + 1] + n, N - n);
+                if (masks && masks[2 * k + 1]) two *= get_some(masks[2 * k + 1] + n, N - n);
+            }
+            *(E *)d = rounded(one) >> 16 | (rounded(two) & 0xffff0000);
+#else
+            (void)count;
+            put(d, one);
+#endif
+        }
+}
+
