@@ -14,25 +14,27 @@ from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
 from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.torch_fused import TorchFused
-from elman.errors import unknown_name
+from elman.errors import ElmanError, unknown_name
 
 #: Every engine, the preferred first. The last one refuses nothing.
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Cpu(), TorchFused(), Eager())}
 
-_forced: ContextVar[str | None] = ContextVar("elman_engine", default=None)
+_forced: ContextVar[tuple[str, bool] | None] = ContextVar("elman_engine", default=None)
 _told: set[tuple[str, str]] = set()
 _log = logging.getLogger("elman")
 
 
 @contextmanager
-def engine(name: str) -> Iterator[None]:
+def engine(name: str, strict: bool = False) -> Iterator[None]:
     """Forces an engine inside a ``with`` block: ``with elman.engine("eager"): ...``.
 
     The environment variable ELMAN_ENGINE does the same for a whole process. Where the named engine
-    cannot run a cell, the next one that can is used, and one line of the log ``elman`` says so.
+    cannot run a cell, the next one that can is used, and one line of the log ``elman`` says so; with
+    ``strict`` an ElmanError says why instead: ``with elman.engine("cpu", strict=True): layer(x)`` shows
+    whether a cell of one's own has a fast kernel.
     """
     _known(name)
-    token = _forced.set(name)
+    token = _forced.set((name, strict))
     try:
         yield
     finally:
@@ -41,22 +43,25 @@ def engine(name: str) -> Iterator[None]:
 
 def forced_here() -> str | None:
     """The engine that a ``with`` block around this call forces."""
-    return _forced.get()
+    forced = _forced.get()
+    return forced[0] if forced else None
 
 
 @constant  # in a compiled model: as it was when it was compiled
-def _wanted() -> str | None:
-    return forced_here() or os.environ.get("ELMAN_ENGINE")
+def _wanted() -> tuple[str | None, bool]:
+    return _forced.get() or (os.environ.get("ELMAN_ENGINE"), False)
 
 
 def choose(scan: Scan) -> Engine:
     """The engine that runs this scan: the forced one if it can, else the first that can."""
-    name, why = _wanted(), None
+    (name, strict), why = _wanted(), None
     if name:
         wanted = ENGINES[_known(name)]
         why = wanted.refusal(scan)
         if why is None:
             return wanted
+        if strict:
+            raise ElmanError(f"the engine {name!r} cannot run this: {why}")
     chosen = next(e for e in ENGINES.values() if e.refusal(scan) is None)
     if name and why and (name, why) not in _told:
         _told.add((name, why))

@@ -8,6 +8,7 @@ author writes nothing but the equations.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -25,6 +26,13 @@ _B, _H = 2, 7
 
 #: What only renames or repeats a value.
 _SAME = {"alias", "detach", "clone", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "_to_copy"}
+#: What acts on every unit by itself, and kernels can do: in a step, and in torch's gradient of one.
+POINTWISE = frozenset(
+    "abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div elu eq erf exp expm1 ge gt hardtanh "
+    "hardtanh_backward le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or lt "
+    "masked_fill maximum minimum mul ne neg pow reciprocal relu rsqrt rsub sgn sigmoid sigmoid_backward sign silu "
+    "silu_backward sin softplus softplus_backward sqrt square sub tanh tanh_backward threshold_backward where".split()
+)
 _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0, "zeros": 0.0, "ones": 1.0}
 
 
@@ -37,13 +45,14 @@ class Node:
     """One value: an operation of torch on earlier values and on numbers.
 
     ``kind`` row: one for each row and unit, (B, H). unit: one for each unit, (H,).
-    ``letter``: what the author of the step called it, if anything.
+    ``letter``: what the author of the step called it, if anything. ``where``: the line that made it.
     """
 
     op: str
     arguments: tuple[Any, ...] = ()
     kind: Literal["row", "unit"] = "row"
     letter: str = ""
+    where: str = ""
 
 
 class Program(NamedTuple):
@@ -146,7 +155,16 @@ class _Trace(TorchDispatchMode):
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
         """The new state, checked."""
-        new = self.cell.step(*arguments)
+        try:
+            new = self.cell.step(*arguments)
+        except TraceError:
+            raise
+        except Exception as error:  # of the author's own code; where it is no fault, the eager engine runs it
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == self.code.co_filename]
+            what = f"{type(error).__name__}: {error}"
+            if "in-place" in what:
+                what = "the step changes a tensor in place; write the value anew"
+            raise TraceError(f"{self.code.co_filename}, line {lines[-1] if lines else '?'}: {what}") from error
         new = (new,) if isinstance(new, Tensor) else tuple(new)
         if len(new) != len(self.cell.state):
             raise TraceError(f"{self.cell}.step must give {', '.join(self.cell.state)}; it gave {len(new)} values")
@@ -172,11 +190,13 @@ class _Trace(TorchDispatchMode):
         return node
 
     def _frame(self) -> FrameType | None:
-        """The author's code that is being carried out."""
-        frame = sys._getframe()
-        while frame is not None and frame.f_code.co_filename != self.code.co_filename:
-            frame = frame.f_back  # type: ignore[assignment]
-        return frame
+        """The author's code that is being carried out; None in the gradient."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code is not _Trace.program.__code__:
+            if frame.f_code.co_filename == self.code.co_filename:
+                return frame
+            frame = frame.f_back
+        return None
 
     def _where(self) -> str:
         frame = self._frame()
@@ -195,6 +215,9 @@ class _Trace(TorchDispatchMode):
         kwargs = kwargs or {}
         self._read_letters()
         op = function._schema.name.removeprefix("aten::")
+        if function._schema.is_mutable and self._frame() is None:  # torch's own gradient, on a value of its own
+            arguments = tuple(self._node(a) for a in args)
+            return self._know(function(*args, **kwargs), Node(op.removesuffix("_"), arguments, self._kind(args[0], op)))
         if function._schema.is_mutable:
             raise TraceError(f"{self._where()}: {op} changes a tensor in place; write the value anew")
         if op in ("_local_scalar_dense", "is_nonzero", "equal"):
@@ -205,6 +228,9 @@ class _Trace(TorchDispatchMode):
                 return result
             fill = _FILLED[op] if op in _FILLED else float(args[2] if op == "new_full" else args[1])
             return self._know(result, Node("fill", (fill,), self._kind(result, op)))
+        if op not in POINTWISE | _SAME and not (op == "sum" and self._frame() is None):
+            known = ", ".join(sorted(name for name in POINTWISE if "_" not in name))
+            raise TraceError(f"{self._where()}: kernels do not know the operation {op}; they know {known}")
         result = function(*args, **kwargs)
         if not isinstance(result, Tensor):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
@@ -219,7 +245,7 @@ class _Trace(TorchDispatchMode):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
         kind = self._kind(result, op)
         rows = [a for a in arguments if isinstance(a, Node) and a.kind == "row"]
-        return self._know(result, Node(op, arguments, "row" if rows else kind))
+        return self._know(result, Node(op, arguments, "row" if rows else kind, where=self._where()))
 
     def _renamed(self, old: Tensor, new: Tensor, op: str) -> Node:
         self._kind(new, op)
@@ -232,7 +258,10 @@ class _Trace(TorchDispatchMode):
             return "row"
         if shape in ((_H,), (1, _H), ()):
             return "unit"
-        raise TraceError(f"{self._where()}: {op} is not pointwise: it gives {_readable(shape)}")
+        raise TraceError(
+            f"{self._where()}: {op} is not pointwise, it gives {_readable(shape)}; a step works on (B, H) tensors, "
+            "each unit from its own gates, or declares mixes_units = True"
+        )
 
 
 def _readable(shape: tuple[int, ...]) -> str:

@@ -21,7 +21,7 @@ from elman.engines.trace import TraceError, trace
 _DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 _log = logging.getLogger("elman")
 
-_kernels: weakref.WeakKeyDictionary[Cell, dict[torch.dtype, str | None]] = weakref.WeakKeyDictionary()
+_kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
 _reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
 _told: set[str] = set()
@@ -90,11 +90,12 @@ def _dtype(scan: Scan) -> torch.dtype:
 def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
     """The name in LIBRARIES of a cell's kernel; None where there can be none, for the reason in `_reasons`."""
     kernels = _kernels.setdefault(cell, {})
-    if dtype not in kernels:
+    key = dtype, repr(vars(cell)) if vars(cell) else ""  # what the author may have set on the cell
+    if key not in kernels:
         with _building:
-            if dtype not in kernels:
-                kernels[dtype] = _build(cell, dtype)
-    return kernels[dtype]
+            if key not in kernels:
+                kernels[key] = _build(cell, dtype)
+    return kernels[key]
 
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:

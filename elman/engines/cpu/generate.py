@@ -48,9 +48,8 @@ _C = {
     "clamp_max": "v_minimum({0}, {1})",
     "maximum": "v_maximum({0}, {1})",
     "minimum": "v_minimum({0}, {1})",
-    "lerp": "mix({0}, {1}, {2})",
     "where": "choose({0}, {1}, {2})",
-    "masked_fill": "choose({0}, {2}, {1})",
+    "masked_fill": "choose({1}, {2}, {0})",
     "fill": "{0}",
     "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
@@ -193,7 +192,7 @@ class _Writer:
         if op in ("add", "sub", "rsub") and len(arguments) == 3:
             op = f"{op}2" if arguments[2] != 1 else op
         if op == "pow" and not isinstance(arguments[0], Node):
-            raise TraceError(f"{self.cell}: a number to the power of a value: write exp(value * log(number))")
+            raise TraceError(f"{node.where}: a number to the power of a value; write exp(value * log(number))")
         if op == "pow" and isinstance(arguments[1], Node):
             return f"v_pow({self(arguments[0])}, {self(arguments[1])})"
         if op in ("clamp", "hardtanh"):
@@ -207,7 +206,7 @@ class _Writer:
         if op == "elu":
             arguments = [arguments[0], arguments[1] if len(arguments) > 1 else 1.0]
         if op not in _C:
-            raise TraceError(f"{self.cell}: no kernel knows the operation {op}")
+            raise TraceError(f"{node.where}: kernels do not know the operation {op}")
         texts = []
         for place, argument in enumerate(arguments):
             if isinstance(argument, Node):
@@ -282,13 +281,19 @@ def _kept(program: Program) -> list[Node]:
         parts = [a for a in node.arguments if isinstance(a, Node)]
         return bool(parts) and node.op not in _SLOW and all(map(known, parts))
 
+    def keep(node: Node) -> None:
+        if known(node):
+            return
+        if node.op in _MASKS:  # what is compared is kept, not the outcome
+            for argument in node.arguments:
+                if isinstance(argument, Node):
+                    keep(argument)
+        else:
+            kept[id(node)] = node
+
     for node in forward.values():  # those that others are made of come first
-        if id(node) in needed and not known(node):
-            if node.op in _MASKS:
-                parts = [a for a in node.arguments if isinstance(a, Node)]
-                kept |= {id(a): a for a in parts if not known(a)}
-            else:
-                kept[id(node)] = node
+        if id(node) in needed:
+            keep(node)
     return list(kept.values())
 
 

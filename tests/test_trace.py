@@ -1,0 +1,212 @@
+"""Cells as programs: what a step may do, and what is said of one that may not."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import elman
+from elman import engines
+from elman.cells import Cell
+from elman.engines.cpu.generate import cell_source
+from elman.engines.trace import trace
+from elman.layers import Recurrent
+from tests.conftest import close
+
+B, T, D, H = 3, 6, 4, 7
+
+
+def cell_of(step: Callable[..., Any], **declared: Any) -> Cell:
+    names = {"input_gates": ("a", "b"), "hidden_gates": ("a", "b"), "__doc__": "A cell of a test.", "step": step}
+    return type("Own", (Cell,), names | declared)()
+
+
+def same_as_eager(cell: Cell, dtype: torch.dtype = torch.float64, tolerance: float = 1e-10) -> None:
+    """Outputs and gradients of the kernel are those of the loop."""
+    layer = Recurrent(cell, D, H).to(dtype)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.9, 0.9)
+    results = []
+    for engine in ("eager", "cpu"):
+        with elman.engine(engine, strict=True):
+            x = torch.linspace(-2, 2, B * T * D, dtype=dtype).view(B, T, D).requires_grad_()
+            y, state = layer(x, None, torch.tensor([6, 4, 1]))
+            weight = torch.linspace(-1, 1, y.numel(), dtype=dtype).view_as(y)
+            total = (y * weight).sum() + sum(part.sum() for part in state)
+            leaves = [x, *layer.parameters()]
+            results.append((y, state, torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)))
+    close(results[1], results[0], tolerance)
+
+
+POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "arithmetic": lambda a, b: (2 * a - b / 3 + 1) * 0.3 + a.sub(b, alpha=0.5) - (1 - b).neg(),
+    "exp log": lambda a, b: torch.exp(-a * a) * torch.log(1.5 + b * b) + torch.log1p(a * a) - torch.expm1(-b * b),
+    "roots powers": lambda a, b: (a**2 + 1).sqrt() + (b**3) * 0.1 + (b * b + 1) ** -0.5 + torch.rsqrt(a * a + 2),
+    "any power": lambda a, b: (a * a + 1) ** 1.7 + (b * b + 1) ** (0.1 * a),
+    "reciprocal": lambda a, b: 1 / (a * a + 1) + torch.reciprocal(b * b + 2),
+    "sigmoid tanh": lambda a, b: torch.sigmoid(a) * torch.tanh(b),
+    "relu": lambda a, b: torch.relu(a) + torch.nn.functional.leaky_relu(b) + torch.nn.functional.leaky_relu(a, 0.3),
+    "softplus silu": lambda a, b: torch.nn.functional.softplus(a) * 0.3 + torch.nn.functional.silu(b),
+    "softplus of a slope": lambda a, b: torch.nn.functional.softplus(a, beta=2, threshold=1.5) - b,
+    "hard": lambda a, b: torch.nn.functional.hardtanh(a) + b.clamp(-0.5, 0.7) + a.clamp(min=0.1) + b.clamp(max=0.2),
+    "abs sign": lambda a, b: a.abs() * 0.5 + torch.sign(b) * a,
+    "maximum": lambda a, b: torch.maximum(a, b) - torch.minimum(a, 0.5 * b),
+    "where": lambda a, b: torch.where((a > 0) & (b <= 0.3) | ~(a != b), a, -b) + torch.where(a >= b, 0.0, b),
+    "sine": lambda a, b: torch.sin(a) * torch.cos(b) + torch.erf(a),
+    "constants": lambda a, b: a + torch.ones_like(a) * 0.5 - torch.full_like(b, 0.25) + torch.tensor(0.125) * b,
+    "infinities": lambda a, b: torch.where(a > math.inf, b, a),
+}
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_operations(name: str) -> None:
+    function = POINTWISE[name]
+    same_as_eager(cell_of(lambda self, x, h, s, w: torch.tanh(function(x.a + h.a, x.b + h.b)) + 0.3 * s.h))
+
+
+def test_operations_in_float32() -> None:
+    for function in POINTWISE.values():
+        cell = cell_of(lambda self, x, h, s, w, function=function: torch.tanh(function(x.a + h.a, x.b + h.b)) + 0.3 * s.h)
+        same_as_eager(cell, torch.float32, 2e-5)
+
+
+def test_vectors_and_what_is_made_of_them() -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        a, b = torch.sigmoid(w.p), torch.exp(-w.q)
+        return torch.tanh(x.a + h.a * a + w.p * s.h) * (1 - a) + a * b * s.h + x.b - w.q
+
+    same_as_eager(cell_of(step, weights={"p": (-1.0, 1.0), "q": 0.5, "unused": 1.0}))
+
+
+def test_many_states_and_gates_apart() -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> tuple[Tensor, ...]:
+        n = s.n + torch.exp(x.k).clamp(max=3)
+        c = torch.sigmoid(x.f) * s.c + torch.tanh(x.v + h.q) * s.h
+        return torch.tanh(c / (n + 1)) + h.r * 0.1, c, n, s.m * 0.9 + x.k
+
+    names = {"input_gates": ("k", "f", "v"), "hidden_gates": ("q", "r"), "state": ("h", "c", "n", "m")}
+    same_as_eager(cell_of(step, **names))
+
+
+def test_no_hidden_product() -> None:
+    """A gate that depends on x alone: a minGRU (Feng et al. 2024)."""
+
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        z = torch.sigmoid(x.z)
+        return (1 - z) * s.h + z * x.n
+
+    same_as_eager(cell_of(step, input_gates=("z", "n"), hidden_gates=()))
+
+
+@pytest.mark.parametrize("gates", [1, 2, 3, 5, 6, 9, 13])
+def test_any_number_of_gates(gates: int) -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        return torch.tanh(sum(a * (0.3 + 0.1 * k) + b for k, (a, b) in enumerate(zip(x, h, strict=True))))
+
+    names = tuple(f"g{k}" for k in range(gates))
+    same_as_eager(cell_of(step, input_gates=names, hidden_gates=names))
+
+
+def test_a_gate_that_is_not_used() -> None:
+    same_as_eager(cell_of(lambda self, x, h, s, w: torch.tanh(x.a + h.b)))
+
+
+def test_the_authors_letters_are_in_the_c() -> None:
+    cell = elman.cells.CELLS["lstm"]
+    text = cell_source(cell, trace(cell))
+    for line in ("const V i = v_sigmoid(", "const V f = v_sigmoid(", "const V g = v_tanh(", "n[1] = c;", "c' = f * c + i * g"):
+        assert line in text
+
+
+def _in_place(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return s.h.mul_(0.5)  # the line that the error names
+
+
+def _branch(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a if x.a.sum() > 0 else x.b  # the line that the error names
+
+
+def _item(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a * s.h[0, 0].item()  # the line that the error names
+
+
+def _mean(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a - x.b.mean(-1, keepdim=True)  # the line that the error names
+
+
+def _matrix(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a @ (s.h.T @ x.b)  # the line that the error names
+
+
+def _cumulative(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return torch.cumsum(x.a, -1)  # the line that the error names
+
+
+def _random(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a * torch.rand_like(x.a)  # the line that the error names
+
+
+def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a * torch.arange(7.0)  # the line that the error names
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (_in_place, "changes a tensor in place"),
+        (_branch, "looks at a value|do not know the operation sum"),
+        (_item, "looks at a value|do not know the operation select"),
+        (_mean, "do not know the operation mean"),
+        (_matrix, "do not know the operation"),
+        (_cumulative, "do not know the operation cumsum; they know abs, add, "),
+        (_random, "do not know the operation rand_like"),
+        (_outside, "arange"),
+    ],
+)
+def test_a_step_that_cannot_be_a_kernel(step: Callable[..., Any], message: str) -> None:
+    layer = Recurrent(cell_of(step), D, H)
+    lines, first = inspect.getsourcelines(step)
+    line = first + next(k for k, text in enumerate(lines) if "the error names" in text)
+    with pytest.raises(elman.ElmanError, match=message) as caught, elman.engine("cpu", strict=True):
+        layer(torch.randn(B, T, D))
+    assert f"test_trace.py, line {line}:" in str(caught.value)
+
+
+def test_such_a_step_runs_eagerly_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    engines.cpu._told.clear()
+    layer = Recurrent(cell_of(_mean), D, H)
+    with elman.engine("eager"):
+        law = layer(torch.ones(B, T, D))
+    assert not caplog.records
+    close(layer(torch.ones(B, T, D)), law)
+    close(layer(torch.ones(B, T, D)), law)
+    (record,) = caplog.records
+    assert "no fast kernel for Own, which runs slower: " in record.getMessage()
+    assert "do not know the operation mean" in record.getMessage()
+
+
+def test_what_is_set_on_a_cell_counts() -> None:
+    class Scaled(Cell):
+        """h' = k tanh(W x + R h)."""
+
+        input_gates = hidden_gates = ("n",)
+
+        def __init__(self, k: float) -> None:
+            self.k = k
+
+        def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
+            return self.k * torch.tanh(x.n + h.n)
+
+    for k in (0.5, 2.0):
+        same_as_eager(Scaled(k))
+    cell = Scaled(0.5)
+    layer = Recurrent(cell, D, H)
+    before = layer(torch.ones(B, T, D))[0]
+    cell.k = 0.25
+    assert not torch.equal(layer(torch.ones(B, T, D))[0], before)
