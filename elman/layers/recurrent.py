@@ -140,7 +140,7 @@ class Recurrent(RecurrentLayer):
         for name in self.cell.weights:
             self.register_parameter(name, parameter(hidden_size))
         self.int8 = False
-        self._stepper: tuple[tuple, Stepper] | None = None
+        self._stepper: tuple[tuple, Stepper | None] | None = None
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
@@ -228,17 +228,16 @@ class Recurrent(RecurrentLayer):
             return None
         key = (engines.forced_here(), x.dtype, x.device, torch.is_autocast_enabled(x.device.type), self.int8)
         parameters = self._parameters.values()
-        if self._stepper is None or self._stepper[0] != key or not self._stepper[1].fits(parameters):
+        stepper = self._stepper[1] if self._stepper and self._stepper[0] == key else None
+        if stepper is None or not stepper.fits(parameters):
             x = x.new_zeros(1, 1, self.input_size)
             scan = self._scan(x, self.initial_state(x))
             given = {id(p) for p in parameters}
             if any(id(w) not in given for w in self.weights().tensors()):  # made anew at each call
                 return None
-            made = engines.choose(scan).stepper(scan, parameters)
-            if made is None:
-                return None
-            self._stepper = key, made
-        return self._stepper[1]
+            stepper = engines.choose(scan).stepper(scan, parameters)
+            self._stepper = key, stepper
+        return stepper
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         if not self.training:

@@ -22,12 +22,12 @@ int thread_count(void) { return count; }
 static struct {
     pthread_mutex_t lock, busy;
     pthread_cond_t start, done;
-    long round;
+    long round, before; /* before: the round when the newest threads were made */
     int size, wanted, left; /* sleeping threads; those of this round; those not done */
     Work *work;
     void *argument;
 } pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
-          0, 0, 0, 0, 0, 0};
+          0, 0, 0, 0, 0, 0, 0};
 
 static void renew(void) { /* in a forked child: the threads are not there */
     pthread_mutex_init(&pool.lock, 0);
@@ -41,7 +41,7 @@ __attribute__((constructor)) static void survive_fork(void) { pthread_atfork(0, 
 static void *sleeper(void *place) {
     const int mine = (int)(long)place;
     pthread_mutex_lock(&pool.lock);
-    long seen = pool.round;
+    long seen = pool.before;
     for (;;) {
         while (pool.round == seen) pthread_cond_wait(&pool.start, &pool.lock);
         seen = pool.round;
@@ -85,6 +85,7 @@ void parallel(Work *work, void *argument, unsigned wanted, unsigned flags) {
         return;
     }
     pthread_mutex_lock(&pool.lock);
+    pool.before = pool.round;
     for (; pool.size < n - 1; pool.size++) {
         pthread_t thread;
         if (pthread_create(&thread, 0, sleeper, (void *)(long)(pool.size + 1))) break;

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.engines.cpu.library import Library, source
+from elman.engines.int8 import on_grid
 from elman.engines.scan import Scan, State, Stepper
 
 
@@ -28,6 +29,7 @@ class CpuStepper(Stepper):
         w_ih, w_hh, b_ih, b_hh = real
         assert w_ih is not None
         fields: dict[str, Any] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "units": units}
+        int8 = int8 and all(w is None or on_grid(w) for w in (w_ih, w_hh))  # training has left it
         gates = (len(library.cell.input_gates), len(library.cell.hidden_gates))
         for name, weight, count in (("ih", w_ih, gates[0]), ("hh", w_hh, gates[1])):
             if weight is not None and int8:

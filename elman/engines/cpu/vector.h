@@ -195,7 +195,7 @@ BY_LANE(v_cos, cosf)
 BY_LANE(v_erf, erff)
 BY_LANE_2(v_pow, powf)
 
-/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6 */
+/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 7 (from Cephes) */
 INLINE V v_exp(V x) {
     x = clip(x, -104.0f, 89.0f);
     V n = whole_part(x * 1.44269504088896341f);
@@ -208,19 +208,20 @@ INLINE V v_exp(V x) {
     p = p * r + 5.0000001201e-1f;
     return times_power_of_two(p * (r * r) + (r + 1.0f), n);
 }
-/* x P(x^2) / Q(x^2), fitted for the least relative error (1.3e-9) on |x| < 9; beyond it tanh is 1 */
+/* (e^2x - 1) / (e^2x + 1), with e^2x - 1 = 2^n (e^r - 1) + (2^n - 1), so that small x keep their digits */
 INLINE V v_tanh(V x) {
-    V a = clip(x, -9.0f, 9.0f), s = a * a;
-    V p = s * -1.224779164e-11f + 3.064465802e-08f;
-    p = p * s + 2.803221216e-05f;
-    p = p * s + 3.869553105e-03f;
-    p = p * s + 1.368089256e-01f;
-    p = p * s + 1.0f;
-    V q = s * 1.289097573e-06f + 3.940792600e-04f;
-    q = q * s + 2.725032209e-02f;
-    q = q * s + 4.701422465e-01f;
-    q = q * s + 1.0f;
-    return clip(a * p / q, -1.0f, 1.0f);
+    x = clip(x, -44.0f, 44.0f) * 2.0f;
+    V n = whole_part(x * 1.44269504088896341f);
+    V r = x - n * 0.693145751953125f;
+    r = r - n * 1.42860682030941723e-6f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    V power = times_power_of_two(all(1), n);
+    V e = power * (p * (r * r) + r) + (power - 1.0f);
+    return e / (e + 2.0f);
 }
 #endif
 

@@ -1,0 +1,452 @@
+"""The cpu engine: exact, deterministic, and unharmed by whatever machine it finds itself on."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+import elman
+from elman import engines
+from elman.cells import CELLS
+from elman.engines.cpu import operation
+from elman.layers import Recurrent, quantize, stack
+from tests.conftest import CELL_FAMILY, close
+
+POINTWISE = [name for name, cell in CELL_FAMILY.items() if cell.pointwise]
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def results(layer: Recurrent, x: Tensor, lengths: Tensor | None, resets: Tensor | None) -> list[Tensor]:
+    """Output, final state and all gradients."""
+    draw = torch.Generator().manual_seed(1)
+    state = [torch.rand(x.shape[0], n, generator=draw).to(x.dtype).requires_grad_() for n in layer.sizes()]
+    x = x.detach().clone().requires_grad_()
+    y, final = layer(x, tuple(state), lengths, resets)
+    weight = torch.randn(y.shape, generator=draw).to(y.dtype)
+    total = (y * weight).sum() + sum(part.sum() for part in final)
+    return [y.detach(), *map(Tensor.detach, final), *torch.autograd.grad(total, [x, *state, *layer.parameters()])]
+
+
+def apart(values: list[Tensor], law: list[Tensor]) -> float:
+    """The largest difference, relative to the largest value of each tensor."""
+    return max(
+        float((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-12)) if b.numel() else 0.0
+        for a, b in zip(values, law, strict=True)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_float32_is_exact_to_2e_6(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(POINTWISE))
+    B, T = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 128))
+    D, H = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    lengths = torch.tensor(data.draw(st.lists(st.integers(0, T), min_size=B, max_size=B)))
+    resets = torch.rand(B, T, generator=torch.Generator().manual_seed(T)) < data.draw(st.sampled_from([0.0, 0.1]))
+    torch.manual_seed(B)
+    layer = Recurrent(name if name in CELLS else CELL_FAMILY[name], D, H)
+    x = torch.randn(B, T, D)
+    double = copy.deepcopy(layer).double()
+    with elman.engine("eager"):
+        law = results(double, x.double(), lengths, resets)
+    with elman.engine("eager"):
+        eager = apart(results(layer, x, lengths, resets), law)
+    with elman.engine("cpu", strict=True):
+        ours = apart(results(layer, x, lengths, resets), law)
+    assert ours < max(2e-6, 3 * eager)  # a few units, saturated, or without gates: eager itself is no better
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("size", [(1, 40, 16, 48), (7, 20, 33, 100), (40, 9, 64, 64)])
+def test_bfloat16_is_close_and_threads_agree(name: str, size: tuple[int, ...], threads: int) -> None:
+    B, T, D, H = size
+    layer = Recurrent(CELL_FAMILY[name], D, H)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.15, 0.15)
+    x = torch.randn(B, T, D)
+    with elman.engine("eager"):
+        law = results(copy.deepcopy(layer).double(), x.double(), None, None)
+    with elman.engine("cpu", strict=True):
+        assert apart(results(layer, x, None, None), law) < 1e-5
+        rounded = results(layer.bfloat16(), x.bfloat16(), None, None)
+    if name in ("rnn_relu", "indrnn"):  # rounding moves some values to the other side of the kink
+        rounded, law = rounded[:2], law[:2]
+    assert apart(rounded, law) < 2e-2
+
+
+def test_the_same_bits_every_time(threads: int) -> None:
+    layer = Recurrent("lstm", 64, 96)
+    x, lengths = torch.randn(13, 50, 64), torch.randint(0, 51, (13,))
+    first = results(layer, x, lengths, None)
+    for _ in range(3):
+        assert all(map(torch.equal, results(layer, x, lengths, None), first))
+
+
+def test_values_that_are_no_numbers() -> None:
+    for name in POINTWISE:
+        layer = Recurrent(CELL_FAMILY[name], 4, 20)
+        x = torch.randn(7, 5, 4)
+        x[0, 2, 1], x[1, 2, 1], x[2, 0, 0], x[3] = math.nan, math.inf, -math.inf, 1e4
+        x[4], x[5] = -1e4, 1e-30
+        with elman.engine("eager"), torch.no_grad():
+            law = layer(x)
+        with elman.engine("cpu", strict=True), torch.no_grad():
+            y, state = layer(x)
+        torch.testing.assert_close(y, law[0], atol=1e-6, rtol=1e-5, equal_nan=True)
+        for ours, theirs in zip(state, law[1], strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, equal_nan=True)
+
+
+def test_saturated_gates_stay_in_their_range() -> None:
+    layer = Recurrent("rnn_tanh", 1, 16)
+    with torch.no_grad():
+        y, _ = layer(torch.linspace(-1e3, 1e3, 999).view(999, 1, 1))
+    assert y.abs().max() <= 1
+
+
+def test_inputs_of_any_layout() -> None:
+    layer = Recurrent("gru", 6, 20)
+    x = torch.randn(3, 5, 6)
+    with elman.engine("eager"):
+        law = layer(x)
+    layouts = [
+        x.transpose(0, 1).contiguous().transpose(0, 1),
+        x.transpose(1, 2).contiguous().transpose(1, 2),
+        torch.cat((x, x), 2)[..., :6],
+        torch.stack((x, x), 3).flatten(2)[..., ::2],
+    ]
+    for other in layouts:
+        close(layer(other), law, 1e-6)
+    row = torch.randn(1, 1, 6)
+    close(layer(row.expand(3, 5, 6))[0], layer(row.repeat(3, 5, 1))[0], 1e-7)
+
+
+def test_operation_check() -> None:
+    layer = Recurrent("peephole_lstm", 4, 5)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    layer(x)
+    kernel = next(key for key in operation.LIBRARIES if key.startswith("PeepholeLSTM-float32"))
+    w = layer.weights()
+    state = torch.randn(2, 2, 5, requires_grad=True)
+    vectors = torch.randn(3, 5, requires_grad=True)
+    none = [torch.empty(0)] * 2
+    arguments = (
+        kernel, x, state, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, vectors, torch.tensor([3, 1]), None,
+        None, none, [0.0, 0.0], 1, True,
+    )  # fmt: skip
+    torch.library.opcheck(torch.ops.elman.scan.default, arguments)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_compiled_without_a_break() -> None:
+    layer = stack(["lstm", "gru", "leaky"] if "leaky" in CELLS else ["lstm", "gru", "peephole_lstm"], 4, 6)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x, lengths = torch.randn(3, 5, 4), torch.tensor([5, 2, 0])
+    y, law = compiled(x, None, lengths)[0], layer(x, None, lengths)[0]
+    close(y, law, 1e-6)
+    ours = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
+    theirs = torch.autograd.grad(law.square().sum(), list(layer.parameters()))
+    close(ours, theirs, 1e-6)
+
+
+def test_checkpointing() -> None:
+    layer = Recurrent("lstm", 4, 6)
+    x = torch.randn(3, 5, 4, requires_grad=True)
+    for reentrant in (False, True):
+        y = checkpoint(lambda x: layer(x)[0], x, use_reentrant=reentrant)
+        again = torch.autograd.grad(y.sum(), x) if not reentrant else _backward(y, x)
+        close(again, torch.autograd.grad(layer(x)[0].sum(), x), 1e-6)
+
+
+def _backward(y: Tensor, x: Tensor) -> tuple[Tensor]:
+    x.grad = None
+    y.sum().backward()
+    assert x.grad is not None
+    return (x.grad,)
+
+
+def test_backward_twice_through_one_graph() -> None:
+    layer = Recurrent("lstm", 4, 6)
+    y, _ = layer(torch.randn(3, 5, 4))
+    first = torch.autograd.grad(y.sum(), layer.weight_hh, retain_graph=True)
+    close(torch.autograd.grad(y.sum(), layer.weight_hh), first)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(y.sum(), layer.weight_hh)
+
+
+def test_second_derivatives_say_what_to_do() -> None:
+    layer = Recurrent("lstm", 4, 6)
+    x = torch.randn(3, 5, 4, requires_grad=True)
+    (grad,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='elman.engine\\("eager"\\)'):
+        grad.sum().backward()
+
+
+def test_packed_weights_follow_their_parameters() -> None:
+    layer = Recurrent("lstm", 4, 20)
+    x, other = torch.randn(2, 4), Recurrent("lstm", 4, 20)
+
+    def changes() -> Iterator[None]:
+        with torch.no_grad():
+            layer.weight_hh[3, 5] += 1  # type: ignore[index]
+            yield
+            layer.bias_ih.mul_(2)  # type: ignore[union-attr]
+            yield
+        layer.weight_ih.data.mul_(0.5)  # type: ignore[union-attr]
+        yield
+        layer.weight_hh.data = torch.randn(80, 20)  # type: ignore[union-attr]
+        yield
+        layer.load_state_dict(other.state_dict())
+        yield
+        layer.weight_ih = torch.nn.Parameter(torch.randn(80, 4))
+        yield
+        quantize(layer)
+        yield
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        layer(x[:, None])[0].sum().backward()
+        optimizer.step()
+        yield
+
+    with torch.no_grad():
+        _, state = layer.step(x)
+    for _ in changes():
+        with torch.no_grad():
+            ours = layer.step(x, state)
+            with elman.engine("eager"):
+                close(ours, layer.step(x, state), 1e-6)
+
+
+def test_a_stepping_layer_is_copied_and_pickled() -> None:
+    layer = Recurrent("gru", 4, 6)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        law = layer.step(x)
+        close(copy.deepcopy(layer).step(x), law)
+        close(pickle.loads(pickle.dumps(layer)).step(x), law)
+
+
+def test_int8_reads_what_was_rounded() -> None:
+    for name in POINTWISE:
+        layer = Recurrent(CELL_FAMILY[name], 37, 50).eval()
+        before = layer.weight_ih.detach().clone()  # type: ignore[union-attr]
+        quantize(layer)
+        step = before.abs().amax(1, keepdim=True) / 127
+        assert ((layer.weight_ih - before).abs() <= step / 2 + 1e-7).all()
+        x = torch.randn(3, 37)
+        with torch.no_grad():
+            _, state = layer.step(x)
+            ours = layer.step(x, state)
+            with elman.engine("eager"):
+                close(ours, layer.step(x, state), 2e-6)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 5])
+def test_heads_see_only_their_own(heads: int) -> None:
+    layer = Recurrent("gru", 4, 20, heads=heads).double()
+    assert layer.weight_hh.shape == (60, 20 // heads)  # type: ignore[union-attr]
+    size = 20 // heads
+    y, _ = layer(torch.randn(2, 3, 4, dtype=torch.float64))
+    state = (torch.randn(2, 20, dtype=torch.float64).requires_grad_(),)
+    _, (h,) = layer(torch.randn(2, 3, 4, dtype=torch.float64), state)
+    (grad,) = torch.autograd.grad(h[:, :size].sum(), state)
+    assert grad[:, :size].abs().min() > 0
+    assert not grad[:, size:].any()
+    x = torch.randn(3, 6, 4, dtype=torch.float64)
+    with elman.engine("eager"):
+        law = results(layer, x, None, None)
+    close(results(layer, x, None, None), law)
+
+
+def test_wrong_heads() -> None:
+    with pytest.raises(ValueError, match="heads must divide hidden_size, 20; 3 does not"):
+        Recurrent("gru", 4, 20, heads=3)
+    with pytest.raises(ValueError, match="plain recurrent matrix"):
+        Recurrent("indrnn", 4, 20, heads=2)
+
+
+def test_several_models_in_several_threads() -> None:
+    layer = Recurrent("lstm", 32, 64)
+    x = torch.randn(8, 30, 32)
+    law, found = results(layer, x, None, None), []
+
+    def work() -> None:
+        for _ in range(5):
+            found.append(results(layer, x, None, None))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 20
+    assert all(apart(one, [t.double() for t in law]) < 1e-5 for one in found)
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=os.environ | environment
+    )
+
+
+FORWARD = """
+import torch, elman, logging
+logging.basicConfig(format="%(message)s")
+torch.manual_seed(0)
+for name in ("lstm", "lstm", "mgu"):
+    layer = elman.layers.Recurrent(name, 4, 6)
+    x = torch.linspace(-1, 1, 24).view(2, 3, 4)
+    y, _ = layer(x)
+    y.sum().backward()
+    with elman.engine("eager"):
+        assert torch.allclose(layer(x)[0], y, atol=1e-6)
+print("engine", elman.engines.choose(layer._scan(x, layer.initial_state(x))).name)
+"""
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    done = python(FORWARD, PATH=str(tmp_path), ELMAN_CACHE=str(tmp_path), CC="")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "engine eager\n"
+    assert "no fast kernel for LSTM, which runs slower: no C compiler (cc, gcc or clang; or pip install ziglang)" in done.stderr
+    assert done.stderr.count("no C compiler") == 1
+
+
+def test_a_broken_compiler(tmp_path: Path) -> None:
+    (tmp_path / "cc").write_text("#!/bin/sh\necho 'cc: error: out of order' >&2\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    done = python(FORWARD, CC=str(tmp_path / "cc"), ELMAN_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "cc failed: cc: error: out of order" in done.stderr
+    assert not list(tmp_path.glob("kernels/*"))
+    done = python(FORWARD, CC=str(tmp_path / "missing"), ELMAN_CACHE=str(tmp_path))
+    assert "missing does not run" in done.stderr
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = python(FORWARD, ELMAN_CACHE=str(tmp_path / "file"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "engine cpu\n"
+    assert done.stderr == ""
+
+
+def test_a_damaged_cache_is_built_anew(tmp_path: Path) -> None:
+    assert python(FORWARD, ELMAN_CACHE=str(tmp_path)).stdout == "engine cpu\n"
+    libraries = sorted(tmp_path.glob("kernels/*.so"))
+    assert len(libraries) == 3  # two cells and the runtime
+    before = {path.name: path.read_bytes() for path in libraries}
+    libraries[0].write_bytes(libraries[0].read_bytes()[:1000])
+    libraries[1].write_bytes(b"")
+    changed = bytearray(before[libraries[2].name])
+    changed[5000] ^= 1
+    libraries[2].write_bytes(changed)
+    done = python(FORWARD, ELMAN_CACHE=str(tmp_path))
+    assert done.stdout == "engine cpu\n", done.stderr
+    assert len(list(tmp_path.glob("kernels/*.so"))) == 3
+    for path in tmp_path.glob("kernels/*.so"):
+        assert path.stat().st_size == len(before.get(path.name, path.read_bytes()))
+    assert [p.name.split("-")[0] for p in sorted(tmp_path.glob("kernels/*.c"))] == ["LSTM_float32", "MGU_float32", "runtime"]
+
+
+def test_several_processes_build_at_once(tmp_path: Path) -> None:
+    environment = os.environ | {"ELMAN_CACHE": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", FORWARD], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [process.communicate(timeout=240)[0] for process in started] == ["engine cpu\n"] * 3
+    assert {path.suffix for path in (tmp_path / "kernels").iterdir()} == {".c", ".so"}
+
+
+FORK = """
+import os, torch, elman
+from elman.layers import Recurrent
+torch.set_num_threads(2)
+layer = Recurrent("lstm", 64, 64)
+x = torch.randn(8, 20, 64)  # so small that torch's own operations take one thread: they would hang in a fork
+y = layer(x)[0]
+y.sum().backward()
+pid = os.fork()
+if pid == 0:
+    ok = True
+    for _ in range(5):
+        again = layer(x)[0]
+        again.backward(torch.ones_like(again))
+        ok = ok and torch.allclose(again, y, atol=1e-6)
+    os._exit(0 if ok else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert torch.allclose(layer(x)[0], y, atol=1e-6)
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, k): return layer(x[k : k + 1])[0].detach()[0]
+
+for k, one in enumerate(torch.utils.data.DataLoader(Data(), batch_size=None, num_workers=2)):
+    assert torch.allclose(one, y[k], atol=1e-6)
+print("fine")
+"""
+
+
+def test_forked_processes() -> None:
+    done = python(FORK, OMP_NUM_THREADS="2")
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+def test_idle_threads_sleep() -> None:
+    torch.set_num_threads(2)
+    try:
+        results(Recurrent("lstm", 64, 128), torch.randn(16, 40, 64), None, None)
+        time.sleep(0.2)
+        began = time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - began < 0.1
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_cached_kernel_needs_no_compiler(tmp_path: Path) -> None:
+    assert python(FORWARD, ELMAN_CACHE=str(tmp_path)).stdout == "engine cpu\n"
+    done = python(FORWARD, ELMAN_CACHE=str(tmp_path), PATH=str(tmp_path), CC="")
+    assert (done.stdout, done.stderr) == ("engine cpu\n", "")
+
+
+def test_kernels_are_made_for_what_is_asked() -> None:
+    layer = Recurrent("lstm", 4, 6)
+    x = torch.randn(2, 3, 4)
+    assert engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x))) == "it has no kernels for torch.float16"
+    assert "takes no empty batch" in str(engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0]))))
+
+
+def test_mixed_precision_keeps_weights_and_gradients_in_float32() -> None:
+    layer: Any = Recurrent("gru", 8, 16)
+    x = torch.randn(4, 9, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, (h,) = layer(x)
+    assert (y.dtype, h.dtype) == (torch.bfloat16, torch.float32)
+    y.float().square().sum().backward()
+    assert {p.grad.dtype for p in layer.parameters()} == {torch.float32}
