@@ -269,7 +269,6 @@ def test_heads_see_only_their_own(heads: int) -> None:
     layer = Recurrent("gru", 4, 20, heads=heads).double()
     assert layer.weight_hh.shape == (60, 20 // heads)  # type: ignore[union-attr]
     size = 20 // heads
-    y, _ = layer(torch.randn(2, 3, 4, dtype=torch.float64))
     state = (torch.randn(2, 20, dtype=torch.float64).requires_grad_(),)
     _, (h,) = layer(torch.randn(2, 3, 4, dtype=torch.float64), state)
     (grad,) = torch.autograd.grad(h[:, :size].sum(), state)
@@ -332,7 +331,10 @@ def test_no_compiler(tmp_path: Path) -> None:
     done = python(FORWARD, PATH=str(tmp_path), ELMAN_CACHE=str(tmp_path), CC="")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "engine eager\n"
-    assert "no fast kernel for LSTM, which runs slower: no C compiler (cc, gcc or clang; or pip install ziglang)" in done.stderr
+    assert (
+        "no fast kernel for LSTM, which runs slower: no C compiler (cc, gcc or clang; or pip install ziglang)"
+        in done.stderr
+    )
     assert done.stderr.count("no C compiler") == 1
 
 
@@ -370,7 +372,11 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("kernels/*.so"))) == 3
     for path in tmp_path.glob("kernels/*.so"):
         assert path.stat().st_size == len(before.get(path.name, path.read_bytes()))
-    assert [p.name.split("-")[0] for p in sorted(tmp_path.glob("kernels/*.c"))] == ["LSTM_float32", "MGU_float32", "runtime"]
+    assert [p.name.split("-")[0] for p in sorted(tmp_path.glob("kernels/*.c"))] == [
+        "LSTM_float32",
+        "MGU_float32",
+        "runtime",
+    ]
 
 
 def test_several_processes_build_at_once(tmp_path: Path) -> None:
@@ -438,7 +444,10 @@ def test_a_cached_kernel_needs_no_compiler(tmp_path: Path) -> None:
 def test_kernels_are_made_for_what_is_asked() -> None:
     layer = Recurrent("lstm", 4, 6)
     x = torch.randn(2, 3, 4)
-    assert engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x))) == "it has no kernels for torch.float16"
+    assert (
+        engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x)))
+        == "it has no kernels for torch.float16"
+    )
     assert "takes no empty batch" in str(engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0]))))
 
 

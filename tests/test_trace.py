@@ -72,7 +72,9 @@ def test_operations(name: str) -> None:
 
 def test_operations_in_float32() -> None:
     for function in POINTWISE.values():
-        cell = cell_of(lambda self, x, h, s, w, function=function: torch.tanh(function(x.a + h.a, x.b + h.b)) + 0.3 * s.h)
+        cell = cell_of(
+            lambda self, x, h, s, w, function=function: torch.tanh(function(x.a + h.a, x.b + h.b)) + 0.3 * s.h
+        )
         same_as_eager(cell, torch.float32, 2e-5)
 
 
@@ -120,7 +122,13 @@ def test_a_gate_that_is_not_used() -> None:
 def test_the_authors_letters_are_in_the_c() -> None:
     cell = elman.cells.CELLS["lstm"]
     text = cell_source(cell, trace(cell))
-    for line in ("const V i = v_sigmoid(", "const V f = v_sigmoid(", "const V g = v_tanh(", "n[1] = c;", "c' = f * c + i * g"):
+    for line in (
+        "const V i = v_sigmoid(",
+        "const V f = v_sigmoid(",
+        "const V g = v_tanh(",
+        "n[1] = c;",
+        "c' = f * c + i * g",
+    ):
         assert line in text
 
 

@@ -9,16 +9,16 @@ from torch import nn
 
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.data import Tokenizer
-from elman.decoding import Sampling
 from elman.tasks.language import Language, LanguageConfig
+from elman.training.config import parse
 from elman.training.run import Sources
 
-_TOKENS = 200
+_TOKENS, _TEMPERATURE = 200, 0.8
 
 
 def generate(rounds: int) -> Iterator[Row]:
     """2 x 512 LSTM, 96 characters, batch 1, temperature 0.8: ``model.generate`` beside a loop over torch.nn.LSTM."""
-    config = LanguageConfig(hidden_size=[512], num_layers=2, dropout=0.0, minutes=1.0)
+    config = parse(LanguageConfig, {"hidden_size": [512], "num_layers": 2, "dropout": 0.0, "minutes": 1.0})
     tokenizer = Tokenizer.learn("char", ["".join(map(chr, range(32, 126)))], 0)
     sources = Sources(data=["-"], valid=[], examples=1, units=1, fingerprint="-")
     for int8 in (False, True):
@@ -29,7 +29,7 @@ def generate(rounds: int) -> Iterator[Row]:
             model.quantize()
         theirs = _Plain(tokenizer.vocab_size)
         pair = side_by_side(
-            lambda: model.generate("A", max_new_tokens=_TOKENS, temperature=0.8),  # noqa: B023
+            lambda: model.generate("A", max_new_tokens=_TOKENS, temperature=_TEMPERATURE),  # noqa: B023
             lambda: theirs.write(_TOKENS),  # noqa: B023
             rounds,
         )
@@ -49,6 +49,6 @@ class _Plain:
         ids, state, written = torch.zeros(1, 1, dtype=torch.long), None, []
         for _ in range(count):
             y, state = self.lstm(self.embedding(ids), state)
-            ids = torch.multinomial((self.head(y[:, -1]) / Sampling().temperature).softmax(-1), 1)
-            written.append(ids.item())
+            ids = torch.multinomial((self.head(y[:, -1]) / _TEMPERATURE).softmax(-1), 1)
+            written.append(int(ids))
         return written

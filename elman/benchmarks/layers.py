@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,9 +69,9 @@ def over_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
         layer = Recurrent(cell, H, H, proj_size=H // 2 if projected else 0)
         x = torch.randn(B, T, H, requires_grad=True)
 
-        def loop(work: Callable[[], None] = _both(layer, x)) -> None:
+        def loop(layer: Recurrent = layer, x: Tensor = x) -> None:
             with engine("eager"):
-                work()
+                _both(layer, x)()
 
         pair = side_by_side(_both(layer, x), loop, min(rounds, 5))
         ratios.append(pair.ratio)
@@ -100,7 +98,12 @@ def steps(rounds: int) -> Iterator[Row]:
             pair = side_by_side(step, call, rounds)
             yield Row("LSTM, one step", f"1, 1, {L} x {H}", "torch.nn.LSTM", pair)
             reading = read_seconds(8 * H * H * L * 4) / torch.get_num_threads()
-            yield Row("LSTM, one step", f"1, 1, {L} x {H}", "reading the weights", pair._replace(theirs=reading, ratio=reading / pair.ours))
+            yield Row(
+                "LSTM, one step",
+                f"1, 1, {L} x {H}",
+                "reading the weights",
+                pair._replace(theirs=reading, ratio=reading / pair.ours),
+            )
 
 
 def _forward(module: nn.Module, x: Tensor) -> Callable[[], None]:
@@ -113,6 +116,8 @@ def _forward(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 def _both(module: nn.Module, x: Tensor) -> Callable[[], None]:
     def work() -> None:
+        module.zero_grad()
+        x.grad = None
         module(x)[0].sum().backward()
 
     return work

@@ -35,9 +35,20 @@ class Row(NamedTuple):
 
     def record(self) -> dict[str, object]:
         """For JSON."""
-        known = {} if self.pair.ours != self.pair.ours else {"ours_ms": 1e3 * self.pair.ours, "theirs_ms": 1e3 * self.pair.theirs}
+        known = (
+            {}
+            if self.pair.ours != self.pair.ours
+            else {"ours_ms": 1e3 * self.pair.ours, "theirs_ms": 1e3 * self.pair.theirs}
+        )
         share = {} if self.share is None else {"share_of_peak": self.share}
-        return {"work": self.work, "size": self.size, "against": self.against, "ratio": self.pair.ratio, **known, **share}
+        return {
+            "work": self.work,
+            "size": self.size,
+            "against": self.against,
+            "ratio": self.pair.ratio,
+            **known,
+            **share,
+        }
 
 
 def side_by_side(

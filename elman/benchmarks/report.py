@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from elman.benchmarks import BENCHMARKS, Row, rows
 from elman.benchmarks.machine import describe, peak
@@ -24,7 +23,9 @@ def report(name: str, rounds: int, as_json: bool, page: str | None) -> None:
     if page is not None:
         _marks(Path(page), name)  # a page without a place for it is found before the work
     console = Console(stderr=as_json, highlight=False)
-    console.print(f"[bold]{name}[/]: {BENCHMARKS[name]}\n{_about()}\nratio: other's time over elman's; more is better\n")
+    console.print(
+        f"[bold]{name}[/]: {BENCHMARKS[name]}\n{_about()}\nratio: other's time over elman's; more is better\n"
+    )
     measured: list[Row] = []
     widths = (36, 16, 9, 9, 20, 6, 7)
     console.print(_line(_COLUMNS, widths), markup=False)
@@ -52,7 +53,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return " ".join(cell.ljust(w) if k in (0, 1, 4) else cell.rjust(w) for k, (cell, w) in enumerate(zip(cells, widths, strict=True)))
+    return " ".join(
+        cell.ljust(w) if k in (0, 1, 4) else cell.rjust(w)
+        for k, (cell, w) in enumerate(zip(cells, widths, strict=True))
+    )
 
 
 def _marks(page: Path, name: str) -> tuple[int, int, str]:

@@ -11,15 +11,21 @@ from torch.nn.functional import cross_entropy
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.tasks.language import LanguageConfig, LanguageNetwork
 from elman.training import optimiser
+from elman.training.config import parse
 
 _VOCABULARY = 65
 
 
 def train(rounds: int) -> Iterator[Row]:
     """Forward, backward, clipping and AdamW, for the shapes of the defaults."""
-    for cell, kind, H, layers in (("lstm", "LSTM", 320, 1), ("lstm", "LSTM", 512, 1), ("gru", "GRU", 320, 1), ("lstm", "LSTM", 256, 2)):
+    for cell, kind, H, layers in (
+        ("lstm", "LSTM", 320, 1),
+        ("lstm", "LSTM", 512, 1),
+        ("gru", "GRU", 320, 1),
+        ("lstm", "LSTM", 256, 2),
+    ):
         for bf16 in (True, False):
-            config = LanguageConfig(cell=[cell], hidden_size=[H], num_layers=layers, dropout=0.0)
+            config = parse(LanguageConfig, {"cell": [cell], "hidden_size": [H], "num_layers": layers, "dropout": 0.0})
             size = f"{config.batch_size} x {config.window}, {layers} x {H}, {'bf16' if bf16 else 'float32'}"
             pair = side_by_side(_ours(config, bf16), _plain(config, kind, bf16), rounds, least=0.2)
             yield Row(f"language model, {kind}", size, "plain torch", pair)

@@ -58,9 +58,7 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def choose(
-    logits: Tensor, sampling: Sampling, seen: Tensor | None, generators: Sequence[torch.Generator]
-) -> Tensor:
+def choose(logits: Tensor, sampling: Sampling, seen: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
     """The next ids (B,) for logits (B, V); row b draws from its own generator.
 
     ``seen`` (B, V): what was there already, for the repetition penalty; not needed without one.

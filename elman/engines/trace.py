@@ -27,12 +27,13 @@ _B, _H = 2, 7
 #: What only renames or repeats a value.
 _SAME = {"alias", "detach", "clone", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "_to_copy"}
 #: What acts on every unit by itself, and kernels can do: in a step, and in torch's gradient of one.
-POINTWISE = frozenset(
-    "abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div elu eq erf exp expm1 ge gt hardtanh "
-    "hardtanh_backward le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or lt "
-    "masked_fill maximum minimum mul ne neg pow reciprocal relu rsqrt rsub sgn sigmoid sigmoid_backward sign silu "
-    "silu_backward sin softplus softplus_backward sqrt square sub tanh tanh_backward threshold_backward where".split()
-)
+_NAMES = """
+    abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div elu eq erf exp expm1 ge gt hardtanh
+    hardtanh_backward le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or lt masked_fill
+    maximum minimum mul ne neg pow reciprocal relu rsqrt rsub sgn sigmoid sigmoid_backward sign silu silu_backward
+    sin softplus softplus_backward sqrt square sub tanh tanh_backward threshold_backward where
+"""
+POINTWISE = frozenset(_NAMES.split())
 _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0, "zeros": 0.0, "ones": 1.0}
 
 
@@ -145,13 +146,19 @@ class _Trace(TorchDispatchMode):
             nodes = [None if g is None else self._node(g) for g in found]
         used = [k for k, leaf in enumerate(leaves) if nodes[len(wanted) - len(leaves) + k] is not None]
         counts = (len(gates), len(products), len(old))
-        parts = [tuple(nodes[sum(counts[:k]) : sum(counts[: k + 1])]) for k in range(3)]
+        inputs_end, hidden_end = counts[0], counts[0] + counts[1]
         unit_grads = nodes[sum(counts) :]
         keys = [_key(leaves[k]) for k in used]
         return Program(
-            inputs, tuple(self.nodes[key] for key in keys), tuple(results), *parts,
-            tuple(unit_grads[k] for k in used), _Derive([_key(v) for v in vectors], self.recipe, keys),
-        )  # fmt: skip
+            inputs=inputs,
+            units=tuple(self.nodes[key] for key in keys),
+            new=tuple(results),
+            input_grads=tuple(nodes[:inputs_end]),
+            hidden_grads=tuple(nodes[inputs_end:hidden_end]),
+            state_grads=tuple(nodes[hidden_end : sum(counts)]),
+            unit_grads=tuple(unit_grads[k] for k in used),
+            derive=_Derive([_key(v) for v in vectors], self.recipe, keys),
+        )
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
         """The new state, checked."""

@@ -63,8 +63,18 @@ class Cpu(Engine):
         tensors = (scan.x, state, vectors, *weights)
         keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         y, final = carry(
-            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
-            scan.heads, keep,
+            kernel,
+            scan.x.to(dtype),
+            state,
+            *weights,
+            vectors,
+            scan.lengths,
+            scan.resets,
+            mask,
+            zones,
+            rates,
+            scan.heads,
+            keep,
         )
         return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
 

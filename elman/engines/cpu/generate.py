@@ -200,7 +200,7 @@ class _Writer:
             op = "clamp" if None not in (low, high) else "clamp_min" if high is None else "clamp_max"
             arguments = [arguments[0], *(a for a in (low, high) if a is not None)]
         if op == "softplus":
-            arguments = (*arguments, 1.0, 20.0)[:1] + tuple((*arguments[1:], *(1.0, 20.0)[len(arguments) - 1 :]))
+            arguments += (1.0, 20.0)[len(arguments) - 1 :]
         if op == "leaky_relu" and len(arguments) == 1:
             arguments = [arguments[0], 0.01]
         if op == "elu":
@@ -249,8 +249,8 @@ def _backward(cell: Cell, program: Program, columns: Sequence[Node | None], keep
         write.names[id(node)] = name
         write.lines.append(f"    const V {name} = keep[{k}];")
     for target, nodes in (("gates", columns), ("old", program.state_grads), ("sum", program.unit_grads)):
-        for k, node in enumerate(nodes):
-            text = write(node)
+        for k, value in enumerate(nodes):
+            text = write(value)
             write.lines.append(f"    {target}[{k}] = {text};")
     return "\n".join(write.lines) + "\n"
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu.build import load
 from elman.engines.cpu import generate
+from elman.engines.cpu.build import load
 from elman.engines.int8 import int8_scale
 from elman.engines.trace import Program
 

@@ -17,8 +17,8 @@ LIBRARIES: dict[str, Library] = {}
 _operations = torch.library.Library("elman", "DEF")
 _operations.define(
     "scan(str kernel, Tensor x, Tensor state, Tensor weight_ih, Tensor? weight_hh, Tensor? bias_ih, Tensor? bias_hh, "
-    "Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, float[] rates, int heads, bool keep)"
-    " -> (Tensor, Tensor, Tensor)"
+    "Tensor? vectors, Tensor? lengths, Tensor? resets, Tensor? hidden_mask, Tensor[] zones, float[] rates, int heads, "
+    "bool keep) -> (Tensor, Tensor, Tensor)"
 )
 _operations.define(
     "scan_backward(str kernel, Tensor? dy, Tensor dstate, Tensor saved, Tensor y, Tensor x, Tensor state, "
@@ -201,7 +201,7 @@ def carry(*inputs: Any) -> tuple[Tensor, Tensor]:
 
 def _traced(x: Tensor) -> bool:
     """Whether somebody wants to see the operation: a mode that looks at all of them, or a tensor of its own kind."""
-    return type(x) is not Tensor and type(x) is not torch.nn.Parameter or torch._C._len_torch_dispatch_stack() > 0
+    return (type(x) is not Tensor and type(x) is not torch.nn.Parameter) or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _columns(gates: Tensor, columns: list[int]) -> Tensor:
