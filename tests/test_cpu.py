@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import pickle
+import platform
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 import elman
 from elman import engines
 from elman.cells import CELLS
-from elman.engines.cpu import operation
+from elman.engines.cpu import build, operation
 from elman.layers import Recurrent, quantize, stack
 from tests.conftest import CELL_FAMILY, close
 
@@ -439,6 +440,25 @@ def test_a_cached_kernel_needs_no_compiler(tmp_path: Path) -> None:
     assert python(FORWARD, ELMAN_CACHE=str(tmp_path)).stdout == "engine cpu\n"
     done = python(FORWARD, ELMAN_CACHE=str(tmp_path), PATH=str(tmp_path), CC="")
     assert (done.stdout, done.stderr) == ("engine cpu\n", "")
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
+@pytest.mark.parametrize("flag", ["-march=x86-64", "-march=x86-64-v3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_narrower_vectors(flag: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same C for processors without AVX-512: vectors of 16 and of 32 bytes, bfloat16 by hand."""
+    monkeypatch.setattr(build, "_native", lambda: flag)
+    monkeypatch.setattr(build, "_folder", lambda: tmp_path)
+    layer = Recurrent(type(CELLS["peephole_lstm"])(), 13, 37).to(dtype)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    x, lengths = torch.randn(9, 11, 13).to(dtype), torch.randint(0, 12, (9,))
+    with elman.engine("eager"):
+        law = results(copy.deepcopy(layer).double(), x.double(), lengths, None)
+    limit = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float64: 1e-13}[dtype]
+    with elman.engine("cpu", strict=True):
+        assert apart(results(layer, x, lengths, None), law) < limit
+    assert len(list(tmp_path.glob("PeepholeLSTM*.so"))) == 1
 
 
 def test_kernels_are_made_for_what_is_asked() -> None:

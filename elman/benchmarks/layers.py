@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import elman.nn
+from elman.benchmarks import others
 from elman.benchmarks.machine import peak, read_seconds
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.cells import CELLS, Cell
@@ -40,6 +42,7 @@ def layers(rounds: int) -> Iterator[Row]:
     yield from over_torch("LSTM", "forward + backward, bf16", rounds)
     for cell in ("peephole_lstm", "coupled_lstm", "mgu", "layer_norm_lstm", "projected_lstm", "original_gru", Leaky):
         yield from over_eager(cell, rounds)
+    yield from over_others(rounds)
     yield from steps(rounds)
 
 
@@ -77,6 +80,25 @@ def over_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
         ratios.append(pair.ratio)
         yield Row(f"{name}, forward + backward", f"{B}, {T}, {H}", "eager engine", pair)
     yield Row.mean(f"{name}, forward + backward", "eager engine", ratios)
+
+
+def over_others(rounds: int) -> Iterator[Row]:
+    """elman.nn.LSTM beside ONNX Runtime (forward) and JAX (forward and backward), where they are installed."""
+    sizes = [(1, 64, 256), (32, 128, 256), (64, 256, 128)]
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        for B, T, H in sizes:
+            theirs = others.onnxruntime_forward(B, T, H, torch.get_num_threads())
+            pair = side_by_side(_forward(elman.nn.LSTM(H, H), torch.randn(T, B, H)), theirs, rounds)
+            yield Row("LSTM, forward", f"{B}, {T}, {H}", "ONNX Runtime", pair)
+    if find_spec("jax"):
+        for B, T, H in sizes:
+            ours = _both(elman.nn.LSTM(H, H), torch.randn(T, B, H, requires_grad=True))
+            yield Row(
+                "LSTM, forward + backward",
+                f"{B}, {T}, {H}",
+                "JAX",
+                side_by_side(ours, others.jax_both(B, T, H), rounds),
+            )
 
 
 def steps(rounds: int) -> Iterator[Row]:
