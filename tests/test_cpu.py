@@ -265,6 +265,20 @@ def test_int8_reads_what_was_rounded() -> None:
                 close(ours, layer.step(x, state), 2e-6)
 
 
+@pytest.mark.parametrize("lengths", [None, torch.tensor([30, 4, 0, 1, 17])], ids=["full", "lengths"])
+@pytest.mark.parametrize("resets", [False, True], ids=["", "resets"])
+def test_a_projection_is_folded_into_r(lengths: Tensor | None, resets: bool) -> None:
+    layer = Recurrent("projected_lstm", 7, 20, proj_size=6).double()
+    x = torch.randn(5, 30, 7, dtype=torch.float64)
+    where = torch.zeros(5, 30, dtype=torch.bool)
+    where[0, 0] = where[0, 9] = where[1, 2] = where[4, 16] = True
+    with elman.engine("eager"):
+        law, plain = results(layer, x, lengths, where if resets else None), layer(x, None, lengths)
+    with elman.engine("cpu", strict=True):
+        close(results(layer, x, lengths, where if resets else None), law)
+        close(layer(x, None, lengths), plain)
+
+
 @pytest.mark.parametrize("heads", [1, 2, 5])
 def test_heads_see_only_their_own(heads: int) -> None:
     layer = Recurrent("gru", 4, 20, heads=heads).double()

@@ -78,6 +78,17 @@ class Program(NamedTuple):
     unit_grads: tuple[Node | None, ...]
     derive: Callable[[Sequence[Tensor]], list[Tensor]]
 
+    @property
+    def used(self) -> set[str]:
+        """The inputs that the new state depends on."""
+        todo, seen = list(self.new), set()
+        while todo:
+            node = todo.pop()
+            if node not in seen:
+                seen.add(node)
+                todo += [a for a in node.arguments if isinstance(a, Node)]
+        return {name for name, node in self.inputs.items() if node in seen}
+
 
 def trace(cell: Cell) -> Program:
     """The programs of ``cell.step`` and of its gradient.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
+from elman.engines.cpu import projection
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import Library
 from elman.engines.cpu.operation import LIBRARIES, carry
@@ -28,14 +29,16 @@ _told: set[str] = set()
 
 
 class Cpu(Engine):
-    """Runs every pointwise cell, in float32, bfloat16 and float64."""
+    """Runs every pointwise cell, projected or not, in float32, bfloat16 and float64."""
 
     name = "cpu"
 
     def refusal(self, scan: Scan) -> str | None:
         if scan.x.device.type != "cpu":
             return f"it is for the CPU, not {scan.x.device.type}"
-        if not scan.cell.pointwise:
+        if scan.cell.projected and (why := projection.refusal(scan)):
+            return why
+        if not (scan.cell.pointwise or scan.cell.projected):
             return f"{scan.cell} is not pointwise"
         if scan.x.shape[0] == 0:
             return "it takes no empty batch"
@@ -49,6 +52,8 @@ class Cpu(Engine):
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         if scan.x.shape[1] == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+        if scan.weights.weight_hr is not None:
+            return projection.unfold(scan, *self.run(projection.fold(scan)))
         dtype = _dtype(scan)
         kernel = _kernel(scan.cell, dtype)
         assert kernel is not None
@@ -80,6 +85,8 @@ class Cpu(Engine):
 
     def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
         rates = scan.zoneout
+        if scan.cell.projected:
+            return None
         if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
         kernel = _kernel(scan.cell, _dtype(scan))
@@ -110,7 +117,10 @@ def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:
     try:
-        library = Library(cell, trace(cell), dtype)
+        program = trace(cell)
+        if cell.projected and "s_h" in program.used:
+            raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
+        library = Library(cell, program, dtype)
     except (TraceError, BuildError) as error:
         _reasons[type(cell), dtype] = str(error)
         if str(error) not in _told:

@@ -1,7 +1,7 @@
 /* Backward: from the last step to the first, in chunks of steps; then the products over the rows of a chunk. */
 
 #ifndef CHUNK_ROWS
-#define CHUNK_ROWS ((i64)512) /* rows whose gradients are gathered before the products over rows */
+#define CHUNK_ROWS (COLS * job->H >= 4096 ? (i64)1024 : (i64)512) /* rows whose gradients are gathered before the products over rows */
 #endif
 
 static i64 chunk_start(const Team *team, i64 end) { /* the first step of the chunk that ends before `end` */

@@ -9,7 +9,8 @@ static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
     const Job *job = team->job;
     i64 rows = up(job->B, team->row_groups), share_ = up(panels(job->H), team->unit_groups) * NV_X * VL;
     i64 fit = X_BYTES / (rows * share_ * (i64)sizeof(real));
-    return most(1, least(job->T, most(fit, X_CHUNK / rows)));
+    i64 least_rows = job->D * share_ * (i64)sizeof(item) > 4 << 20 ? 3 * X_CHUNK : X_CHUNK; /* W is beyond the cache */
+    return most(1, least(job->T, most(fit, least_rows / rows)));
 }
 
 static void forward_thread(Team *team, i64 thread) {
