@@ -218,3 +218,81 @@ def test_what_is_set_on_a_cell_counts() -> None:
     before = layer(torch.ones(B, T, D))[0]
     cell.k = 0.25
     assert not torch.equal(layer(torch.ones(B, T, D))[0], before)
+
+
+MISREAD: dict[str, Callable[[Any, Any], Tensor]] = {
+    "rounding": lambda a, b: torch.div(a, b, rounding_mode="floor"),
+    "cast to whole numbers": lambda a, b: a.int().float() + b,
+    "cast to half": lambda a, b: a.half().float() + b,
+    "a parameter from outside": lambda a, b: a * torch.nn.Parameter(torch.tensor(0.5)) + b,
+    "elu": lambda a, b: torch.nn.functional.elu(a) + b,
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_nothing_is_misread(name: str) -> None:
+    cell = cell_of(lambda self, x, h, s, w: MISREAD[name](x.a + h.a, x.b + h.b))
+    with pytest.raises(elman.ElmanError, match=r"test_trace.py, line \d+"), elman.engine("cpu", strict=True):
+        Recurrent(cell, D, H)(torch.randn(B, T, D))
+
+
+EDGES: dict[str, Callable[[Any, Any, Any, Any], Tensor]] = {
+    "truth values as numbers": lambda x, h, s, w: (x.a > 0).float() * h.a + (x.b > 0) * h.b + 0.1 * s.h,
+    "alpha of nothing": lambda x, h, s, w: torch.tanh(x.a.add(h.a, alpha=0) + h.b),
+    "linear": lambda x, h, s, w: 0.9 * s.h + x.a,
+    "diagonal": lambda x, h, s, w: w.p * s.h + x.a,
+    "a vector that is only compared": lambda x, h, s, w: torch.where(w.p > 0.5, torch.tanh(x.a + h.a), 0.5 * s.h),
+    "numbers as truth values": lambda x, h, s, w: torch.where(torch.logical_and(x.a, h.a > 0), x.b, h.b),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edges(name: str) -> None:
+    same_as_eager(cell_of(lambda self, x, h, s, w: EDGES[name](x, h, s, w), weights={"p": (0.0, 1.0)}))
+
+
+def test_letters_that_mean_something_in_c() -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        short = torch.sigmoid(x.a + h.a)
+        real = torch.tanh(x.b + h.b)
+        keep = short * real
+        ü = keep + 0.1 * s.h
+        return ü * short
+
+    same_as_eager(cell_of(step))
+
+
+def test_a_cell_first_used_without_gradients() -> None:
+    for context in (torch.inference_mode, torch.no_grad):
+        layer = Recurrent(cell_of(lambda self, x, h, s, w: torch.tanh(x.a + h.a) * 0.7 + 0.1 * s.h), D, H)
+        with context():
+            layer(torch.randn(B, T, D))
+            layer.step(torch.randn(B, D))
+        layer(torch.randn(B, T, D))[0].sum().backward()
+        assert layer.weight_hh.grad.abs().sum() > 0  # type: ignore[union-attr]
+
+
+def test_a_layer_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        layer = Recurrent("lstm", D, H)
+        x = torch.randn(B, D)
+        _, state = layer.step(x)
+        ours = layer.step(x, state)
+        with elman.engine("eager"):
+            close(ours, layer.step(x, state), 1e-6)
+
+
+def test_a_cell_without_a_hash() -> None:
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Scale(Cell):
+        """h' = k tanh(W x + R h)."""
+
+        k: float = 0.5
+        input_gates = hidden_gates = ("n",)
+
+        def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
+            return self.k * torch.tanh(x.n + h.n)
+
+    same_as_eager(Scale(0.3))

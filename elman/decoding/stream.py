@@ -59,7 +59,10 @@ def tokens(
     base = secrets.randbits(62) if sampling.seed is None else sampling.seed
     generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    chosen: Tensor | None = None
     for _ in range(sampling.max_new_tokens):
+        if chosen is not None:
+            logits, state = network.step(chosen, state)
         chosen = choose(logits + banned, sampling, seen, generators)
         if end_id not in never:
             ended = ended | (chosen == end_id)
@@ -69,7 +72,6 @@ def tokens(
         yield chosen
         if end_id not in never and bool(ended.all()):
             return
-        logits, state = network.step(chosen, state)
 
 
 def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:

@@ -7,6 +7,7 @@ author writes nothing but the equations.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from elman.cells import Cell
 
@@ -26,9 +27,13 @@ _B, _H = 2, 7
 
 #: What only renames or repeats a value.
 _SAME = {"alias", "detach", "clone", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "_to_copy"}
+#: Which arguments of what are truth values; every other one is a number.
+_TRUTHS = {"where": (0,), "masked_fill": (1,), "logical_not": (0,), "bitwise_not": (0,)} | dict.fromkeys(
+    ("logical_and", "logical_or", "bitwise_and", "bitwise_or"), (0, 1)
+)
 #: What acts on every unit by itself, and kernels can do: in a step, and in torch's gradient of one.
 _NAMES = """
-    abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div elu eq erf exp expm1 ge gt hardtanh
+    abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div eq erf exp expm1 ge gt hardtanh
     hardtanh_backward le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or lt masked_fill
     maximum minimum mul ne neg pow reciprocal relu rsqrt rsub sgn sigmoid sigmoid_backward sign silu silu_backward
     sin softplus softplus_backward sqrt square sub tanh tanh_backward threshold_backward where
@@ -81,12 +86,7 @@ class Program(NamedTuple):
     @property
     def used(self) -> set[str]:
         """The inputs that the new state depends on."""
-        todo, seen = list(self.new), set()
-        while todo:
-            node = todo.pop()
-            if node not in seen:
-                seen.add(node)
-                todo += [a for a in node.arguments if isinstance(a, Node)]
+        seen = _ancestors(self.new)
         return {name for name, node in self.inputs.items() if node in seen}
 
 
@@ -113,7 +113,7 @@ class _Trace(TorchDispatchMode):
     def __init__(self, cell: Cell) -> None:
         super().__init__()
         self.cell = cell
-        self.code: CodeType = type(cell).step.__code__
+        self.code: CodeType = inspect.unwrap(type(cell).step).__code__
         self.nodes: dict[tuple, Node] = {}
         self.alive: list[Tensor] = []  # so that no memory is used twice
         self.leaves: dict[tuple, Tensor] = {}  # unit values, cut off from what they were made of
@@ -128,11 +128,16 @@ class _Trace(TorchDispatchMode):
         generator = torch.Generator().manual_seed(0)
 
         def draw(name: str, *shape: int) -> Tensor:
-            value = (torch.rand(*shape, generator=generator) * 0.5 + 0.25).requires_grad_()
+            value = (torch.rand(*shape, generator=generator, device="cpu") * 0.5 + 0.25).requires_grad_()
             self._know(value, Node(name, (), "row" if len(shape) == 2 else "unit", name))
             return value
 
-        with torch.autocast("cpu", enabled=False), torch.enable_grad():
+        with (
+            _disable_current_modes(),
+            torch.inference_mode(False),
+            torch.autocast("cpu", enabled=False),
+            torch.enable_grad(),
+        ):
             gates = [draw(f"x_{gate}", _B, _H) for gate in cell.input_gates]
             products = [draw(f"h_{gate}", _B, _H) for gate in cell.hidden_gates]
             old = [draw(f"s_{part}", _B, _H) for part in cell.state]
@@ -148,6 +153,8 @@ class _Trace(TorchDispatchMode):
                 leaves = list(self.leaves.values())
                 wanted = [*gates, *products, *old, *leaves]
                 pairs = [(n, d) for n, d in zip(new, grads, strict=True) if n.requires_grad]
+                if not pairs:
+                    raise TraceError(f"{cell}.step: the new state depends on nothing that is trained")
                 # torch.autograd.grad, but for its import of a symbolic algebra, which takes a third of a second
                 found = torch.autograd.Variable._execution_engine.run_backward(
                     tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, tuple(wanted),
@@ -155,7 +162,8 @@ class _Trace(TorchDispatchMode):
                 )  # fmt: skip
             results = [self._node(n) for n in new]
             nodes = [None if g is None else self._node(g) for g in found]
-        used = [k for k, leaf in enumerate(leaves) if nodes[len(wanted) - len(leaves) + k] is not None]
+        met = _ancestors([*results, *(n for n in nodes if n)])
+        used = [k for k, leaf in enumerate(leaves) if self.nodes[_key(leaf)] in met]
         counts = (len(gates), len(products), len(old))
         inputs_end, hidden_end = counts[0], counts[0] + counts[1]
         unit_grads = nodes[sum(counts) :]
@@ -202,7 +210,7 @@ class _Trace(TorchDispatchMode):
             return value
         node = self.nodes.get(_key(value))
         if node is None:
-            if value.numel() != 1:
+            if value.numel() != 1 or value.requires_grad:
                 raise TraceError(f"{self._where()}: a tensor from outside the step; declare it in weights")
             return value.item()
         return node
@@ -254,10 +262,12 @@ class _Trace(TorchDispatchMode):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
         if op in _SAME:
             return self._know(result, self._renamed(args[0], result, op))
+        if other := {k for k, v in kwargs.items() if v is not None} - {"alpha"}:
+            raise TraceError(f"{self._where()}: kernels do not know {op} with {', '.join(sorted(other))}")
         if op == "sum" and self._kind(args[0], op) == "row" and result.numel() == _H and tuple(args[1]) == (0,):
             return self._know(result, self._node(args[0]))  # summed by the kernel, over rows and time
-        arguments = tuple(self._node(a) for a in args)
-        if scale := kwargs.get("alpha"):
+        arguments = tuple(self._operand(a, k in _TRUTHS.get(op, ())) for k, a in enumerate(args))
+        if (scale := kwargs.get("alpha")) is not None:
             arguments = (*arguments, scale)
         if any(isinstance(a, (list, tuple)) for a in arguments):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
@@ -266,9 +276,21 @@ class _Trace(TorchDispatchMode):
         return self._know(result, Node(op, arguments, "row" if rows else kind, where=self._where()))
 
     def _renamed(self, old: Tensor, new: Tensor, op: str) -> Node:
-        self._kind(new, op)
-        node = self._node(old)
-        return node if isinstance(node, Node) else Node("fill", (float(node),), self._kind(new, op))
+        kind, node = self._kind(new, op), self._operand(old, new.dtype == torch.bool)
+        if new.dtype not in (torch.bool, torch.float32, torch.float64) or (
+            old.is_floating_point() > new.is_floating_point()
+        ):
+            raise TraceError(
+                f"{self._where()}: kernels compute in one precision; they do not know a cast to {new.dtype}"
+            )
+        return node if isinstance(node, Node) else Node("fill", (float(node),), kind)
+
+    def _operand(self, value: Any, truth: bool) -> Any:
+        """The node of an argument: a truth value where one is wanted, else a number."""
+        node = self._node(value)
+        if not isinstance(node, Node) or not isinstance(value, Tensor) or (value.dtype == torch.bool) == truth:
+            return node
+        return Node("ne", (node, 0.0), node.kind) if truth else Node("where", (node, 1.0, 0.0), node.kind)
 
     def _kind(self, t: Tensor, op: str) -> Literal["row", "unit"]:
         shape = tuple(t.shape)
@@ -285,6 +307,17 @@ class _Trace(TorchDispatchMode):
 def _readable(shape: tuple[int, ...]) -> str:
     names = {_B: "B", _H: "H", 4 * _H: "4 H", 3 * _H: "3 H", 2 * _H: "2 H"}
     return f"({', '.join(names.get(n, str(n)) for n in shape)})"
+
+
+def _ancestors(nodes: Sequence[Node]) -> set[Node]:
+    """All that the nodes are made of, and they themselves."""
+    todo, seen = list(nodes), set()
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            todo += [a for a in node.arguments if isinstance(a, Node)]
+    return seen
 
 
 class _Units(TorchFunctionMode):

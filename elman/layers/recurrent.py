@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,7 @@ class Recurrent(RecurrentLayer):
         for name in self.cell.weights:
             self.register_parameter(name, parameter(hidden_size))
         self.int8 = False
-        self._stepper: tuple[tuple, Stepper | None] | None = None
+        self._stepper: tuple[tuple, Stepper | Literal[False] | None] | None = None
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
@@ -214,9 +215,10 @@ class Recurrent(RecurrentLayer):
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         if state is None and x.dim() == 2:
             state = self.initial_state(x)
-        if not torch.is_grad_enabled() and (stepper := self._fast(x)) and (done := stepper(x, state)):
-            return done
-        self._stepper = None
+        if not torch.is_grad_enabled() and (stepper := self._fast(x)):
+            if done := stepper(x, state):
+                return done
+            self._stepper = None
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
 
@@ -226,9 +228,12 @@ class Recurrent(RecurrentLayer):
             return None
         if type(x) is not Tensor or x.dim() != 2 or torch.compiler.is_compiling():
             return None
-        key = (engines.forced_here(), x.dtype, x.device, torch.is_autocast_enabled(x.device.type), self.int8)
-        parameters = self._parameters.values()
-        stepper = self._stepper[1] if self._stepper and self._stepper[0] == key else None
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        key = (engines.forced_here(), precision, x.device, self.int8, self.zoneout, self.cell, repr(vars(self.cell)))
+        parameters, before = self._parameters.values(), self._stepper
+        stepper = before[1] if before and before[0] == key else None
+        if stepper is False:  # the engine has none
+            return None
         if stepper is None or not stepper.fits(parameters):
             x = x.new_zeros(1, 1, self.input_size)
             scan = self._scan(x, self.initial_state(x))
@@ -236,7 +241,7 @@ class Recurrent(RecurrentLayer):
             if any(id(w) not in given for w in self.weights().tensors()):  # made anew at each call
                 return None
             stepper = engines.choose(scan).stepper(scan, parameters)
-            self._stepper = key, stepper
+            self._stepper = key, stepper or False
         return stepper
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:

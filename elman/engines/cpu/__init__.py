@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu import projection
+from elman.engines.cpu import generate, projection
 from elman.engines.cpu.build import BuildError
-from elman.engines.cpu.library import Library
+from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import CpuStepper
 from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.trace import TraceError, trace
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 _log = logging.getLogger("elman")
 
 _kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
+_made: dict[str, str] = {}  # by its source, so that cells alike share a kernel
+_unhashable: dict[int, tuple[Cell, dict[tuple, str | None]]] = {}
 _reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
 _told: set[str] = set()
@@ -45,7 +46,7 @@ class Cpu(Engine):
         if torch._C._functorch.maybe_current_level() is not None:
             return "its kernels know no torch.func transforms"
         dtype = _dtype(scan)
-        if dtype not in _DTYPES:
+        if dtype not in DTYPES:
             return f"it has no kernels for {dtype}"
         return None if _kernel(scan.cell, dtype) else _reasons[type(scan.cell), dtype]
 
@@ -106,8 +107,11 @@ def _dtype(scan: Scan) -> torch.dtype:
 @constant
 def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
     """The name in LIBRARIES of a cell's kernel; None where there can be none, for the reason in `_reasons`."""
-    kernels = _kernels.setdefault(cell, {})
-    key = dtype, repr(vars(cell)) if vars(cell) else ""  # what the author may have set on the cell
+    try:
+        kernels = _kernels.setdefault(cell, {})
+    except TypeError:  # a cell that has no hash: a dataclass
+        kernels = _unhashable.setdefault(id(cell), (cell, {}))[1]
+    key = dtype, settings(cell)
     if key not in kernels:
         with _building:
             if key not in kernels:
@@ -120,7 +124,10 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
         program = trace(cell)
         if cell.projected and "s_h" in program.used:
             raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
-        library = Library(cell, program, dtype)
+        source = generate.source(cell, program, DTYPES[dtype])
+        if source in _made:
+            return _made[source]
+        library = Library(cell, program, dtype, source)
     except (TraceError, BuildError) as error:
         _reasons[type(cell), dtype] = str(error)
         if str(error) not in _told:
@@ -128,6 +135,7 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
             _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
         return None
     LIBRARIES[library.key] = library
+    _made[source] = library.key
     return library.key
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 #: Every compiler gets these; the instruction set of this machine comes with them.
 _FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
-    "-fPIC", "-shared", "-w",
+    "-fPIC", "-shared", "-w", *(("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()),
 )  # fmt: skip
 
 
@@ -36,11 +36,21 @@ def load(source: str, name: str) -> ctypes.CDLL:
     Raises:
         BuildError: no compiler, or it failed.
     """
+    try:
+        return _load(source, name)
+    except OSError as error:  # a full disk, a cache on which nothing may be run
+        raise BuildError(f"the kernel cannot be written or loaded: {error}") from None
+
+
+def _load(source: str, name: str) -> ctypes.CDLL:
     key = hashlib.sha256("\0".join((source, *_FLAGS, _processor())).encode()).hexdigest()[:24]
     folder = _folder()
     stem = f"{''.join(c for c in name if c.isalnum() or c == '_')}-{key}"
     for path in sorted(folder.glob(f"{stem}.*.so")):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # another process has just removed it
+            continue
         if path.name == f"{stem}.{_digest(data)}.so":
             return ctypes.CDLL(str(path))
         path.unlink(missing_ok=True)
@@ -108,6 +118,9 @@ def _folder() -> Path:
     try:
         folder = home / "kernels"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        about = folder.stat()
+        if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+            raise OSError("others can write there, and what is loaded from there is run")
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except (OSError, RuntimeError):

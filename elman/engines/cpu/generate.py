@@ -41,7 +41,6 @@ _C = {
     "silu": "{0} * v_sigmoid({0})",
     "softplus": "v_softplus({0}, {1}, {2})",
     "leaky_relu": "choose({0} > 0, {0}, {0} * {1})",
-    "elu": "choose({0} > 0, {0}, {1} * v_expm1({0}))",
     "hardtanh": "v_minimum(v_maximum({0}, {1}), {2})",
     "clamp": "v_minimum(v_maximum({0}, {1}), {2})",
     "clamp_min": "v_maximum({0}, {1})",
@@ -76,8 +75,15 @@ _MASKS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logi
 }  # fmt: skip
 #: Arguments that stay plain numbers in C.
 _NUMBERS = {"pow": {1}, "softplus": {1, 2}, "softplus_backward": {2, 3}}
+#: Letters of an author that mean something else in C, or here.
+_WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
+    linux unix real item elem whole choose mix clip first load store get put up least most pair VL PER E M V U
+"""
+_RESERVED = frozenset(_WORDS.split())
 #: Functions that go lane by lane: too slow to be done twice.
-_SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus", "elu"}
+_SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus"}
 
 
 def source(cell: Cell, program: Program, dtype: str) -> str:
@@ -85,7 +91,9 @@ def source(cell: Cell, program: Program, dtype: str) -> str:
     define = {"float32": "", "bfloat16": "#define BFLOAT16\n", "float64": "#define FLOAT64\n"}[dtype]
     tiles = "\n".join(_tiles(bool(cell.hidden_gates)))
     parts = [_read("product.h").replace("//TILES", tiles), *map(_read, ("job.h", "forward.c", "backward.c"))]
-    return "\n".join([f"/* {cell}: {dtype} */", define + _read("vector.h"), cell_source(cell, program), *parts])
+    return "\n".join(
+        [f"/* {type(cell).__name__}: {dtype} */", define + _read("vector.h"), cell_source(cell, program), *parts]
+    )
 
 
 @functools.cache
@@ -104,7 +112,7 @@ def cell_source(cell: Cell, program: Program) -> str:
     def numbers(grads: Sequence[Node | None]) -> str:
         return ", ".join(str(columns.index(id(g))) for g in grads) or "0"
 
-    return f"""/* {cell}
+    return f"""/* {type(cell).__name__}
  *
 {doc.replace("*/", "* /")}
  */
@@ -203,8 +211,6 @@ class _Writer:
             arguments += (1.0, 20.0)[len(arguments) - 1 :]
         if op == "leaky_relu" and len(arguments) == 1:
             arguments = [arguments[0], 0.01]
-        if op == "elu":
-            arguments = [arguments[0], arguments[1] if len(arguments) > 1 else 1.0]
         if op not in _C:
             raise TraceError(f"{node.where}: kernels do not know the operation {op}")
         texts = []
@@ -221,7 +227,8 @@ class _Writer:
 
     def _fresh(self, wanted: str) -> str:
         wanted = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wanted)
-        name, number = wanted if wanted not in ("v",) else "v1", 1
+        wanted = f"{wanted}_" if wanted in _RESERVED else wanted
+        name, number = wanted if wanted != "v" else "v1", 1
         while name in self.taken or name.startswith("v_"):
             number += 1
             name = f"{wanted.rstrip('_')}{number}" if wanted[-1:] != "_" else f"{wanted}{number}"

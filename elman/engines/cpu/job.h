@@ -21,6 +21,8 @@ typedef struct { /* where threads and memory come from; this struct and Job are 
     void (*give)(void *);
 } Source;
 
+#define WATCHED 24
+
 typedef struct {
     i64 B, T, D, H, heads, threads;                 /* heads: blocks of R along its diagonal; the rest is 0 */
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
@@ -38,7 +40,9 @@ typedef struct {
     item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
     const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
-    real sample;                                    /* of the weights when they were packed */
+    const uint8_t *watched[WATCHED];                /* the parameters that the packed weights were made of */
+    i64 watched_bytes[WATCHED];
+    uint64_t sample;                                /* of them, when they were packed */
     /* backward */
     const item *dy;                                 /* or 0 */
     const real *dstate1[STATES];

@@ -8,7 +8,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable
-from ctypes import Structure, c_double, c_float, c_int, c_int64, c_void_p
+from ctypes import Structure, c_double, c_float, c_int, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,19 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu import generate
 from elman.engines.cpu.build import load
 from elman.engines.int8 import int8_scale
 from elman.engines.trace import Program
 
-_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
+#: WATCHED in job.h.
+_WATCHED = 24
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
+
+
+def settings(cell: Cell) -> str:
+    """What the author has set on a cell; a kernel holds for these values."""
+    values = vars(cell)
+    return repr({k: v.tolist() if isinstance(v, Tensor) else v for k, v in values.items()}) if values else ""
 
 
 class Library:
@@ -32,19 +39,18 @@ class Library:
         dtype: of x, y and what is kept; ``real``: of the weights, the state and the gradients of both.
     """
 
-    def __init__(self, cell: Cell, program: Program, dtype: torch.dtype) -> None:
+    def __init__(self, cell: Cell, program: Program, dtype: torch.dtype, source: str) -> None:
         self.cell, self.program, self.dtype = cell, program, dtype
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
         self.States = c_void_p * len(cell.state)
-        self._c = load(generate.source(cell, program, _DTYPES[dtype]), f"{type(cell).__name__}_{_DTYPES[dtype]}")
+        self._c = load(source, f"{type(cell).__name__}_{DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
         for name in ("lanes", "padded_units", "packed_size"):
             getattr(self._c, name).restype = c_int64
         self._c.packed_size.argtypes = [c_int64] * 3
         self._c.padded_units.argtypes = [c_int64]
         self._c.pack_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64]
-        self._c.sample_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64]
-        self._c.sample_weights.restype = c_double if dtype == torch.float64 else c_float
+        self._c.sample_parameters.argtypes, self._c.sample_parameters.restype = [c_void_p], c_uint64
         if dtype != torch.bfloat16:
             self._c.pack_int8.argtypes = [c_void_p] * 4 + [c_int64] * 3
         for name in ("forward", "backward"):
@@ -54,7 +60,7 @@ class Library:
         self.sums = len(program.unit_grads)
         self.saved = c_int.in_dll(self._c, "saved_values").value
         self.run_forward = self._c.forward
-        self.key = f"{cell}-{_DTYPES[dtype]}-{id(self):x}"
+        self.key = f"{cell}-{DTYPES[dtype]}-{id(self):x}"
         self._lanes = self._c.lanes()
 
     def _columns(self) -> tuple[list[int], list[int]]:
@@ -97,7 +103,7 @@ class Library:
     def pack(self, weight: Tensor, gates: int, H: int) -> Tensor:
         """W or R (gates H, N) in the order in which the kernel reads it."""
         N = weight.shape[1]
-        packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8)
+        packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8, device="cpu")
         self._c.pack_weights(packed.data_ptr(), weight.data_ptr(), gates, H, N)
         return packed
 
@@ -105,15 +111,20 @@ class Library:
         """The same in int8, for weights on the grid of `int8_scale`, and the scales."""
         N = weight.shape[1]
         size = self._c.packed_size(gates, H, N) // self.real.itemsize
-        packed, scales = torch.empty(size, dtype=torch.int8), torch.empty(size // N, dtype=self.real)
+        packed = torch.empty(size, dtype=torch.int8, device="cpu")
+        scales = torch.empty(size // N, dtype=self.real, device="cpu")
         scale = int8_scale(weight)
         self._c.pack_int8(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), gates, H, N)
         return packed, scales
 
-    def sample(self, weight_ih: Tensor, weight_hh: Tensor | None, H: int) -> float:
-        """A number by which changed weights are known."""
-        hidden = None if weight_hh is None else weight_hh.data_ptr()
-        return self._c.sample_weights(weight_ih.data_ptr(), hidden, weight_ih.shape[1], H)
+    def watch(self, job: Structure, parameters: list[Tensor]) -> None:
+        """Lets the job notice when these are written over."""
+        if len(parameters) > len(job.watched):  # type: ignore[attr-defined]
+            raise ValueError(f"{self.cell}: too many parameters to watch")
+        for k, p in enumerate(parameters):
+            extent = 1 + sum((n - 1) * stride for n, stride in zip(p.shape, p.stride(), strict=True))
+            job.watched[k], job.watched_bytes[k] = p.data_ptr(), extent * p.itemsize  # type: ignore[attr-defined]
+        job.sample = self._c.sample_parameters(ctypes.addressof(job))  # type: ignore[attr-defined]
 
 
 class Source(Structure):
@@ -133,7 +144,9 @@ def _job(states: int, real: Any) -> type[Structure]:
         ("y", c_void_p),
         ("state1", each),
         ("saved packed_ih packed_hh scale_ih scale_hh", c_void_p),
-        ("sample", real),
+        ("watched", c_void_p * _WATCHED),
+        ("watched_bytes", c_int64 * _WATCHED),
+        ("sample", c_uint64),
         ("dy", c_void_p),
         ("dstate1", each),
         ("dx", c_void_p),
@@ -176,6 +189,8 @@ def _source(threads: ctypes.CDLL, *names: str) -> Source:
 def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An empty tensor in memory that goes back to the kernels' pool when nothing refers to it any more."""
     size = math.prod(shape) * dtype.itemsize
+    if not size:
+        return torch.empty(shape, dtype=dtype, device="cpu")
     address = _runtime().take(size)
     if address is None:
         raise MemoryError(f"no memory for {size:,} bytes that a gradient needs")

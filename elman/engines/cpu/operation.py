@@ -108,7 +108,7 @@ def scan_backward(
     call.point(saved=saved, dunits=dunits)
     call.parts(dstate1=dstate, dstate0=dstate0)
     call.point(dw_ih=dw_ih if wanted[1] else None, dw_hh=dw_hh if wanted[2] else None, db=db if wanted[3] else None)
-    call.sequence("y", y)
+    call.sequence("y", _rows(y))
     if dy is not None:
         call.sequence("dy", _rows(dy.to(library.dtype)))
     if wanted[0]:

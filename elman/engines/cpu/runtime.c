@@ -6,6 +6,8 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #if defined(__linux__)
@@ -55,10 +57,17 @@ static void *sleeper(void *place) {
     return 0;
 }
 
-typedef struct { Work *work; void *argument; int number, count; } Once;
+typedef struct {
+    Work *work;
+    void *argument;
+    int number, count;
+    _Atomic int *gate; /* 0: wait, 1: go, 2: go home */
+} Once;
 
 static void *once(void *given) {
     Once *task = given;
+    while (!atomic_load(task->gate)) sched_yield();
+    if (atomic_load(task->gate) == 2) return 0;
     number = task->number, count = task->count;
     task->work(task->argument);
     return 0;
@@ -67,14 +76,17 @@ static void *once(void *given) {
 static void alone(Work *work, void *argument, int n) { /* with threads made for this call */
     pthread_t threads[n];
     Once tasks[n];
+    _Atomic int gate = 0;
     int made = 1;
-    for (; made < n; made++) tasks[made] = (Once){work, argument, made, n};
-    for (made = 1; made < n; made++)
-        if (pthread_create(&threads[made], 0, once, &tasks[made])) abort();
-    number = 0, count = n;
+    for (; made < n; made++) {
+        tasks[made] = (Once){work, argument, made, n, &gate};
+        if (pthread_create(&threads[made], 0, once, &tasks[made])) break;
+    }
+    atomic_store(&gate, made == n ? 1 : 2);
+    number = 0, count = made == n ? n : 1; /* with too few threads the kernel sees that it is alone, and starts again */
     work(argument);
     count = 1;
-    for (int k = 1; k < n; k++) pthread_join(threads[k], 0);
+    for (int k = 1; k < made; k++) pthread_join(threads[k], 0);
 }
 
 void parallel(Work *work, void *argument, unsigned wanted, unsigned flags) {

@@ -20,7 +20,7 @@ class CpuStepper(Stepper):
     def __init__(self, library: Library, scan: Scan, parameters: Iterable[Tensor | None], int8: bool) -> None:
         self.library, weights = library, scan.weights
         self._parameters, self.states = [p for p in parameters if p is not None], len(library.cell.state)
-        self.seen = {id(p): (p._version, p.data_ptr()) for p in self._parameters}
+        self.seen = {id(p): (_version(p), p.data_ptr()) for p in self._parameters}
         self.H = weights.weight_ih.shape[0] // len(library.cell.input_gates)
         self.D = weights.weight_ih.shape[1]
         with torch.no_grad():
@@ -40,24 +40,24 @@ class CpuStepper(Stepper):
         given = {name: t.data_ptr() for name, t in fields.items() if t is not None}
         self._job = library.Job(
             H=self.H, heads=scan.heads, T=1, D=self.D, x_b=self.D, y_b=self.H, rate=scan.zoneout or (), **given,
-            sample=library.sample(w_ih, w_hh, self.H),
         )  # fmt: skip
+        library.watch(self._job, self._parameters)
 
     def fits(self, parameters: Iterable[Tensor | None]) -> bool:
-        k = 0
+        given = 0
         for p in parameters:
             if p is not None:
                 seen = self.seen.get(id(p))
-                if seen is None or p._version != seen[0] or p.data_ptr() != seen[1]:
+                if seen is None or _version(p) != seen[0] or p.data_ptr() != seen[1]:
                     return False
-                k += 1
-        return k == len(self.seen)
+                given += 1
+        return given == len(self._parameters)
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State] | None:
         library = self.library
         B, D = x.shape
         shape = (B, self.H)
-        if D != self.D or not B or [s.shape for s in state] != [shape] * self.states:
+        if D != self.D or not B or [s.shape for s in state] != [shape] * self.states or state[0].device.type != "cpu":
             return None
         if x.dtype is not library.dtype or not x.is_contiguous():
             x = x.to(library.dtype).contiguous()
@@ -66,7 +66,10 @@ class CpuStepper(Stepper):
             if s.dtype is not library.real or not s.is_contiguous():
                 state = tuple([s.to(library.real).contiguous() for s in state])
                 break
-        y, new = torch.empty(shape, dtype=library.dtype), [torch.empty(shape, dtype=library.real) for _ in state]
+        y, new = (
+            torch.empty(shape, dtype=library.dtype, device="cpu"),
+            [torch.empty(shape, dtype=library.real, device="cpu") for _ in state],
+        )
         job = library.Job.from_buffer_copy(self._job)
         job.B, job.threads, job.source = B, torch.get_num_threads(), source()
         job.x, job.y = x.data_ptr(), y.data_ptr()
@@ -78,3 +81,8 @@ class CpuStepper(Stepper):
         if status:
             raise MemoryError(f"{library.cell}: no memory for the kernel")
         return y, tuple(new if kind is library.real else [s.to(kind) for s in new])
+
+
+def _version(parameter: Tensor) -> int:
+    """How often it has been changed in place; torch does not count for tensors made in inference mode."""
+    return -1 if parameter.is_inference() else parameter._version

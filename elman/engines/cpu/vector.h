@@ -43,8 +43,8 @@ typedef int32_t whole;
 
 #define VL ((i64)(BYTES / sizeof(real))) /* lanes of a vector */
 
-typedef real V __attribute__((vector_size(BYTES), may_alias, aligned(8)));
-typedef whole M __attribute__((vector_size(BYTES), may_alias, aligned(8)));
+typedef real V __attribute__((vector_size(BYTES), may_alias, aligned(sizeof(real))));
+typedef whole M __attribute__((vector_size(BYTES), may_alias, aligned(sizeof(real))));
 
 #ifdef BFLOAT16
 typedef uint16_t item;
