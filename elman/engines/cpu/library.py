@@ -163,6 +163,7 @@ def _runtime() -> ctypes.CDLL:
     runtime = load((Path(__file__).parent / "runtime.c").read_text(encoding="utf-8"), "runtime")
     runtime.take.argtypes, runtime.take.restype = [ctypes.c_size_t], c_void_p
     runtime.give.argtypes = [c_void_p]
+    runtime.in_large_pages.argtypes = [c_void_p, ctypes.c_size_t]
     return runtime
 
 
@@ -184,6 +185,13 @@ def _own() -> Source:
 def _source(threads: ctypes.CDLL, *names: str) -> Source:
     functions = [*(getattr(threads, name) for name in names), _runtime().take, _runtime().give]
     return Source(*(ctypes.cast(function, c_void_p) for function in functions))
+
+
+def in_large_pages(t: Tensor) -> Tensor:
+    """The same new tensor; if it is large, its memory comes in large pages, which are fewer page faults."""
+    if t.nbytes >= 4 << 20:
+        _runtime().in_large_pages(t.data_ptr(), t.nbytes)
+    return t
 
 
 def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

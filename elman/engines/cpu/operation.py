@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engines.cpu.library import Library, reused
+from elman.engines.cpu.library import Library, in_large_pages, reused
 
 #: The kernels that an operation may be asked for, by `Library.key`.
 LIBRARIES: dict[str, Library] = {}
@@ -57,7 +57,7 @@ def scan(
     call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates, heads)
     call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
     call.parts(state1=final)
-    call.sequence("y", y)
+    call.sequence("y", in_large_pages(y))
     library.forward(call.fields)
     return y, final, saved
 
@@ -112,7 +112,7 @@ def scan_backward(
     if dy is not None:
         call.sequence("dy", _rows(dy.to(library.dtype)))
     if wanted[0]:
-        call.sequence("dx", dx)
+        call.sequence("dx", in_large_pages(dx))
     library.backward(call.fields)
     gates = db[:, :H].contiguous() if wanted[3] else db.new_empty(0)
     return dx, dstate0, dw_ih, dw_hh, gates, dunits[:, :H].contiguous()

@@ -132,10 +132,10 @@ typedef struct Block {
 static Block *free_blocks;
 static size_t free_bytes;
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
-#define KEPT ((size_t)256 << 20) /* of free memory, at most */
+#define KEPT ((size_t)512 << 20) /* of free memory, at most */
 
 /* Large new memory in large pages: a page fault for each 4 KiB would cost more than the work on it. */
-static void in_large_pages(void *memory, size_t size) {
+void in_large_pages(void *memory, size_t size) {
 #ifdef MADV_HUGEPAGE
     const uintptr_t page = 4096, from = ((uintptr_t)memory + page - 1) & ~(page - 1), to = ((uintptr_t)memory + size) & ~(page - 1);
     if (size >= 4 << 20 && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
