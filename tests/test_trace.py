@@ -251,6 +251,24 @@ def test_edges(name: str) -> None:
     same_as_eager(cell_of(lambda self, x, h, s, w: EDGES[name](x, h, s, w), weights={"p": (0.0, 1.0)}))
 
 
+def test_cells_of_one_name_are_told_apart() -> None:
+    for made in (torch.sigmoid, torch.tanh, torch.exp):
+        same_as_eager(
+            cell_of(
+                lambda self, x, h, s, w, made=made: made(w.p) * s.h + torch.tanh(x.a + h.a), weights={"p": (-1.0, 1.0)}
+            )
+        )
+    for first, second in (("p", "q"), ("q", "p")):
+        same_as_eager(
+            cell_of(
+                lambda self, x, h, s, w, a=first, b=second: (
+                    getattr(w, a) * s.h * 0.1 + torch.tanh(x.a + h.a * getattr(w, b))
+                ),
+                weights={"p": (-1.0, 1.0), "q": (0.0, 0.5)},
+            )
+        )
+
+
 def test_letters_that_mean_something_in_c() -> None:
     def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
         short = torch.sigmoid(x.a + h.a)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Literal, NamedTuple
@@ -81,7 +81,7 @@ class Program(NamedTuple):
     hidden_grads: tuple[Node | None, ...]
     state_grads: tuple[Node | None, ...]
     unit_grads: tuple[Node | None, ...]
-    derive: Callable[[Sequence[Tensor]], list[Tensor]]
+    derive: Derive
 
     @property
     def used(self) -> set[str]:
@@ -176,7 +176,7 @@ class _Trace(TorchDispatchMode):
             hidden_grads=tuple(nodes[inputs_end:hidden_end]),
             state_grads=tuple(nodes[hidden_end : sum(counts)]),
             unit_grads=tuple(unit_grads[k] for k in used),
-            derive=_Derive([_key(v) for v in vectors], self.recipe, keys),
+            derive=Derive([_key(v) for v in vectors], self.recipe, keys),
         )
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
@@ -347,7 +347,7 @@ class _Units(TorchFunctionMode):
         return leaf
 
 
-class _Derive:
+class Derive:
     """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch."""
 
     def __init__(self, vectors: list[tuple], recipe: list[tuple[Any, tuple, dict, tuple]], wanted: list[tuple]) -> None:
@@ -358,6 +358,11 @@ class _Derive:
         self.recipe = [
             (f, tuple(map(by_key, a)), {k: by_key(v) for k, v in kw.items()}, out) for f, a, kw, out in recipe
         ]
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """Which of the vectors these are, where nothing is made of them; None where something is."""
+        return None if self.recipe else tuple(map(self.vectors.index, self.wanted))
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         known: dict[Any, Tensor] = dict(zip(self.vectors, vectors, strict=True))

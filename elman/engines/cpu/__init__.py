@@ -22,7 +22,8 @@ from elman.engines.trace import TraceError, trace
 _log = logging.getLogger("elman")
 
 _kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
-_made: dict[str, str] = {}  # by its source, so that cells alike share a kernel
+#: By source, and by which vectors rows meet as they are: cells that are alike share a kernel.
+_made: dict[tuple[str, tuple[int, ...]] | None, str] = {}
 _unhashable: dict[int, tuple[Cell, dict[tuple, str | None]]] = {}
 _reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
@@ -125,8 +126,9 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
         if cell.projected and "s_h" in program.used:
             raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
         source = generate.source(cell, program, DTYPES[dtype])
-        if source in _made:
-            return _made[source]
+        same = (source, program.derive.order) if program.derive.order is not None else None
+        if same in _made:
+            return _made[same]
         library = Library(cell, program, dtype, source)
     except (TraceError, BuildError) as error:
         _reasons[type(cell), dtype] = str(error)
@@ -135,7 +137,8 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
             _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
         return None
     LIBRARIES[library.key] = library
-    _made[source] = library.key
+    if same:
+        _made[same] = library.key
     return library.key
 
 
