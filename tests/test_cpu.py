@@ -48,9 +48,13 @@ def results(layer: Recurrent, x: Tensor, lengths: Tensor | None, resets: Tensor 
 
 
 def apart(values: list[Tensor], law: list[Tensor]) -> float:
-    """The largest difference, relative to the largest value of each tensor."""
+    """The largest difference, relative to the largest value of each tensor.
+
+    Where that is a hundredth of the largest of all, it is a sum that has cancelled out: relative to that hundredth.
+    """
+    most = max(float(b.abs().max()) for b in law if b.numel())
     return max(
-        float((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-12)) if b.numel() else 0.0
+        float((a.double() - b).abs().max()) / max(float(b.abs().max()), most / 100, 1e-12) if b.numel() else 0.0
         for a, b in zip(values, law, strict=True)
     )
 
