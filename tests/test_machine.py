@@ -36,7 +36,7 @@ print("engine", elman.engines.choose(layer._scan(x, layer.initial_state(x))).nam
 
 
 def test_no_compiler(tmp_path: Path) -> None:
-    done = python(FORWARD, PATH=str(tmp_path), ELMAN_CACHE=str(tmp_path), CC="")
+    done = python(FORWARD, PATH=str(tmp_path), ELMAN_CACHE=str(tmp_path), CC="", ELMAN_ENGINE="")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "engine eager\n"
     assert (
