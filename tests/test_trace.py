@@ -317,3 +317,15 @@ def test_a_cell_without_a_hash() -> None:
             return self.k * torch.tanh(x.n + h.n)
 
     same_as_eager(Scale(0.3))
+
+
+def test_many_vectors_step_by_step() -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        return torch.tanh(x.a + h.a + sum(w) * 0.01)
+
+    layer = Recurrent(cell_of(step, weights={f"v{k}": (0.0, 1.0) for k in range(30)}), D, H)
+    x = torch.randn(B, D)
+    with torch.no_grad():
+        ours = layer.step(x)
+        with elman.engine("eager"):
+            close(ours, layer.step(x), 1e-6)

@@ -161,7 +161,6 @@ static void forward_thread(Team *team, i64 thread) {
 
 const int saved_values = SAVED;
 i64 lanes(void) { return VL; }
-i64 padded_units(i64 H) { return padded(H); }
 i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * up(N, PER) * gates * U * VL * (i64)sizeof(elem); }
 
 /* W or R, packed for `forward` once and for all */

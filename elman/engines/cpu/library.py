@@ -42,13 +42,11 @@ class Library:
     def __init__(self, cell: Cell, program: Program, dtype: torch.dtype, source: str) -> None:
         self.cell, self.program, self.dtype = cell, program, dtype
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
-        self.States = c_void_p * len(cell.state)
         self._c = load(source, f"{type(cell).__name__}_{DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
-        for name in ("lanes", "padded_units", "packed_size"):
+        for name in ("lanes", "packed_size"):
             getattr(self._c, name).restype = c_int64
         self._c.packed_size.argtypes = [c_int64] * 3
-        self._c.padded_units.argtypes = [c_int64]
         self._c.pack_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64]
         self._c.sample_parameters.argtypes, self._c.sample_parameters.restype = [c_void_p], c_uint64
         if dtype != torch.bfloat16:
@@ -118,10 +116,8 @@ class Library:
         return packed, scales
 
     def watch(self, job: Structure, parameters: list[Tensor]) -> None:
-        """Lets the job notice when these are written over."""
-        if len(parameters) > len(job.watched):  # type: ignore[attr-defined]
-            raise ValueError(f"{self.cell}: too many parameters to watch")
-        for k, p in enumerate(parameters):
+        """Lets the job notice when these, or the first 24 of them, are written over."""
+        for k, p in enumerate(parameters[:_WATCHED]):
             extent = 1 + sum((n - 1) * stride for n, stride in zip(p.shape, p.stride(), strict=True))
             job.watched[k], job.watched_bytes[k] = p.data_ptr(), extent * p.itemsize  # type: ignore[attr-defined]
         job.sample = self._c.sample_parameters(ctypes.addressof(job))  # type: ignore[attr-defined]

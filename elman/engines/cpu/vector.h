@@ -1,6 +1,6 @@
 /* Numbers, vectors of them, and the functions of cells on vectors.
  *
- * real: what is computed in.  item: what is stored (x, y, weights, what backward needs).
+ * real: what is computed in.  item: what is stored (x, y, packed weights, what backward needs).
  * elem: what a product multiplies at a time: one item, or a pair of bfloat16.
  */
 #define _GNU_SOURCE
@@ -94,17 +94,12 @@ INLINE void put(real *p, V v) { *(V *)p = v; }
 /* ---- items ---- */
 
 #ifdef BFLOAT16
-INLINE real real_of(item a) {
-    union { uint32_t u; float f; } v = {(uint32_t)a << 16};
-    return v.f;
-}
 INLINE E rounded(V v) { /* to the nearest bfloat16, ties to even, in the upper half; NaN stays NaN */
     E u = (E)v;
     E r = u + 0x7fff + ((u >> 16) & 1);
     E nan = (E)(v != v);
     return (nan & 0x7fc00000) | (~nan & r);
 }
-INLINE item item_of(real a) { return (item)(rounded(all(a))[0] >> 16); }
 INLINE V load(const item *p) {
     Half h = *(const Half *)p;
     return (V)(__builtin_convertvector(h, E) << 16);
@@ -114,10 +109,7 @@ INLINE void store(item *p, V v) { *(Half *)p = (Half)_mm512_cvtneps_pbh((__m512)
 #else
 INLINE void store(item *p, V v) { *(Half *)p = __builtin_convertvector(rounded(v) >> 16, Half); }
 #endif
-INLINE elem pair(item a, item b) { return (elem)a | (elem)b << 16; }
 #else
-INLINE real real_of(item a) { return a; }
-INLINE item item_of(real a) { return a; }
 INLINE V load(const item *p) { return get(p); }
 INLINE void store(item *p, V v) { put(p, v); }
 #endif
@@ -195,9 +187,9 @@ BY_LANE(v_cos, cosf)
 BY_LANE(v_erf, erff)
 BY_LANE_2(v_pow, powf)
 
-/* e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 7 (from Cephes) */
-INLINE V v_exp(V x) {
-    x = clip(x, -104.0f, 89.0f);
+/* x = n ln 2 + r with |r| <= ln 2 / 2: n, r, and e^r - 1 - r by a polynomial of degree 7 (from Cephes) */
+typedef struct { V n, r, rest; } Pieces;
+INLINE Pieces pieces(V x) {
     V n = whole_part(x * 1.44269504088896341f);
     V r = x - n * 0.693145751953125f;
     r = r - n * 1.42860682030941723e-6f;
@@ -206,22 +198,19 @@ INLINE V v_exp(V x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    return times_power_of_two(p * (r * r) + (r + 1.0f), n);
+    return (Pieces){n, r, p * (r * r)};
+}
+/* e^x = 2^n e^r */
+INLINE V v_exp(V x) {
+    Pieces e = pieces(clip(x, -104.0f, 89.0f));
+    return times_power_of_two(e.rest + (e.r + 1.0f), e.n);
 }
 /* (e^2x - 1) / (e^2x + 1), with e^2x - 1 = 2^n (e^r - 1) + (2^n - 1), so that small x keep their digits */
 INLINE V v_tanh(V x) {
-    x = clip(x, -44.0f, 44.0f) * 2.0f;
-    V n = whole_part(x * 1.44269504088896341f);
-    V r = x - n * 0.693145751953125f;
-    r = r - n * 1.42860682030941723e-6f;
-    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    V power = times_power_of_two(all(1), n);
-    V e = power * (p * (r * r) + r) + (power - 1.0f);
-    return e / (e + 2.0f);
+    Pieces e = pieces(clip(x, -44.0f, 44.0f) * 2.0f);
+    V power = times_power_of_two(all(1), e.n);
+    V less_one = power * (e.rest + e.r) + (power - 1.0f);
+    return less_one / (less_one + 2.0f);
 }
 #endif
 

@@ -1,0 +1,74 @@
+"""``elman bench`` and ``--int8``, without measuring anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import elman
+from elman.benchmarks import Pair, Row, report
+from elman.cli import main
+from tests.conftest import some_text
+
+PLACE = "before\n<!-- elman bench train -->\nold\n<!-- end of train -->\nafter\n"
+
+
+@pytest.fixture(autouse=True)
+def _rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(name: str, rounds: int) -> Iterator[Row]:
+        yield Row("work", f"{rounds} rounds", "torch", Pair(0.001, 0.002, 2.0), 0.5)
+        yield Row.mean("work", "torch", [2.0, 8.0])
+
+    monkeypatch.setattr(report, "rows", rows)
+    monkeypatch.setattr(report, "peak", lambda: 1e9)
+
+
+def test_json_and_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", "--rounds", "3", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["ratio"] for row in told["rows"]] == [2.0, pytest.approx(4.0)]
+    assert told["rows"][0]["size"] == "3 rounds"
+    assert "ours_ms" not in told["rows"][1]
+
+
+def test_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PLACE)
+    assert main(["bench", "train", "--write", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before")
+    assert text.endswith("<!-- end of train -->\nafter\n")
+    assert "| work | 9 rounds | 1 | 2 | torch | 2.00 | 50% |" in text
+    assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["layerss"], "unknown benchmark 'layerss': did you mean layers?"),
+        (["layers", "--write", "PAGE"], "has no place for it"),
+        (["train", "--write", "missing.md"], "missing.md: cannot be read"),
+    ],
+)
+def test_wrong(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "page.md").write_text(PLACE)
+    given = [str(tmp_path / "page.md") if a == "PAGE" else a for a in arguments]
+    assert main(["bench", *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, run = tmp_path / "text.txt", str(tmp_path / "run")
+    text.write_text(some_text())
+    elman.train("language", text, out=run, steps=5, hidden_size=16, progress=False)
+    assert main(["evaluate", run, "--json", "--int8"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["int8_cost"] == pytest.approx(told["int8_loss"] - told["loss"])
+    assert 0 < abs(told["int8_cost"]) < 0.05
+    assert main(["generate", run, "the ", "--int8", "--max-new-tokens", "20", "--seed", "1"]) == 0
+    model = elman.load(run)
+    model.quantize()
+    assert capsys.readouterr().out == model.generate("the ", max_new_tokens=20, seed=1) + "\n"
