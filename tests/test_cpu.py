@@ -25,7 +25,7 @@ from elman.engines.cpu import build, operation
 from elman.layers import Recurrent, quantize, stack
 from tests.conftest import CELL_FAMILY, close
 
-POINTWISE = [name for name, cell in CELL_FAMILY.items() if cell.pointwise]
+KERNELS = [name for name, cell in CELL_FAMILY.items() if not cell.projected]
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -62,7 +62,7 @@ def apart(values: list[Tensor], law: list[Tensor]) -> float:
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_float32_is_exact_to_2e_6(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(POINTWISE))
+    name = data.draw(st.sampled_from(KERNELS))
     B, T = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 128))
     D, H = data.draw(st.integers(1, 70)), data.draw(st.integers(8, 70))  # one unit alone may be all rounding
     lengths = torch.tensor(data.draw(st.lists(st.integers(0, T), min_size=B, max_size=B)))
@@ -80,7 +80,7 @@ def test_float32_is_exact_to_2e_6(data: st.DataObject) -> None:
     assert ours < max(2e-6, 3 * eager)  # a few units, saturated, or without gates: eager itself is no better
 
 
-@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("size", [(1, 40, 16, 48), (7, 20, 33, 100), (40, 9, 64, 64)])
 def test_bfloat16_is_close_and_threads_agree(name: str, size: tuple[int, ...], threads: int) -> None:
     B, T, D, H = size
@@ -107,7 +107,7 @@ def test_the_same_bits_every_time(threads: int) -> None:
 
 
 def test_values_that_are_no_numbers() -> None:
-    for name in POINTWISE:
+    for name in KERNELS:
         layer = Recurrent(CELL_FAMILY[name], 4, 20)
         x = torch.randn(7, 5, 4)
         x[0, 2, 1], x[1, 2, 1], x[2, 0, 0], x[3] = math.nan, math.inf, -math.inf, 1e4
@@ -251,7 +251,7 @@ def test_a_stepping_layer_is_copied_and_pickled() -> None:
 
 
 def test_int8_reads_what_was_rounded() -> None:
-    for name in POINTWISE:
+    for name in KERNELS:
         layer = Recurrent(CELL_FAMILY[name], 37, 50).eval()
         before = layer.weight_ih.detach().clone()  # type: ignore[union-attr]
         quantize(layer)

@@ -29,7 +29,7 @@ def chosen(name: str, **options: float) -> str:
 
 
 def test_every_cell_runs_on_the_fastest_engine_that_can() -> None:
-    others = {"projected_lstm": "torch", "layer_norm_lstm": "eager", "original_gru": "eager"}
+    others = {"projected_lstm": "torch"}
     for name in elman.cells.CELLS:
         assert chosen(name) == others.get(name, "cpu")
 

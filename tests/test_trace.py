@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,31 +17,7 @@ from elman.engines.cpu.generate import cell_source
 from elman.engines.trace import trace
 from elman.layers import Recurrent
 from tests.conftest import close
-
-B, T, D, H = 3, 6, 4, 7
-
-
-def cell_of(step: Callable[..., Any], **declared: Any) -> Cell:
-    names = {"input_gates": ("a", "b"), "hidden_gates": ("a", "b"), "__doc__": "A cell of a test.", "step": step}
-    return type("Own", (Cell,), names | declared)()
-
-
-def same_as_eager(cell: Cell, dtype: torch.dtype = torch.float64, tolerance: float = 1e-10) -> None:
-    """Outputs and gradients of the kernel are those of the loop."""
-    layer = Recurrent(cell, D, H).to(dtype)
-    for parameter in layer.parameters():
-        torch.nn.init.uniform_(parameter, -0.9, 0.9)
-    results = []
-    for engine in ("eager", "cpu"):
-        with elman.engine(engine, strict=True):
-            x = torch.linspace(-2, 2, B * T * D, dtype=dtype).view(B, T, D).requires_grad_()
-            y, state = layer(x, None, torch.tensor([6, 4, 1]))
-            weight = torch.linspace(-1, 1, y.numel(), dtype=dtype).view_as(y)
-            total = (y * weight).sum() + sum(part.sum() for part in state)
-            leaves = [x, *layer.parameters()]
-            results.append((y, state, torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)))
-    close(results[1], results[0], tolerance)
-
+from tests.own_cells import B, D, H, T, cell_of, refused, same_as_eager
 
 POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "arithmetic": lambda a, b: (2 * a - b / 3 + 1) * 0.3 + a.sub(b, alpha=0.5) - (1 - b).neg(),
@@ -168,9 +143,9 @@ def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     ("step", "message"),
     [
         (_in_place, "changes a tensor in place"),
-        (_branch, "looks at a value|do not know the operation sum"),
+        (_branch, "sum is not pointwise; a step that reads across units declares mixes_units = True"),
         (_item, "looks at a value|do not know the operation select"),
-        (_mean, "do not know the operation mean"),
+        (_mean, "mean is not pointwise; a step that reads across units declares mixes_units = True"),
         (_matrix, "do not know the operation"),
         (_cumulative, "do not know the operation cumsum; they know abs, add, "),
         (_random, "do not know the operation rand_like"),
@@ -178,12 +153,7 @@ def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     ],
 )
 def test_a_step_that_cannot_be_a_kernel(step: Callable[..., Any], message: str) -> None:
-    layer = Recurrent(cell_of(step), D, H)
-    lines, first = inspect.getsourcelines(step)
-    line = first + next(k for k, text in enumerate(lines) if "the error names" in text)
-    with pytest.raises(elman.ElmanError, match=message) as caught, elman.engine("cpu", strict=True):
-        layer(torch.randn(B, T, D))
-    assert f"test_trace.py, line {line}:" in str(caught.value)
+    refused(cell_of(step), step, message)
 
 
 def test_such_a_step_runs_eagerly_and_the_log_says_so(
@@ -199,7 +169,7 @@ def test_such_a_step_runs_eagerly_and_the_log_says_so(
     close(layer(torch.ones(B, T, D)), law)
     (record,) = caplog.records
     assert "no fast kernel for Own, which runs slower: " in record.getMessage()
-    assert "do not know the operation mean" in record.getMessage()
+    assert "mean is not pointwise" in record.getMessage()
 
 
 def test_what_is_set_on_a_cell_counts() -> None:

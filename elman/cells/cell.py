@@ -45,7 +45,7 @@ class Cell(ABC):
         state: names of the carried values. The first is ``h``, the output.
         weights: per-unit vectors: name to initial value, or to the (low, high) of a uniform draw.
 
-    Declarations for the cells whose step is not pointwise
+    Declarations for a step that is not pointwise
         inner_gates: gates whose product the step asks for itself, by ``h.n(v) = R_n v + b_hn``.
         projected: the step's h is multiplied by ``weight_hr`` before it is carried and given out.
         mixes_units: the step reads across units (a norm over H, say).

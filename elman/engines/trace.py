@@ -10,10 +10,9 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +20,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from elman.cells import Cell
+from elman.engines import across
+from elman.engines.program import Derive, Node, Program, TraceError, ancestors, generalise
 
-#: The traced tensors have so many rows and units. Nothing else in a step may have this size.
-_B, _H = 2, 7
+#: Rows and units of the traced tensors, twice: what depends on them is seen by the difference.
+_SIZES = (2, 7), (3, 5)
 
 #: What only renames or repeats a value.
 _SAME = {"alias", "detach", "clone", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "_to_copy"}
@@ -42,89 +43,47 @@ POINTWISE = frozenset(_NAMES.split())
 _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0, "zeros": 0.0, "ones": 1.0}
 
 
-class TraceError(TypeError):
-    """The step cannot be made into a kernel; the message names the operation and the line."""
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One value: an operation of torch on earlier values and on numbers.
-
-    ``kind`` row: one for each row and unit, (B, H). unit: one for each unit, (H,).
-    ``letter``: what the author of the step called it, if anything. ``where``: the line that made it.
-    """
-
-    op: str
-    arguments: tuple[Any, ...] = ()
-    kind: Literal["row", "unit"] = "row"
-    letter: str = ""
-    where: str = ""
-
-
-class Program(NamedTuple):
-    """What a kernel needs to know of a cell.
-
-    ============ ===================================================================================
-    inputs       by name: ``x_i``, ``h_i``, ``s_c`` (the old state), ``d_h`` (of the new state)
-    units        the values (H,) that rows meet, as ``derive`` gives them
-    new          the new state
-    input_grads  of the gates W x + b; hidden_grads, state_grads, unit_grads likewise; None for zero
-    ============ ===================================================================================
-
-    unit_grads are to be summed over rows and time.
-    """
-
-    inputs: dict[str, Node]
-    units: tuple[Node, ...]
-    new: tuple[Node, ...]
-    input_grads: tuple[Node | None, ...]
-    hidden_grads: tuple[Node | None, ...]
-    state_grads: tuple[Node | None, ...]
-    unit_grads: tuple[Node | None, ...]
-    derive: Derive
-
-    @property
-    def used(self) -> set[str]:
-        """The inputs that the new state depends on."""
-        seen = _ancestors(self.new)
-        return {name for name, node in self.inputs.items() if node in seen}
-
-
 def trace(cell: Cell) -> Program:
     """The programs of ``cell.step`` and of its gradient.
 
     Raises:
-        TraceError: the step is not pointwise, changes a tensor in place, looks at values, or uses an
-            operation on tensors that have no gradient rule here.
+        TraceError: the step changes a tensor in place, looks at values, reads across units in a way that kernels
+            do not know, or uses an operation on tensors that has no gradient rule here.
     """
-    return _Trace(cell).program()
+    first, second = (_Trace(cell, *sizes).program() for sizes in _SIZES)
+    return generalise(first, _SIZES[0], second, _SIZES[1])
 
 
 def _key(t: Tensor) -> tuple:
     """The same for all tensors that are the same memory read in the same way."""
     shape = tuple(t.shape)
-    shape = (_H,) if shape == (1, _H) else shape
-    return t.data_ptr(), t.storage_offset(), shape, t.dtype
+    return t.data_ptr(), t.storage_offset(), shape[1:] if shape[:1] == (1,) else shape, t.dtype
 
 
 class _Trace(TorchDispatchMode):
-    """Writes down the operations below autograd: those of the step, then those of its gradient."""
+    """Writes down the operations below autograd: those of the step, then those of its gradient.
 
-    def __init__(self, cell: Cell) -> None:
+    A tensor (B, H) is a node, and so is (B, 1); one of (B, k H) is a tuple of k nodes.
+    """
+
+    def __init__(self, cell: Cell, B: int, H: int) -> None:
         super().__init__()
-        self.cell = cell
+        self.cell, self.B, self.H = cell, B, H
         self.code: CodeType = inspect.unwrap(type(cell).step).__code__
-        self.nodes: dict[tuple, Node] = {}
+        self.nodes: dict[tuple, Node | tuple[Node, ...]] = {}
         self.alive: list[Tensor] = []  # so that no memory is used twice
         self.leaves: dict[tuple, Tensor] = {}  # unit values, cut off from what they were made of
         self.recipe: list[tuple[Any, tuple, dict, tuple]] = []
+        self.normed: dict[Node, tuple[Node, ...]] = {}  # by 1 / deviation: the values less their mean, times it
+        self.inner: dict[int, Node] = {}
+        self.inner_grads: dict[int, Node] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # else torch would import its compiler, which takes a second
 
     def program(self) -> Program:
-        cell = self.cell
+        cell, B, H = self.cell, self.B, self.H
         generator = torch.Generator().manual_seed(0)
 
         def draw(name: str, *shape: int) -> Tensor:
@@ -138,18 +97,19 @@ class _Trace(TorchDispatchMode):
             torch.autocast("cpu", enabled=False),
             torch.enable_grad(),
         ):
-            gates = [draw(f"x_{gate}", _B, _H) for gate in cell.input_gates]
-            products = [draw(f"h_{gate}", _B, _H) for gate in cell.hidden_gates]
-            old = [draw(f"s_{part}", _B, _H) for part in cell.state]
-            vectors = [draw(f"w_{name}", _H) for name in cell.weights]
-            grads = [draw(f"d_{part}", _B, _H).detach() for part in cell.state]
-            inputs = {node.op: node for node in self.nodes.values() if node.kind == "row"}
+            gates = [draw(f"x_{gate}", B, H) for gate in cell.input_gates]
+            products = [draw(f"h_{gate}", B, H) for gate in cell.hidden_gates]
+            inner = [self._inner_product(k) for k in range(len(cell.inner_gates))]
+            old = [draw(f"s_{part}", B, H) for part in cell.state]
+            vectors = [draw(f"w_{name}", H) for name in cell.weights]
+            grads = [draw(f"d_{part}", B, H).detach() for part in cell.state]
+            inputs = {n.op: n for n in self.nodes.values() if isinstance(n, Node) and n.kind == "row"}
             self.leaves = {_key(v): v for v in vectors}
             with _Units(self), self:
-                arguments = (
-                    cell.InputGates(*gates), cell.HiddenGates(*products), cell.State(*old), cell.Vectors(*vectors)
-                )  # fmt: skip
-                new = self._step(arguments)
+                new = self._step((
+                    cell.InputGates(*gates), cell.HiddenGates(*products, *inner), cell.State(*old),
+                    cell.Vectors(*vectors),
+                ))  # fmt: skip
                 leaves = list(self.leaves.values())
                 wanted = [*gates, *products, *old, *leaves]
                 pairs = [(n, d) for n, d in zip(new, grads, strict=True) if n.requires_grad]
@@ -160,23 +120,26 @@ class _Trace(TorchDispatchMode):
                     tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, tuple(wanted),
                     allow_unreachable=True, accumulate_grad=False,
                 )  # fmt: skip
-            results = [self._node(n) for n in new]
-            nodes = [None if g is None else self._node(g) for g in found]
-        met = _ancestors([*results, *(n for n in nodes if n)])
+            results = [self._one(n) for n in new]
+            nodes = [None if g is None else self._one(g) for g in found]
+        met = set(ancestors([*results, *nodes]))
         used = [k for k, leaf in enumerate(leaves) if self.nodes[_key(leaf)] in met]
         counts = (len(gates), len(products), len(old))
         inputs_end, hidden_end = counts[0], counts[0] + counts[1]
         unit_grads = nodes[sum(counts) :]
         keys = [_key(leaves[k]) for k in used]
+        if missing := [gate for k, gate in enumerate(cell.inner_gates) if k not in self.inner]:
+            raise TraceError(f"{cell}.step does not ask for its inner gate {missing[0]}")
         return Program(
             inputs=inputs,
-            units=tuple(self.nodes[key] for key in keys),
+            units=tuple(self._one(leaves[k]) for k in used),
             new=tuple(results),
+            inner=tuple(self.inner[k] for k in range(len(inner))),
             input_grads=tuple(nodes[:inputs_end]),
-            hidden_grads=tuple(nodes[inputs_end:hidden_end]),
+            hidden_grads=(*nodes[inputs_end:hidden_end], *map(self.inner_grads.get, range(len(inner)))),
             state_grads=tuple(nodes[hidden_end : sum(counts)]),
             unit_grads=tuple(unit_grads[k] for k in used),
-            derive=Derive([_key(v) for v in vectors], self.recipe, keys),
+            derive=Derive([_key(v) for v in vectors], list(map(_by_key, self.recipe)), keys),
         )
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
@@ -195,17 +158,29 @@ class _Trace(TorchDispatchMode):
         if len(new) != len(self.cell.state):
             raise TraceError(f"{self.cell}.step must give {', '.join(self.cell.state)}; it gave {len(new)} values")
         for name, part in zip(self.cell.state, new, strict=True):
-            if part.shape != (_B, _H):
+            if part.shape != (self.B, self.H):
                 raise TraceError(f"{self.cell}.step gives {name} of another shape than (B, H)")
         return new
 
-    def _know(self, tensor: Tensor, node: Node) -> Tensor:
+    def _inner_product(self, k: int) -> Callable[[Tensor], Tensor]:
+        """``h.n`` of an inner gate, for the step to call."""
+
+        def product(v: Tensor) -> Tensor:
+            if k in self.inner:
+                raise TraceError(f"{self._where()}: kernels ask for an inner gate once in a step")
+            if not isinstance(v, Tensor) or v.shape != (self.B, self.H):
+                raise TraceError(f"{self._where()}: an inner gate multiplies a tensor (B, H)")
+            return _Inner.apply(v, self, k)
+
+        return product
+
+    def _know(self, tensor: Tensor, node: Any) -> Tensor:
         self.alive.append(tensor)
         self.nodes[_key(tensor)] = node
         return tensor
 
     def _node(self, value: Any) -> Any:
-        """The node of a tensor; a number for a tensor of one value that is not part of the program."""
+        """The node of a tensor, or nodes; a number for a tensor of one value that is not part of the program."""
         if not isinstance(value, Tensor):
             return value
         node = self.nodes.get(_key(value))
@@ -214,6 +189,16 @@ class _Trace(TorchDispatchMode):
                 raise TraceError(f"{self._where()}: a tensor from outside the step; declare it in weights")
             return value.item()
         return node
+
+    def _one(self, value: Tensor) -> Node:
+        node = self._node(value)
+        return node if isinstance(node, Node) else Node("fill", (float(node),))
+
+    def _parts(self, value: Tensor, op: str) -> tuple[Node, ...]:
+        """The nodes of a tensor (B, k H), k of them."""
+        node, count = self._node(value), self._count(value, op)
+        node = node if isinstance(node, (Node, tuple)) else Node("fill", (float(node),))
+        return node if isinstance(node, tuple) else (node,) * count
 
     def _frame(self) -> FrameType | None:
         """The author's code that is being carried out; None in the gradient."""
@@ -234,7 +219,8 @@ class _Trace(TorchDispatchMode):
         """Calls nodes as the author has called them so far."""
         frame = self._frame()
         for letter, value in frame.f_locals.items() if frame else ():
-            if isinstance(value, Tensor) and (node := self.nodes.get(_key(value))) and not node.letter:
+            node = self.nodes.get(_key(value)) if isinstance(value, Tensor) else None
+            if isinstance(node, Node) and not node.letter:
                 object.__setattr__(node, "letter", letter)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -242,8 +228,8 @@ class _Trace(TorchDispatchMode):
         self._read_letters()
         op = function._schema.name.removeprefix("aten::")
         if function._schema.is_mutable and self._frame() is None:  # torch's own gradient, on a value of its own
-            arguments = tuple(self._node(a) for a in args)
-            return self._know(function(*args, **kwargs), Node(op.removesuffix("_"), arguments, self._kind(args[0], op)))
+            nodes = self._pointwise(op.removesuffix("_"), tuple(self._node(a) for a in args), args[0])
+            return self._know(function(*args, **kwargs), nodes)
         if function._schema.is_mutable:
             raise TraceError(f"{self._where()}: {op} changes a tensor in place; write the value anew")
         if op in ("_local_scalar_dense", "is_nonzero", "equal"):
@@ -253,29 +239,49 @@ class _Trace(TorchDispatchMode):
             if op in ("lift_fresh", "lift_fresh_copy", "scalar_tensor"):
                 return result
             fill = _FILLED[op] if op in _FILLED else float(args[2] if op == "new_full" else args[1])
-            return self._know(result, Node("fill", (fill,), self._kind(result, op)))
-        if op not in POINTWISE | _SAME and not (op == "sum" and self._frame() is None):
-            known = ", ".join(sorted(name for name in POINTWISE if "_" not in name))
-            raise TraceError(f"{self._where()}: kernels do not know the operation {op}; they know {known}")
+            node, count = Node("fill", (fill,), self._kind(result, op)), self._count(result, op)
+            return self._know(result, node if count == 1 else (node,) * count)
+        if op not in POINTWISE | _SAME | across.OPERATIONS or (
+            op in across.OPERATIONS and not (self.cell.mixes_units or (op == "sum" and self._frame() is None))
+        ):
+            raise TraceError(f"{self._where()}: {self._unknown(op)}")
         result = function(*args, **kwargs)
+        if op in across.OPERATIONS:
+            return across.write(self, op, args, kwargs, result)
         if not isinstance(result, Tensor):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
         if op in _SAME:
             return self._know(result, self._renamed(args[0], result, op))
         if other := {k for k, v in kwargs.items() if v is not None} - {"alpha"}:
             raise TraceError(f"{self._where()}: kernels do not know {op} with {', '.join(sorted(other))}")
-        if op == "sum" and self._kind(args[0], op) == "row" and result.numel() == _H and tuple(args[1]) == (0,):
-            return self._know(result, self._node(args[0]))  # summed by the kernel, over rows and time
         arguments = tuple(self._operand(a, k in _TRUTHS.get(op, ())) for k, a in enumerate(args))
         if (scale := kwargs.get("alpha")) is not None:
             arguments = (*arguments, scale)
-        if any(isinstance(a, (list, tuple)) for a in arguments):
+        if any(isinstance(a, list) for a in arguments):
             raise TraceError(f"{self._where()}: {op} is not pointwise")
-        kind = self._kind(result, op)
-        rows = [a for a in arguments if isinstance(a, Node) and a.kind == "row"]
-        return self._know(result, Node(op, arguments, "row" if rows else kind, where=self._where()))
+        return self._know(result, self._pointwise(op, arguments, result))
 
-    def _renamed(self, old: Tensor, new: Tensor, op: str) -> Node:
+    def _unknown(self, op: str) -> str:
+        if op in across.OPERATIONS:
+            return f"{op} is not pointwise; a step that reads across units declares mixes_units = True"
+        known = ", ".join(sorted(name for name in POINTWISE if "_" not in name))
+        more = ", and across units mean, sum, cat, chunk and layer_norm" if self.cell.mixes_units else ""
+        return f"kernels do not know the operation {op}; they know {known}{more}"
+
+    def _pointwise(self, op: str, arguments: tuple, result: Tensor) -> Node | tuple[Node, ...]:
+        """The node of an operation on each unit; for (B, k H), k of them."""
+        shape, count = self._kind(result, op), self._count(result, op)
+
+        def node(arguments: tuple) -> Node:
+            kinds = {a.kind for a in arguments if isinstance(a, Node)}
+            kind = "row" if "row" in kinds or kinds >= {"scalar", "unit"} else "scalar" if "scalar" in kinds else shape
+            return Node(op, arguments, kind, where=self._where())
+
+        if count == 1:
+            return node(arguments)
+        return tuple(node(tuple(a[k] if isinstance(a, tuple) else a for a in arguments)) for k in range(count))
+
+    def _renamed(self, old: Tensor, new: Tensor, op: str) -> Any:
         kind, node = self._kind(new, op), self._operand(old, new.dtype == torch.bool)
         if new.dtype not in (torch.bool, torch.float32, torch.float64) or (
             old.is_floating_point() > new.is_floating_point()
@@ -283,7 +289,9 @@ class _Trace(TorchDispatchMode):
             raise TraceError(
                 f"{self._where()}: kernels compute in one precision; they do not know a cast to {new.dtype}"
             )
-        return node if isinstance(node, Node) else Node("fill", (float(node),), kind)
+        node = node if isinstance(node, (Node, tuple)) else Node("fill", (float(node),), kind)
+        count = self._count(new, op)
+        return (node,) * count if isinstance(node, Node) and count > 1 else node
 
     def _operand(self, value: Any, truth: bool) -> Any:
         """The node of an argument: a truth value where one is wanted, else a number."""
@@ -292,32 +300,55 @@ class _Trace(TorchDispatchMode):
             return node
         return Node("ne", (node, 0.0), node.kind) if truth else Node("where", (node, 1.0, 0.0), node.kind)
 
-    def _kind(self, t: Tensor, op: str) -> Literal["row", "unit"]:
+    def _kind(self, t: Tensor, op: str) -> Literal["row", "unit", "scalar"]:
         shape = tuple(t.shape)
-        if shape == (_B, _H):
+        if shape == (self.B, self.H) or self._count(t, op) > 1:
             return "row"
-        if shape in ((_H,), (1, _H), ()):
+        if shape in ((self.H,), (1, self.H), ()):
             return "unit"
+        if self.cell.mixes_units and shape in ((self.B, 1), (self.B,)):
+            return "scalar"
+        names = {self.B: "B", self.H: "H", 4 * self.H: "4 H", 3 * self.H: "3 H", 2 * self.H: "2 H"}
         raise TraceError(
-            f"{self._where()}: {op} is not pointwise, it gives {_readable(shape)}; a step works on (B, H) tensors, "
-            "each unit from its own gates, or declares mixes_units = True"
+            f"{self._where()}: {op} is not pointwise, it gives ({', '.join(names.get(n, str(n)) for n in shape)}); a "
+            "step works on (B, H) tensors, each unit from its own gates, or declares mixes_units = True"
         )
 
+    def _count(self, t: Tensor, op: str) -> int:
+        """k for a tensor (B, k H); 1 for all others."""
+        wide = self.cell.mixes_units and t.dim() == 2 and t.shape[0] == self.B and t.shape[1] % self.H == 0
+        return t.shape[1] // self.H if wide else 1
 
-def _readable(shape: tuple[int, ...]) -> str:
-    names = {_B: "B", _H: "H", 4 * _H: "4 H", 3 * _H: "3 H", 2 * _H: "2 H"}
-    return f"({', '.join(names.get(n, str(n)) for n in shape)})"
+
+class _Inner(torch.autograd.Function):
+    """The product of an inner gate: any numbers, as only the nodes count."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, trace: _Trace, k: int) -> Tensor:  # type: ignore[override]
+        ctx.trace, ctx.k = trace, k
+        trace.inner[k] = trace._one(v)
+        return _Inner._make(trace, Node("inner", (trace.inner[k], k), where=trace._where()))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:  # type: ignore[override]
+        trace, k = ctx.trace, ctx.k
+        trace.inner_grads[k] = trace._one(grad)
+        return _Inner._make(trace, Node("inner_back", (trace.inner_grads[k], k))), None, None
+
+    @staticmethod
+    def _make(trace: _Trace, node: Node) -> Tensor:
+        with _disable_current_modes():
+            return trace._know(torch.full((trace.B, trace.H), 0.5, device="cpu"), node)
 
 
-def _ancestors(nodes: Sequence[Node]) -> set[Node]:
-    """All that the nodes are made of, and they themselves."""
-    todo, seen = list(nodes), set()
-    while todo:
-        node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            todo += [a for a in node.arguments if isinstance(a, Node)]
-    return seen
+def _by_key(step: tuple[Any, tuple, dict, tuple]) -> tuple[Any, tuple, dict, tuple]:
+    """A line of the recipe, with keys in place of tensors."""
+
+    def by_key(value: Any) -> Any:
+        return _key(value) if isinstance(value, Tensor) else value
+
+    function, arguments, keywords, output = step
+    return function, tuple(map(by_key, arguments)), {k: by_key(v) for k, v in keywords.items()}, output
 
 
 class _Units(TorchFunctionMode):
@@ -345,31 +376,3 @@ class _Units(TorchFunctionMode):
         self.owner.leaves[key] = leaf
         self.owner.recipe.append((function, args, kwargs, key))
         return leaf
-
-
-class Derive:
-    """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch."""
-
-    def __init__(self, vectors: list[tuple], recipe: list[tuple[Any, tuple, dict, tuple]], wanted: list[tuple]) -> None:
-        def by_key(value: Any) -> Any:
-            return _key(value) if isinstance(value, Tensor) else value
-
-        self.vectors, self.wanted = vectors, wanted
-        self.recipe = [
-            (f, tuple(map(by_key, a)), {k: by_key(v) for k, v in kw.items()}, out) for f, a, kw, out in recipe
-        ]
-
-    @property
-    def order(self) -> tuple[int, ...] | None:
-        """Which of the vectors these are, where nothing is made of them; None where something is."""
-        return None if self.recipe else tuple(map(self.vectors.index, self.wanted))
-
-    def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        known: dict[Any, Tensor] = dict(zip(self.vectors, vectors, strict=True))
-
-        def value(argument: Any) -> Any:
-            return known[argument] if isinstance(argument, tuple) and argument in known else argument
-
-        for function, arguments, keywords, output in self.recipe:
-            known[output] = function(*map(value, arguments), **{k: value(v) for k, v in keywords.items()})
-        return [known[key] for key in self.wanted]

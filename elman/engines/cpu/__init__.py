@@ -16,8 +16,9 @@ from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import CpuStepper
+from elman.engines.program import TraceError
 from elman.engines.scan import Engine, Scan, State, Stepper, constant
-from elman.engines.trace import TraceError, trace
+from elman.engines.trace import trace
 
 _log = logging.getLogger("elman")
 
@@ -31,7 +32,7 @@ _told: set[str] = set()
 
 
 class Cpu(Engine):
-    """Runs every pointwise cell, projected or not, in float32, bfloat16 and float64."""
+    """Runs every cell whose step can be traced, projected or not, in float32, bfloat16 and float64."""
 
     name = "cpu"
 
@@ -40,8 +41,6 @@ class Cpu(Engine):
             return f"it is for the CPU, not {scan.x.device.type}"
         if scan.cell.projected and (why := projection.refusal(scan)):
             return why
-        if not (scan.cell.pointwise or scan.cell.projected):
-            return f"{scan.cell} is not pointwise"
         if scan.x.shape[0] == 0:
             return "it takes no empty batch"
         if torch._C._functorch.maybe_current_level() is not None:

@@ -10,24 +10,58 @@ static i64 chunk_start(const Team *team, i64 end) { /* the first step of the chu
     return t;
 }
 
-/* the gradients of one step's gates, for this thread's rows and units */
-static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1, const item *dg_after, item *dg,
-                          real *after) {
-    const Job own = *team->job, *job = &own; /* a copy, that no store can be thought to change */
-    real *const carry = team->carry;
+typedef struct { /* what a thread has for itself */
+    i64 p0, p1, rows;   /* its panels of units; rows of one step at most */
+    real *after;        /* (1 + INNER, rows, NV_N): products with R^T */
+    V *temp;            /* (units, rows, TEMPS_BACK, and what zoneout gives back): for later phases */
+    V *total;           /* (rows, TOTALS_BACK) */
+    V *scalar;          /* (rows, SCALARS_BACK) */
+    real *dx;
+} OwnBack;
+
+#define LEFT (PHASES_BACK > 1 ? TEMPS_BACK + STATES : 0)
+
+/* one phase of the gradients of a step's gates, for a thread's rows and units */
+INLINE void backward_phase(const int phase, Team *team, const Job *job, const Place *place, const OwnBack *own, i64 t,
+                           const item *dg_after, item *dg, item *inner_to) {
+    real *const carry = team->carry, *const after = own->after;
     const item *const h0 = team->h0;
     const i64 T = job->T, H = job->H, B = job->B, Hp = team->Hp, ldg = team->ldg, step_rows = place->row_step;
     const i64 n = t < 0 ? rows_at(team, place, 0) : rows_at(team, place, t), n1 = rows_at(team, place, t + 1);
-    for (i64 p = p0; p < p1; p++) {
+    const i64 panel = team->K_h * NV_N * VL;
+    if (t < 0 && phase > 0) return;
+    for (i64 q = 0; SCALARS_BACK && t >= 0 && q < n; q++) { /* the values of rows */
+        V total[TOTALS_BACK + 1], keep[SAVED_ROW + 1];
+        const Across across = {.H = (real)H};
+        const i64 i = place->row0 + q * step_rows;
+        get_totals(team, i, TOTALS_BACK, TOTAL_BACK_AT, phase, total);
+        for (i64 k = 0; phase == 0 && k < SAVED_ROW; k++) keep[k] = load(saved_of_row(job, t, i) + k * VL);
+        step_back_row(phase, total, own->scalar + q * SCALARS_BACK, keep, &across);
+        for (i64 k = 0; k < TOTALS_BACK; k++)
+            if (TOTAL_BACK_AT[k] == phase + 1) own->total[q * TOTALS_BACK + k] = (V){0};
+    }
+    for (i64 p = own->p0; p < own->p1; p++) {
 #if G_HID
         /* R^T of the gradients of the step after, for the rows that were at work then */
-        memset(after, 0, (size_t)(n1 * NV_N * VL) * sizeof(real));
-        const i64 k0 = head_start(job, p * NV_N * VL), k1 = head_end(job, (p + 1) * NV_N * VL);
-        for (i64 g = 0; g < G_HID && n1; g++)
-            product(tiles_n, ROWS(NV_N), n1, k1 - k0,
-                    (const elem *)(dg_after + place->row0 * ldg + COL_HID[g] * Hp) + k0, step_rows * ldg / PER,
-                    team->r + ((p * G_HID + g) * team->K_h + k0) * NV_N * VL, after, NV_N * VL);
+        if (phase == 0) {
+            memset(after, 0, (size_t)(n1 * NV_N * VL) * sizeof(real));
+            const i64 k0 = head_start(job, p * NV_N * VL), k1 = head_end(job, (p + 1) * NV_N * VL);
+            for (i64 g = 0; g < G_HID && n1; g++)
+                product(tiles_n, ROWS(NV_N), n1, k1 - k0,
+                        (const elem *)(dg_after + place->row0 * ldg + COL_HID[g] * Hp) + k0, step_rows * ldg / PER,
+                        team->r + (p * (G_HID + INNER) + g) * panel + k0 * NV_N * VL, after, NV_N * VL);
+        }
 #endif
+#if INNER
+        for (i64 g = 0; g < INNER; g++)
+            if (INNER_BACK_AT[g] == phase) {
+                real *to = after + (1 + g) * own->rows * NV_N * VL;
+                memset(to, 0, (size_t)(n * NV_N * VL) * sizeof(real));
+                product(tiles_n, ROWS(NV_N), n, team->K_h, (const elem *)(dg + place->row0 * ldg + COL_HID[G_HID + g] * Hp),
+                        step_rows * ldg / PER, team->r + (p * (G_HID + INNER) + G_HID + g) * panel, to, NV_N * VL);
+            }
+#endif
+        (void)dg_after, (void)n1, (void)panel;
         for (i64 v = 0; v < NV_N; v++) {
             const i64 j = (p * NV_N + v) * VL;
             if (j >= H) break;
@@ -37,47 +71,66 @@ static void backward_step(Team *team, const Place *place, i64 t, i64 p0, i64 p1,
             for (i64 q = 0; q < n; q++) {
                 const i64 i = place->row0 + q * step_rows, b = row_of(job, i);
                 V d[STATES], s[STATES], keep[SAVED + 1], gates[COLS], ds[STATES], sum[SUMS + 1];
-                for (i64 k = 0; k < STATES; k++) d[k] = get(carry + (k * B + i) * Hp + j);
+                V old[STATES], back[INNER + 1], inner[INNER + 1];
+                V *temp = own->temp + (((p - own->p0) * NV_N + v) * own->rows + q) * LEFT;
+                if (phase == 0) {
+                    for (i64 k = 0; k < STATES; k++) d[k] = get(carry + (k * B + i) * Hp + j);
 #if G_HID
-                if (q < n1 && !is_reset(job, b, t + 1)) {
-                    V back = get(after + (q * NV_N + v) * VL);
-                    if (job->mask) back *= get_some(job->mask + b * H + j, H - j);
-                    d[0] += back;
-                }
-#endif
-                if (t < 0) { /* before the first step: the gradient of the initial state */
-                    put(carry + i * Hp + j, d[0]);
-                    continue;
-                }
-                if (job->dy) d[0] += load_some(job->dy + b * job->dy_b + t * job->dy_t + j, H - j);
-                V old[STATES];
-                for (i64 k = 0; k < STATES; k++) {
-                    old[k] = (V){0};
-                    if (job->zone[k] || job->rate[k] != 0) {
-                        V rate = job->zone[k] ? get_some(job->zone[k] + (b * T + t) * H + j, H - j) : all(job->rate[k]);
-                        old[k] = rate * d[k];
-                        d[k] -= old[k];
+                    if (q < n1 && !is_reset(job, b, t + 1)) {
+                        V more = get(after + (q * NV_N + v) * VL);
+                        if (job->mask) more *= get_some(job->mask + b * H + j, H - j);
+                        d[0] += more;
                     }
-                }
+#endif
+                    if (t < 0) { /* before the first step: the gradient of the initial state */
+                        put(carry + i * Hp + j, d[0]);
+                        continue;
+                    }
+                    if (job->dy) d[0] += load_some(job->dy + b * job->dy_b + t * job->dy_t + j, H - j);
+                    for (i64 k = 0; k < STATES; k++) {
+                        old[k] = (V){0};
+                        if (job->zone[k] || job->rate[k] != 0) {
+                            V rate = job->zone[k] ? get_some(job->zone[k] + (b * T + t) * H + j, H - j) : all(job->rate[k]);
+                            old[k] = rate * d[k];
+                            d[k] -= old[k];
+                        }
+                        if (PHASES_BACK > 1) temp[TEMPS_BACK + k] = old[k];
+                    }
+                } else
+                    for (i64 k = 0; k < STATES; k++) old[k] = temp[TEMPS_BACK + k];
+                for (i64 g = 0; g < INNER; g++)
+                    if (INNER_BACK_AT[g] == phase) {
+                        back[g] = get(after + (((1 + g) * own->rows + q) * NV_N + v) * VL);
+                        if (job->mask) back[g] *= get_some(job->mask + b * H + j, H - j);
+                    }
                 const item *saved = job->saved + ((t * Hp + j) * B + i * VL) * SAVED;
                 for (i64 k = 0; k < SAVED; k++) keep[k] = load(saved + k * VL);
                 const int reset = is_reset(job, b, t);
                 s[0] = reset    ? (V){0}
                        : t == 0 ? load(h0 + i * Hp + j)
                                 : load_some(job->y + b * job->y_b + (t - 1) * job->y_t + j, H - j);
-                step_back(keep, s, w, d, gates, ds, sum);
+                const Across across = {back, own->scalar + q * SCALARS_BACK, temp, own->total + q * TOTALS_BACK, inner,
+                                       (real)H, H - j};
+                step_back(phase, keep, s, w, d, gates, ds, sum, &across);
                 for (i64 k = 0; k < COLS; k++)
-                    store(dg + i * ldg + k * Hp + j, first(gates[k], H - j));
-                for (i64 k = 0; k < STATES; k++)
+                    if (COL_AT[k] == phase) store(dg + i * ldg + k * Hp + j, first(gates[k], H - j));
+                for (i64 g = 0; phase == 0 && g < INNER; g++) store(inner_to + (i * INNER + g) * Hp + j, inner[g]);
+                for (i64 k = 0; phase == PHASES_BACK - 1 && k < STATES; k++)
                     put(carry + (k * B + i) * Hp + j, reset ? (V){0} : first(ds[k] + old[k], H - j));
-                for (i64 k = 0; k < SUMS; k++) sums[k] += sum[k];
+                for (i64 k = 0; k < SUMS; k++)
+                    if (SUM_AT[k] == phase) sums[k] += sum[k];
             }
-            for (i64 k = 0; k < SUMS; k++) {
-                real *to = team->sums + ((place->group * 2) * SUMS + k) * Hp + j;
-                put(to, get(to) + sums[k]);
-            }
+            for (i64 k = 0; t >= 0 && k < SUMS; k++)
+                if (SUM_AT[k] == phase) {
+                    real *to = team->sums + ((place->group * 2) * SUMS + k) * Hp + j;
+                    put(to, get(to) + sums[k]);
+                }
         }
     }
+    for (i64 q = 0; TOTALS_BACK && t >= 0 && q < n; q++)
+        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS_BACK, TOTAL_BACK_AT, phase,
+                   own->total + q * TOTALS_BACK);
+    if (t >= 0 && (G_HID || PHASES_BACK > 1)) wait_for(place->barrier, place->unit_groups);
 }
 
 /* c (rows of W or R) += gradients^T x over the rows of a chunk, for this thread's gates of one column */
@@ -108,24 +161,43 @@ static void weight_gradient(const Team *team, i64 column, i64 gate, i64 j0, i64 
     }
 }
 
+static OwnBack own_back_of(const Team *team, i64 thread) {
+    const Place place = place_of(team, thread);
+    OwnBack own = {.rows = up(team->job->B, place.row_step)};
+    share(wide(team->job->H), 1, place.unit, place.unit_groups, &own.p0, &own.p1);
+    const i64 panels_ = up(wide(team->job->H), place.unit_groups);
+    Arena arena = {team->scratch + thread * team->scratch_size};
+    own.after = part(&arena, (size_t)((1 + INNER) * own.rows * NV_N * VL) * sizeof(real));
+    own.temp = part(&arena, (size_t)(panels_ * NV_N * own.rows * LEFT) * sizeof(V));
+    own.total = part(&arena, (size_t)(own.rows * TOTALS_BACK) * sizeof(V));
+    own.scalar = part(&arena, (size_t)(own.rows * SCALARS_BACK) * sizeof(V));
+    own.dx = part(&arena, (size_t)((up(team->chunk_rows, team->threads) + 2) * NV_N * VL) * sizeof(real));
+    return own;
+}
+static size_t own_back_size(const Team *team) { /* memory that own_back_of takes, in whole pages */
+    const i64 rows = up(team->job->B, team->row_groups), panels_ = up(wide(team->job->H), team->unit_groups);
+    size_t size = (size_t)(((1 + INNER) * rows + up(team->chunk_rows, team->threads) + 2) * NV_N * VL) * sizeof(real);
+    size += (size_t)(panels_ * NV_N * rows * LEFT + rows * (TOTALS_BACK + SCALARS_BACK)) * sizeof(V) + 5 * 64;
+    return (size + 4095) & ~(size_t)4095;
+}
+
 static void backward_thread(Team *team, i64 thread) {
-    const Job *job = team->job;
+    const Job own_job = *team->job, *job = &own_job; /* a copy, that no store can be thought to change */
     const i64 T = job->T, D = job->D, H = job->H, B = job->B, Hp = team->Hp, K_h = team->K_h, ldg = team->ldg;
     const i64 threads = team->threads;
-    Place place = place_of(team, thread);
+    const Place place = place_of(team, thread);
     const i64 step_rows = place.row_step;
     Barrier *everyone = team->barriers + team->row_groups;
     i64 p0, p1, m0, m1, j0, j1;
 
-#if G_HID
     share(wide(H), 1, thread, threads, &p0, &p1);
-    pack_transposed((elem *)team->r, job->w_hh, G_HID, H, H, p0, p1);
-#endif
+    if (G_HID + INNER) pack_transposed((elem *)team->r, job->w_hh, G_HID + INNER, H, H, p0, p1);
     if (job->dx) {
         share(wide(D), 1, thread, threads, &p0, &p1);
         pack_transposed((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
     }
-    share(wide(H), 1, place.unit, place.unit_groups, &p0, &p1);
+    const OwnBack own = own_back_of(team, thread);
+    p0 = own.p0, p1 = own.p1;
     const i64 from = p0 * NV_N * VL, to = least(p1 * NV_N * VL, Hp);
     for (i64 i = place.row0; i < B; i += step_rows)
         for (i64 j = from; j < to; j += VL) {
@@ -138,10 +210,6 @@ static void backward_thread(Team *team, i64 thread) {
         for (i64 j = from; j < to; j += VL) put(team->sums + (place.group * 2 * SUMS + k) * Hp + j, (V){0});
     wait_for(everyone, threads);
 
-    Arena arena = {team->scratch + thread * team->scratch_size};
-    real *after = part(&arena, (size_t)(up(B, step_rows) * NV_N * VL) * sizeof(real));
-    real *dx = part(&arena, (size_t)((up(team->chunk_rows, threads) + 2) * NV_N * VL) * sizeof(real));
-
     i64 end = T, chunk = 0;
     const item *dg_after = 0;
     for (; end > 0; chunk++) {
@@ -149,14 +217,12 @@ static void backward_thread(Team *team, i64 thread) {
         item *base = team->dg[chunk & 1];
         i64 rows = 0;
         for (i64 t = start; t < end; t++) rows += team->active[t];
-        item *dg = base + rows * ldg;
+        const i64 all_rows = rows;
         for (i64 t = end - 1; t >= start; t--) {
-            dg -= team->active[t] * ldg;
-            backward_step(team, &place, t, p0, p1, dg_after, dg, after);
+            rows -= team->active[t];
+            item *dg = base + rows * ldg, *inner = team->inner + rows * INNER * Hp;
+            EACH_PHASE_BACK(backward_phase, team, job, &place, &own, t, dg_after, dg, inner);
             dg_after = dg;
-#if G_HID
-            wait_for(place.barrier, place.unit_groups);
-#endif
         }
         for (i64 k = 0; k < SUMS; k++) /* sums of sums keep more digits than one long sum */
             for (i64 j = from; j < to; j += VL) {
@@ -164,7 +230,8 @@ static void backward_thread(Team *team, i64 thread) {
                 put(total, get(total) + get(part_sum));
                 put(part_sum, (V){0});
             }
-        /* the rows of the chunk: x, and h before the step */
+        rows = all_rows;
+        /* the rows of the chunk: x, h before the step, and what inner gates multiplied */
         const i64 K = up(rows, PER);
         share(rows, PER, thread, threads, &m0, &m1);
         for (i64 t = start, m = 0; t < end; m += team->active[t++])
@@ -175,15 +242,19 @@ static void backward_thread(Team *team, i64 thread) {
                 team->h_rows[m + i] = is_reset(job, b, t) ? team->h0 + B * Hp /* zeros */
                                       : t == 0            ? team->h0 + i * Hp
                                                           : job->y + b * job->y_b + (t - 1) * job->y_t;
-                team->h_masks[m + i] = job->mask ? job->mask + b * H : 0;
 #endif
+                if (G_HID + INNER) team->h_masks[m + i] = job->mask ? job->mask + b * H : 0;
+                for (i64 g = 0; g < INNER; g++)
+                    team->inner_rows[g * team->chunk_rows + m + i] = team->inner + ((m + i) * INNER + g) * Hp;
             }
         wait_for(everyone, threads); /* all gradients of the chunk, all row addresses */
         const i64 k0 = m0 / PER, k1 = up(m1, PER);
         if (job->dw_ih) pack_rows(team->x_panels, team->x_rows, 0, rows, team->K_rows, D, k0, k1);
-#if G_HID
-        if (job->dw_hh) pack_rows(team->h_panels, team->h_rows, team->h_masks, rows, team->K_rows, H, k0, k1);
-#endif
+        const i64 h_size = wide(H) * team->K_rows * NV_N * VL; /* of one set of panels */
+        if (G_HID && job->dw_hh) pack_rows(team->h_panels, team->h_rows, team->h_masks, rows, team->K_rows, H, k0, k1);
+        for (i64 g = 0; job->dw_hh && g < INNER; g++)
+            pack_rows(team->h_panels + (1 + g) * h_size, team->inner_rows + g * team->chunk_rows, team->h_masks, rows,
+                      team->K_rows, H, k0, k1);
 #ifdef BFLOAT16
         const elem *dg_k = team->dg_pairs;
         for (i64 k = k0; k < k1; k++)
@@ -199,15 +270,15 @@ static void backward_thread(Team *team, i64 thread) {
         /* dx = dg W, for this thread's rows */
         for (i64 p = 0; job->dx && p < wide(D); p++) {
             const i64 n = p * NV_N * VL;
-            memset(dx, 0, (size_t)((m1 - m0) * NV_N * VL) * sizeof(real));
+            memset(own.dx, 0, (size_t)((m1 - m0) * NV_N * VL) * sizeof(real));
             for (i64 g = 0; g < G_IN; g++)
                 product(tiles_n, ROWS(NV_N), m1 - m0, K_h, (const elem *)(base + m0 * ldg + COL_IN[g] * Hp), ldg / PER,
-                        team->w + (p * G_IN + g) * K_h * NV_N * VL, dx, NV_N * VL);
+                        team->w + (p * G_IN + g) * K_h * NV_N * VL, own.dx, NV_N * VL);
             for (i64 t = start, m = 0; t < end; m += team->active[t++])
                 for (i64 i = most(0, m0 - m); i < least(team->active[t], m1 - m); i++) {
                     item *row = job->dx + row_of(job, i) * job->dx_b + t * job->dx_t + n;
                     for (i64 v = 0; v < NV_N && n + v * VL < D; v++)
-                        store_some(row + v * VL, get(dx + ((m + i - m0) * NV_N + v) * VL), D - n - v * VL);
+                        store_some(row + v * VL, get(own.dx + ((m + i - m0) * NV_N + v) * VL), D - n - v * VL);
                 }
         }
         wait_for(everyone, threads);
@@ -215,14 +286,15 @@ static void backward_thread(Team *team, i64 thread) {
         share(H, VL, thread, threads, &j0, &j1);
         for (i64 g = 0; end == T && g < G_IN; g++)
             if (job->dw_ih) memset(job->dw_ih + (g * H + j0) * D, 0, (size_t)((j1 - j0) * D) * sizeof(real));
-        for (i64 g = 0; end == T && g < G_HID; g++)
+        for (i64 g = 0; end == T && g < G_HID + INNER; g++)
             if (job->dw_hh) memset(job->dw_hh + (g * H + j0) * H, 0, (size_t)((j1 - j0) * H) * sizeof(real));
         for (i64 g = 0; job->dw_ih && g < G_IN; g++)
             weight_gradient(team, COL_IN[g], g, j0, j1, dg_k, team->x_panels, K, D, job->dw_ih, 1);
-#if G_HID
         for (i64 g = 0; job->dw_hh && g < G_HID; g++)
             weight_gradient(team, COL_HID[g], g, j0, j1, dg_k, team->h_panels, K, H, job->dw_hh, job->heads);
-#endif
+        for (i64 g = 0; job->dw_hh && g < INNER; g++)
+            weight_gradient(team, COL_HID[G_HID + g], G_HID + g, j0, j1, dg_k, team->h_panels + (1 + g) * h_size, K, H,
+                            job->dw_hh, 1);
         for (i64 c = 0; job->db && c < COLS; c++)
             for (i64 j = j0; j < j1; j += VL) {
                 V sum = {0};
@@ -232,7 +304,7 @@ static void backward_thread(Team *team, i64 thread) {
         wait_for(everyone, threads);
         end = start;
     }
-    backward_step(team, &place, -1, p0, p1, dg_after, 0, after); /* into the initial state */
+    backward_phase(0, team, job, &place, &own, -1, dg_after, 0, 0); /* into the initial state */
     for (i64 i = place.row0; i < B; i += step_rows) {
         const i64 b = row_of(job, i);
         for (i64 j = from; j < least(to, H); j += VL)
@@ -261,20 +333,21 @@ int backward(const Job *job) {
         if (team.chunk_rows > B * job->T) team.chunk_rows = B * job->T;
         team.K_rows = up(team.chunk_rows, PER);
         team.ldg = COLS * team.Hp + 64 / (i64)sizeof(item); /* not a power of two: rows must not share a cache set */
-        team.scratch_size = (size_t)(up(B, team.row_groups) + up(team.chunk_rows, team.threads) + 2) * NV_N * VL * sizeof(real) + 256;
-        team.scratch_size = (team.scratch_size + 4095) & ~(size_t)4095;
+        team.scratch_size = own_back_size(&team);
         const size_t rows = (size_t)team.chunk_rows;
         const size_t w_size = job->dx ? (size_t)(wide(D) * G_IN * team.K_h * NV_N * VL) * sizeof(elem) : 0;
-        const size_t r_size = (size_t)(wide(H) * G_HID * team.K_h * NV_N * VL) * sizeof(elem);
+        const size_t r_size = (size_t)(wide(H) * (G_HID + INNER) * team.K_h * NV_N * VL) * sizeof(elem);
         const size_t x_size = (size_t)(wide(D) * team.K_rows * NV_N * VL) * sizeof(elem);
-        const size_t h_size = G_HID ? (size_t)(wide(H) * team.K_rows * NV_N * VL) * sizeof(elem) : 0;
+        const size_t h_size = G_HID + INNER ? (size_t)((1 + INNER) * wide(H) * team.K_rows * NV_N * VL) * sizeof(elem) : 0;
+        const size_t inner_size = rows * (size_t)(INNER * team.Hp) * sizeof(item);
+        const size_t totals_size = (size_t)(B * TOTALS_BACK * team.unit_groups) * sizeof(real);
         const size_t dg_size = rows * (size_t)team.ldg * sizeof(item);
         const size_t pairs_size = PER == 2 ? (size_t)(team.K_rows * team.ldg) * sizeof(elem) : 0;
         const size_t sums_size = (size_t)(team.row_groups * 2 * SUMS * team.Hp) * sizeof(real);
         const size_t barriers_size = (size_t)(team.row_groups + 1) * sizeof(Barrier);
-        char *memory = job->source.take(w_size + r_size + x_size + h_size + 2 * dg_size + pairs_size + sums_size + barriers_size +
+        char *memory = job->source.take(w_size + r_size + x_size + h_size + inner_size + totals_size + 2 * dg_size + pairs_size + sums_size + barriers_size +
                             (size_t)(STATES * B * team.Hp) * sizeof(real) + (size_t)((B + 1) * team.Hp) * sizeof(item) +
-                            (size_t)(job->T + 1) * sizeof(i64) + 3 * rows * sizeof(void *) +
+                            (size_t)(job->T + 1) * sizeof(i64) + (3 + INNER) * rows * sizeof(void *) +
                             (size_t)team.threads * team.scratch_size + 2048);
         if (!memory) return 2;
         Arena arena = {memory};
@@ -296,6 +369,9 @@ int backward(const Job *job) {
         team.x_rows = part(&arena, rows * sizeof(void *));
         team.h_rows = part(&arena, rows * sizeof(void *));
         team.h_masks = part(&arena, rows * sizeof(void *));
+        team.inner_rows = part(&arena, INNER * rows * sizeof(void *));
+        team.inner = part(&arena, inner_size);
+        team.totals = part(&arena, totals_size);
         team.scratch = part(&arena, (size_t)team.threads * team.scratch_size);
         const int failed = run(&team);
         job->source.give(memory);

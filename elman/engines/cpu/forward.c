@@ -13,12 +13,161 @@ static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
     return most(1, least(job->T, most(fit, least_rows / rows)));
 }
 
+typedef struct { /* what a thread has for itself */
+    i64 p0, p1;      /* its panels of units */
+    i64 most_rows, steps;
+    item *xs;        /* (steps * rows, D): x */
+    real *in;        /* (panels, steps * rows, NV_X): W x + b */
+    real *hid;       /* (rows of a tile, NV_H) or (INNER, rows of a tile, U): products */
+    V *temp;         /* (units, rows, TEMPS): for later phases */
+    V *total;        /* (rows, TOTALS) */
+    V *scalar;       /* (rows, SCALARS) */
+} Own;
+
+/* a place in the packed R, counted in vectors */
+INLINE const elem *packed_at(const Job *job, const elem *r, i64 vectors) {
+    return job->scale_hh ? (const elem *)((const int8_t *)r + vectors * VL) : r + vectors * VL;
+}
+/* R v for some rows of one panel, with biases: of the hidden gates together, or of an inner gate */
+INLINE void gates_of(Tile *const *tiles, Tile8 *tile_8, i64 nv, i64 count, i64 k0, i64 k1, const item *v, i64 row_size,
+                     const elem *r, const real *scale, const real *bias, real *to) {
+    for (i64 q = 0; q < count; q++) memcpy(to + q * nv * VL, bias, (size_t)(nv * VL) * sizeof(real));
+#if PER == 1
+    for (i64 q = 0; scale && q < count; q++)
+        tile_8(k1 - k0, v + q * row_size + k0, (const int8_t *)r + k0 * nv * VL, scale, to + q * nv * VL);
+    if (scale) return;
+#endif
+    (void)scale, (void)tile_8;
+    tiles[count](k1 - k0, (const elem *)v + k0, row_size / PER, r + k0 * nv * VL, to, nv * VL);
+}
+
+/* one phase of step t, for a thread's n rows and its units; m: the first of these rows in `in` */
+INLINE void forward_phase(const int phase, Team *team, const Job *job, const Place *place, const Own *own, i64 t, i64 n,
+                          i64 m) {
+    const i64 T = job->T, H = job->H, B = job->B, Hp = team->Hp, K_h = team->K_h, step_rows = place->row_step;
+    const i64 P = panels(H);
+    real *const carry = team->carry;
+    const item *now = team->h + (t & 1) * B * Hp;
+    item *next = team->h + (~t & 1) * B * Hp;
+    const int last = phase == PHASES - 1;
+    i64 most_count = n;
+    if (phase == 0 && G_HID) most_count = ROWS(NV_H + !NV_H);
+    if (phase > 0 && INNER) most_count = ROWS(UNIT_VECTORS);
+    for (i64 q = 0; SCALARS && q < n; q++) { /* the values of rows */
+        V total[TOTALS + 1], keep[SAVED_ROW + 1];
+        const Across across = {.H = (real)H};
+        const i64 i = place->row0 + q * step_rows;
+        get_totals(team, i, TOTALS, TOTAL_AT, phase, total);
+        step_row(phase, total, own->scalar + q * SCALARS, keep, &across);
+        for (i64 k = 0; job->saved && place->unit == 0 && k < SAVED_ROW; k++)
+            if (SAVED_ROW_AT[k] == phase) store(saved_of_row(job, t, i) + k * VL, keep[k]);
+        for (i64 k = 0; k < TOTALS; k++)
+            if (TOTAL_AT[k] == phase + 1) own->total[q * TOTALS + k] = (V){0};
+    }
+    for (i64 p = own->p0; p < own->p1; p++) {
+        V w[U][UNITS + 1];
+        for (i64 u = 0; u < U; u++)
+            for (i64 k = 0; k < UNITS; k++) {
+                i64 j = (p * U + u) * VL;
+                w[u][k] = j < H ? get_some(job->units + k * H + j, H - j) : (V){0};
+            }
+        for (i64 q = 0; q < n;) {
+            const i64 count = up(n - q, up(n - q, most_count)), i0 = place->row0 + q * step_rows;
+#if G_HID
+            if (phase == 0)
+                gates_of(tiles_h, tile_8_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
+                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h),
+                         job->scale_hh ? job->scale_hh + p * NV_H * VL : 0, team->b_hid + p * NV_H * VL, own->hid);
+#endif
+#if INNER
+            for (i64 g = 0; g < INNER; g++)
+                if (INNER_AT[g] == phase) {
+                    const i64 at = P * NV_H + (g * P + p) * U; /* in vectors */
+                    gates_of(tiles_i, tile_8_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
+                             packed_at(job, team->r, at * K_h), job->scale_hh ? job->scale_hh + at * VL : 0,
+                             team->b_hid + at * VL, own->hid + g * ROWS(UNIT_VECTORS) * U * VL);
+                }
+#endif
+            (void)now, (void)i0, (void)K_h, (void)P;
+            for (i64 r = 0; r < count; r++, q++) {
+                const i64 i = place->row0 + q * step_rows, b = row_of(job, i);
+                const int reset = is_reset(job, b, t + 1);
+                const real *xg = own->in + ((p - own->p0) * own->steps * own->most_rows + m + q) * NV_X * VL;
+                const real *hg = own->hid + r * NV_H * VL;
+                (void)hg;
+                for (i64 u = 0; u < U; u++) {
+                    const i64 j = (p * U + u) * VL;
+                    if (j >= H) break;
+                    V x[G_IN], h[G_HID + 1], s[STATES], new[STATES], keep[SAVED + 1], product[INNER + 1], inner[INNER + 1];
+                    for (i64 g = 0; g < G_IN; g++) x[g] = get(xg + (g * U + u) * VL);
+                    for (i64 g = 0; phase == 0 && g < G_HID; g++) h[g] = get(hg + (g * U + u) * VL);
+                    for (i64 g = 0; g < INNER; g++)
+                        if (INNER_AT[g] == phase)
+                            product[g] = get(own->hid + ((g * ROWS(UNIT_VECTORS) + r) * U + u) * VL);
+                    for (i64 k = 0; k < STATES; k++) s[k] = get(carry + (k * B + i) * Hp + j);
+                    const Across across = {
+                        product, own->scalar + q * SCALARS,
+                        own->temp + (((p - own->p0) * U + u) * own->most_rows + q) * TEMPS,
+                        own->total + q * TOTALS, inner, (real)H, H - j};
+                    step(phase, x, h, s, w[u], new, keep, &across);
+                    for (i64 k = 0; job->saved && k < SAVED; k++)
+                        if (SAVED_AT[k] == phase)
+                            store(job->saved + (((t * Hp + j) * B + i * VL) * SAVED + k * VL), keep[k]);
+                    for (i64 g = 0; g < INNER; g++)
+                        if (INNER_AT[g] == phase + 1) {
+                            if (job->mask) inner[g] *= get_some(job->mask + b * H + j, H - j);
+                            store(team->inner + (g * B + i) * Hp + j, first(inner[g], H - j));
+                        }
+                    if (!last) continue;
+                    for (i64 k = 0; k < STATES; k++) {
+                        if (job->zone[k])
+                            new[k] = mix(new[k], s[k], get_some(job->zone[k] + (b * T + t) * H + j, H - j));
+                        else if (job->rate[k] != 0)
+                            new[k] = mix(new[k], s[k], all(job->rate[k]));
+                        put(carry + (k * B + i) * Hp + j, reset ? (V){0} : new[k]);
+                    }
+                    store_some(job->y + b * job->y_b + t * job->y_t + j, new[0], H - j);
+                    V out = new[0];
+                    if (job->mask) out *= get_some(job->mask + b * H + j, H - j);
+                    store(next + i * Hp + j, reset ? (V){0} : first(out, H - j));
+                }
+            }
+        }
+    }
+    for (i64 q = 0; TOTALS && q < n; q++)
+        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS, TOTAL_AT, phase, own->total + q * TOTALS);
+    if (G_HID || PHASES > 1) wait_for(place->barrier, place->unit_groups);
+}
+
+static Own own_of(const Team *team, i64 thread) {
+    const Place place = place_of(team, thread);
+    Own own = {.most_rows = up(team->job->B, place.row_step), .steps = x_steps(team)};
+    share(panels(team->job->H), 1, place.unit, place.unit_groups, &own.p0, &own.p1);
+    const i64 rows = own.steps * own.most_rows, panels_ = up(panels(team->job->H), place.unit_groups);
+    Arena arena = {team->scratch ? team->scratch + thread * team->scratch_size : 0};
+    own.xs = part(&arena, (size_t)(rows * team->K_d * PER) * sizeof(item));
+    own.in = part(&arena, (size_t)(panels_ * rows * NV_X * VL) * sizeof(real));
+    own.hid = part(&arena, (size_t)(most(ROWS(NV_H + !NV_H) * NV_H, INNER * ROWS(UNIT_VECTORS) * U) * VL) * sizeof(real));
+    own.temp = part(&arena, (size_t)(panels_ * U * own.most_rows * TEMPS) * sizeof(V));
+    own.total = part(&arena, (size_t)(own.most_rows * TOTALS) * sizeof(V));
+    own.scalar = part(&arena, (size_t)(own.most_rows * SCALARS) * sizeof(V));
+    return own;
+}
+static size_t own_size(const Team *team) { /* memory that own_of takes, in whole pages */
+    const i64 rows = x_steps(team) * up(team->job->B, team->row_groups), panels_ = up(panels(team->job->H), team->unit_groups);
+    const i64 most_rows = up(team->job->B, team->row_groups);
+    size_t size = (size_t)(rows * team->K_d * PER) * sizeof(item) + (size_t)(panels_ * rows * NV_X * VL) * sizeof(real);
+    size += (size_t)(most(ROWS(NV_H + !NV_H) * NV_H, INNER * ROWS(UNIT_VECTORS) * U) * VL) * sizeof(real);
+    size += (size_t)(panels_ * U * most_rows * TEMPS + most_rows * (TOTALS + SCALARS)) * sizeof(V) + 6 * 64;
+    return (size + 4095) & ~(size_t)4095;
+}
+
 static void forward_thread(Team *team, i64 thread) {
-    const Job own = *team->job, *job = &own; /* a copy, that no store can be thought to change */
+    const Job own_job = *team->job, *job = &own_job; /* a copy, that no store can be thought to change */
     real *const carry = team->carry;
     const i64 T = job->T, D = job->D, H = job->H, B = job->B, Hp = team->Hp;
-    const i64 K_d = team->K_d, K_h = team->K_h, P = panels(H);
-    Place place = place_of(team, thread);
+    const i64 K_d = team->K_d, P = panels(H);
+    const Place place = place_of(team, thread);
     const i64 step_rows = place.row_step;
     Barrier *everyone = team->barriers + team->row_groups;
     i64 p0, p1;
@@ -26,13 +175,14 @@ static void forward_thread(Team *team, i64 thread) {
     share(P, 1, thread, team->threads, &p0, &p1); /* packing is shared by all */
     if (!job->packed_ih) pack((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
     pack_bias(team->b_in, job->b_ih, G_IN, H, p0, p1);
-#if G_HID
-    if (!job->packed_hh) pack((elem *)team->r, job->w_hh, G_HID, H, H, p0, p1);
+    pack_hidden((elem *)team->r, job->packed_hh ? 0 : job->w_hh, H, p0, p1);
     pack_bias(team->b_hid, job->b_hh, G_HID, H, p0, p1);
-#endif
+    for (i64 g = 0; g < INNER; g++)
+        pack_bias(team->b_hid + (P * NV_H + g * P * U) * VL, job->b_hh ? job->b_hh + (G_HID + g) * H : 0, 1, H, p0, p1);
     wait_for(everyone, team->threads);
 
-    share(P, 1, place.unit, place.unit_groups, &p0, &p1);
+    const Own own = own_of(team, thread);
+    p0 = own.p0, p1 = own.p1;
     const i64 rows0 = rows_at(team, &place, 0);
     for (i64 i = place.row0; i < B; i += step_rows)
         for (i64 j = p0 * U * VL; j < least(p1 * U * VL, Hp); j += VL) {
@@ -48,101 +198,34 @@ static void forward_thread(Team *team, i64 thread) {
         }
     wait_for(place.barrier, place.unit_groups);
 
-    const i64 steps = x_steps(team), most_rows = up(B, step_rows);
-    Arena arena = {team->scratch + thread * team->scratch_size};
-    item *xs = part(&arena, (size_t)(steps * most_rows * K_d * PER) * sizeof(item));
-    real *in = part(&arena, (size_t)((p1 - p0) * steps * most_rows * NV_X * VL) * sizeof(real));
-    real *hid = part(&arena, (size_t)(ROWS(NV_H + !NV_H) * NV_H * VL) * sizeof(real));
-    (void)hid;
-
+    const i64 steps = own.steps;
     for (i64 t0 = 0; t0 < T; t0 += steps) {
         const i64 t1 = least(T, t0 + steps);
         /* W x + b for the rows of these steps */
         i64 m = 0;
         for (i64 t = t0; t < t1; t++)
             for (i64 q = 0, n = rows_at(team, &place, t); q < n; q++, m++) {
-                item *row = xs + m * K_d * PER;
+                item *row = own.xs + m * K_d * PER;
                 memcpy(row, job->x + row_of(job, place.row0 + q * step_rows) * job->x_b + t * job->x_t,
                        (size_t)D * sizeof(item));
                 if (K_d * PER > D) row[D] = 0;
             }
         for (i64 p = p0; p < p1; p++) {
-            real *c = in + (p - p0) * steps * most_rows * NV_X * VL;
+            real *c = own.in + (p - p0) * steps * own.most_rows * NV_X * VL;
             for (i64 r = 0; r < m; r++) memcpy(c + r * NV_X * VL, team->b_in + p * NV_X * VL, NV_X * VL * sizeof(real));
 #if PER == 1
             for (i64 r = 0; job->scale_ih && r < m; r++)
-                tile_8_x(K_d, xs + r * K_d, (const int8_t *)team->w + p * K_d * NV_X * VL, job->scale_ih + p * NV_X * VL,
-                         c + r * NV_X * VL);
+                tile_8_x(K_d, own.xs + r * K_d, (const int8_t *)team->w + p * K_d * NV_X * VL,
+                       job->scale_ih + p * NV_X * VL, c + r * NV_X * VL);
             if (job->scale_ih) continue;
 #endif
-            product(tiles_x, ROWS(NV_X), m, K_d, (elem *)xs, K_d, team->w + p * K_d * NV_X * VL, c, NV_X * VL);
+            product(tiles_x, ROWS(NV_X), m, K_d, (elem *)own.xs, K_d, team->w + p * K_d * NV_X * VL, c, NV_X * VL);
         }
         m = 0;
         for (i64 t = t0; t < t1; t++) {
             const i64 n = rows_at(team, &place, t);
-            const item *now = team->h + (t & 1) * B * Hp;
-            item *next = team->h + (~t & 1) * B * Hp;
-            for (i64 p = p0; p < p1; p++) {
-                V w[U][UNITS + 1];
-                for (i64 u = 0; u < U; u++)
-                    for (i64 k = 0; k < UNITS; k++) {
-                        i64 j = (p * U + u) * VL;
-                        w[u][k] = j < H ? get_some(job->units + k * H + j, H - j) : (V){0};
-                    }
-                for (i64 q = 0; q < n;) {
-                    const i64 count = NV_H ? up(n - q, up(n - q, ROWS(NV_H + !NV_H))) : n - q;
-#if G_HID
-                    const i64 k0 = head_start(job, p * U * VL), k1 = head_end(job, (p + 1) * U * VL);
-                    for (i64 r = 0; r < count; r++)
-                        memcpy(hid + r * NV_H * VL, team->b_hid + p * NV_H * VL, NV_H * VL * sizeof(real));
-#if PER == 1
-                    for (i64 r = 0; job->scale_hh && r < count; r++)
-                        tile_8_h(k1 - k0, now + (place.row0 + (q + r) * step_rows) * Hp + k0,
-                                 (const int8_t *)team->r + (p * K_h + k0) * NV_H * VL, job->scale_hh + p * NV_H * VL,
-                                 hid + r * NV_H * VL);
-                    if (!job->scale_hh)
-#endif
-                        tiles_h[count](k1 - k0, (const elem *)(now + (place.row0 + q * step_rows) * Hp) + k0,
-                                       step_rows * Hp / PER, team->r + (p * K_h + k0) * NV_H * VL, hid, NV_H * VL);
-#else
-                    (void)now;
-#endif
-                    for (i64 r = 0; r < count; r++, q++) {
-                        const i64 i = place.row0 + q * step_rows, b = row_of(job, i);
-                        const int reset = is_reset(job, b, t + 1);
-                        const real *xg = in + ((p - p0) * steps * most_rows + m + q) * NV_X * VL;
-                        const real *hg = hid + r * NV_H * VL;
-                        (void)hg;
-                        for (i64 u = 0; u < U; u++) {
-                            const i64 j = (p * U + u) * VL;
-                            if (j >= H) break;
-                            V x[G_IN], h[G_HID + 1], s[STATES], new[STATES], keep[SAVED + 1];
-                            for (i64 g = 0; g < G_IN; g++) x[g] = get(xg + (g * U + u) * VL);
-                            for (i64 g = 0; g < G_HID; g++) h[g] = get(hg + (g * U + u) * VL);
-                            for (i64 k = 0; k < STATES; k++) s[k] = get(carry + (k * B + i) * Hp + j);
-                            step(x, h, s, w[u], new, keep);
-                            if (job->saved)
-                                for (i64 k = 0; k < SAVED; k++)
-                                    store(job->saved + (((t * Hp + j) * B + i * VL) * SAVED + k * VL), keep[k]);
-                            for (i64 k = 0; k < STATES; k++) {
-                                if (job->zone[k])
-                                    new[k] = mix(new[k], s[k], get_some(job->zone[k] + (b * T + t) * H + j, H - j));
-                                else if (job->rate[k] != 0)
-                                    new[k] = mix(new[k], s[k], all(job->rate[k]));
-                                put(carry + (k * B + i) * Hp + j, reset ? (V){0} : new[k]);
-                            }
-                            store_some(job->y + b * job->y_b + t * job->y_t + j, new[0], H - j);
-                            V out = new[0];
-                            if (job->mask) out *= get_some(job->mask + b * H + j, H - j);
-                            store(next + i * Hp + j, reset ? (V){0} : first(out, H - j));
-                        }
-                    }
-                }
-            }
+            EACH_PHASE(forward_phase, team, job, &place, &own, t, n, m);
             m += n;
-#if G_HID
-            wait_for(place.barrier, place.unit_groups);
-#endif
         }
     }
     for (i64 i = place.row0; i < B; i += step_rows) { /* the end */
@@ -155,19 +238,24 @@ static void forward_thread(Team *team, i64 thread) {
                 memset(job->y + b * job->y_b + t * job->y_t, 0, (size_t)H * sizeof(item));
                 for (i64 j = 0; job->saved && j < Hp; j += VL)
                     memset(job->saved + ((t * Hp + j) * B + i * VL) * SAVED, 0, (size_t)(SAVED * VL) * sizeof(item));
+                if (job->saved && SAVED_ROW) memset(saved_of_row(job, t, i), 0, (size_t)(SAVED_ROW * VL) * sizeof(item));
             }
     }
 }
 
-const int saved_values = SAVED;
+const int saved_values = SAVED, saved_row_values = SAVED_ROW;
 i64 lanes(void) { return VL; }
 i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * up(N, PER) * gates * U * VL * (i64)sizeof(elem); }
 
 /* W or R, packed for `forward` once and for all */
-void pack_weights(elem *to, const real *from, i64 gates, i64 H, i64 N) { pack(to, from, gates, H, N, 0, panels(H)); }
+void pack_input(elem *to, const real *from, i64 H, i64 D) { pack(to, from, G_IN, H, D, 0, panels(H)); }
+void pack_recurrent(elem *to, const real *from, i64 H, i64 D) {
+    pack_hidden(to, from, H, 0, panels(H));
+    (void)D;
+}
 #if PER == 1
 /* the same in int8: the weights must be whole multiples of their row's scale (H gates) */
-void pack_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 gates, i64 H, i64 N) {
+static void pack_gates_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 gates, i64 H, i64 N) {
     const i64 nv = gates * U;
     for (i64 p = 0; p < panels(H); p++)
         for (i64 g = 0; g < gates; g++)
@@ -179,6 +267,17 @@ void pack_int8(int8_t *to, real *scales, const real *from, const real *scale, i6
                         to[(p * N + k) * nv * VL + column] =
                             j < H ? (int8_t)lrint(from[(g * H + j) * N + k] / scale[g * H + j]) : 0;
                 }
+}
+void pack_input_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 H, i64 D) {
+    pack_gates_int8(to, scales, from, scale, G_IN, H, D);
+}
+void pack_recurrent_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 H, i64 D) {
+    pack_gates_int8(to, scales, from, scale, G_HID, H, H);
+    for (i64 g = 0; g < INNER; g++) {
+        const i64 at = (panels(H) * G_HID + g * panels(H)) * U * VL;
+        pack_gates_int8(to + at * H, scales + at, from + (G_HID + g) * H * H, scale + (G_HID + g) * H, 1, H, H);
+    }
+    (void)D;
 }
 #endif
 
@@ -201,15 +300,14 @@ int forward(const Job *job) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
         team.work = forward_thread;
         plan(job, &team, limit);
-        const i64 P = panels(job->H), steps = x_steps(&team), rows = up(job->B, team.row_groups);
-        const i64 own = up(P, team.unit_groups);
-        team.scratch_size = (size_t)(steps * rows * (team.K_d * PER * (i64)sizeof(item) + own * NV_X * VL * (i64)sizeof(real)) +
-                                     ROWS(NV_H + !NV_H) * NV_H * VL * (i64)sizeof(real) + 256);
-        team.scratch_size = (team.scratch_size + 4095) & ~(size_t)4095;
+        const i64 P = panels(job->H);
+        team.scratch_size = own_size(&team);
         const size_t w_size = job->packed_ih ? 0 : (size_t)packed_size(G_IN, job->H, job->D);
-        const size_t r_size = job->packed_hh || !G_HID ? 0 : (size_t)packed_size(G_HID, job->H, job->H);
-        char *memory = job->source.take(w_size + r_size + (size_t)(P * (NV_X + NV_H) * VL) * sizeof(real) +
-                            (size_t)(2 * job->B * team.Hp) * sizeof(item) +
+        const size_t r_size = job->packed_hh ? 0 : (size_t)packed_size(G_HID + INNER, job->H, job->H);
+        const size_t b_size = (size_t)(P * (NV_H + INNER * U) * VL) * sizeof(real);
+        const size_t totals_size = (size_t)(job->B * TOTALS * team.unit_groups) * sizeof(real);
+        char *memory = job->source.take(w_size + r_size + b_size + totals_size + (size_t)(P * NV_X * VL) * sizeof(real) +
+                            (size_t)((2 + INNER) * job->B * team.Hp) * sizeof(item) +
                             (size_t)(STATES * job->B * team.Hp) * sizeof(real) + (size_t)(job->T + 1) * sizeof(i64) +
                             (size_t)(team.row_groups + 1) * sizeof(Barrier) +
                             (size_t)team.threads * team.scratch_size + 1024);
@@ -222,8 +320,10 @@ int forward(const Job *job) {
         team.w = job->packed_ih ? job->packed_ih : part(&arena, w_size);
         team.r = job->packed_hh ? job->packed_hh : part(&arena, r_size);
         team.b_in = part(&arena, (size_t)(P * NV_X * VL) * sizeof(real));
-        team.b_hid = part(&arena, (size_t)(P * NV_H * VL) * sizeof(real));
+        team.b_hid = part(&arena, b_size);
         team.h = part(&arena, (size_t)(2 * job->B * team.Hp) * sizeof(item));
+        team.inner = part(&arena, (size_t)(INNER * job->B * team.Hp) * sizeof(item));
+        team.totals = part(&arena, totals_size);
         team.carry = part(&arena, (size_t)(STATES * job->B * team.Hp) * sizeof(real));
         team.scratch = part(&arena, (size_t)team.threads * team.scratch_size);
         const int failed = run(&team);

@@ -1,95 +1,30 @@
-"""C from a cell's program: two short functions and the numbers that the kernel around them needs."""
+"""C from a cell's program: what one step does, forward and backward, and the numbers that the kernel around it needs.
+
+A step is cut into phases where it reads across units: at totals over the units of a row, and at products that the
+step asks for itself. What a phase leaves for a later one waits in ``temp`` (values of a unit) and ``scalar`` (of a
+row). A pointwise cell has one phase.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from elman.cells import Cell
-from elman.engines.trace import Node, Program, TraceError
+from elman.engines.cpu.expressions import MASKS, SLOW, Writer
+from elman.engines.program import Node, Program, ancestors
 
-#: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
-_C = {
-    "add": "{0} + {1}",
-    "add2": "{0} + {1} * {2}",
-    "sub": "{0} - {1}",
-    "sub2": "{0} - {1} * {2}",
-    "rsub": "{1} - {0}",
-    "rsub2": "{1} - {0} * {2}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "reciprocal": "1 / {0}",
-    "abs": "v_abs({0})",
-    "sign": "v_sign({0})",
-    "sgn": "v_sign({0})",
-    "exp": "v_exp({0})",
-    "expm1": "v_expm1({0})",
-    "log": "v_log({0})",
-    "log1p": "v_log1p({0})",
-    "sqrt": "v_sqrt({0})",
-    "rsqrt": "1 / v_sqrt({0})",
-    "sin": "v_sin({0})",
-    "cos": "v_cos({0})",
-    "erf": "v_erf({0})",
-    "pow": "v_power({0}, {1})",
-    "square": "{0} * {0}",
-    "sigmoid": "v_sigmoid({0})",
-    "tanh": "v_tanh({0})",
-    "relu": "v_relu({0})",
-    "silu": "{0} * v_sigmoid({0})",
-    "softplus": "v_softplus({0}, {1}, {2})",
-    "leaky_relu": "choose({0} > 0, {0}, {0} * {1})",
-    "hardtanh": "v_minimum(v_maximum({0}, {1}), {2})",
-    "clamp": "v_minimum(v_maximum({0}, {1}), {2})",
-    "clamp_min": "v_maximum({0}, {1})",
-    "clamp_max": "v_minimum({0}, {1})",
-    "maximum": "v_maximum({0}, {1})",
-    "minimum": "v_minimum({0}, {1})",
-    "where": "choose({0}, {1}, {2})",
-    "masked_fill": "choose({1}, {2}, {0})",
-    "fill": "{0}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "logical_and": "{0} & {1}",
-    "logical_or": "{0} | {1}",
-    "logical_not": "~{0}",
-    "bitwise_and": "{0} & {1}",
-    "bitwise_or": "{0} | {1}",
-    "bitwise_not": "~{0}",
-    "sigmoid_backward": "{0} * (1 - {1}) * {1}",
-    "tanh_backward": "{0} * (1 - {1} * {1})",
-    "threshold_backward": "choose({1} <= {2}, all(0), {0})",
-    "silu_backward": "{0} * v_sigmoid({1}) * (1 + {1} * (1 - v_sigmoid({1})))",
-    "softplus_backward": "choose({1} * {2} > {3}, {0}, {0} * v_sigmoid({1} * {2}))",
-    "leaky_relu_backward": "choose({1} > 0, {0}, {0} * {2})",
-    "hardtanh_backward": "choose(({1} > {2}) & ({1} < {3}), {0}, all(0))",
-}
-_MASKS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"} | {
-    "bitwise_and", "bitwise_or", "bitwise_not"
-}  # fmt: skip
-#: Arguments that stay plain numbers in C.
-_NUMBERS = {"pow": {1}, "softplus": {1, 2}, "softplus_backward": {2, 3}}
-#: Letters of an author that mean something else in C, or here.
-_WORDS = """
-    auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
-    linux unix real item elem whole choose mix clip first load store get put up least most pair VL PER E M V U
-"""
-_RESERVED = frozenset(_WORDS.split())
-#: Functions that go lane by lane: too slow to be done twice.
-_SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus"}
+#: Operations that read all units of a row: their value is there in the next phase.
+_ACROSS = {"total", "inner", "inner_back"}
+#: Done twice rather than kept for a later phase, where what they need is at hand.
+_CHEAP = {"add", "sub", "rsub", "mul", "neg"}
 
 
 def source(cell: Cell, program: Program, dtype: str) -> str:
     """The whole text of a kernel, for dtype float32, bfloat16 or float64."""
     define = {"float32": "", "bfloat16": "#define BFLOAT16\n", "float64": "#define FLOAT64\n"}[dtype]
-    tiles = "\n".join(_tiles(bool(cell.hidden_gates)))
+    tiles = "\n".join(_tiles(bool(cell.hidden_gates), bool(cell.inner_gates)))
     parts = [_read("product.h").replace("//TILES", tiles), *map(_read, ("job.h", "forward.c", "backward.c"))]
     return "\n".join(
         [f"/* {type(cell).__name__}: {dtype} */", define + _read("vector.h"), cell_source(cell, program), *parts]
@@ -101,17 +36,33 @@ def _read(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
+def columns(program: Program) -> list[Node | None]:
+    """The different gradients of gates, each once."""
+    return list(dict.fromkeys((*program.input_grads, *program.hidden_grads)))
+
+
 def cell_source(cell: Cell, program: Program) -> str:
     """The part that is the cell's own."""
-    columns = list(dict.fromkeys(id(n) for n in (*program.input_grads, *program.hidden_grads)))
-    nodes = {id(n): n for n in (*program.input_grads, *program.hidden_grads)}
-    forward, keep = _forward(cell, program)
-    backward = _backward(cell, program, [nodes[c] for c in columns], keep)
+    keep = _kept(program)
+    rows, scalars = [n for n in keep if n.kind != "scalar"], [n for n in keep if n.kind == "scalar"]
+    gates = columns(program)
+    forward = _Phases(_inputs(cell, program, "xsh"), program, program.new, [*keep, *program.inner], {})
+    at_hand = {n: f"keep[{k}]" for k, n in enumerate(rows)}
+    kept_scalars = {n: f"keep[{k}]" for k, n in enumerate(scalars)}
+    given = _inputs(cell, program, "d") | {program.inputs["s_h"]: "s[0]"} | at_hand
+    other = [n for n in (*gates, *program.unit_grads) if n]
+    backward = _Phases(given, program, program.state_grads, [*other, *program.inner], kept_scalars)
     doc = "\n".join(" * " + line.strip() for line in (type(cell).__doc__ or "").strip().splitlines())
+    column = {grad: k for k, grad in enumerate(gates)}
 
-    def numbers(grads: Sequence[Node | None]) -> str:
-        return ", ".join(str(columns.index(id(g))) for g in grads) or "0"
+    def numbers(grads: Iterable[int]) -> str:
+        return ", ".join(map(str, grads)) or "0"
 
+    def at(phases: _Phases, nodes: Iterable[Node | None]) -> str:
+        return numbers(0 if n is None else phases.level(n) for n in nodes)
+
+    inner_back = {n.arguments[0]: backward.level(n) for n in backward.nodes if n.op == "inner_back"}
+    inner_grads = program.hidden_grads[len(cell.hidden_gates) :]
     return f"""/* {type(cell).__name__}
  *
 {doc.replace("*/", "* /")}
@@ -119,31 +70,61 @@ def cell_source(cell: Cell, program: Program) -> str:
 #define G_IN {len(cell.input_gates)} /* {", ".join(cell.input_gates)} */
 #define G_HID {len(cell.hidden_gates)} /* {", ".join(cell.hidden_gates)} */
 #define G_MAX {max(len(cell.input_gates), len(cell.hidden_gates))}
+#define INNER {len(cell.inner_gates)} /* {", ".join(cell.inner_gates)} */
 #define STATES {len(cell.state)} /* {", ".join(cell.state)} */
 #define UNITS {len(program.units)}
 #define SUMS {len(program.unit_grads)}
-#define SAVED {len(keep)}
-#define COLS {len(columns)}
-static const i64 COL_IN[G_IN] = {{{numbers(program.input_grads)}}};
-static const i64 COL_HID[G_HID + 1] = {{{numbers(program.hidden_grads)}}};
+#define SAVED {len(rows)}
+#define SAVED_ROW {len(scalars)}
+#define COLS {len(gates)}
+static const i64 COL_IN[G_IN] = {{{numbers(column[g] for g in program.input_grads)}}};
+static const i64 COL_HID[G_HID + INNER + 1] = {{{numbers(column[g] for g in program.hidden_grads)}}};
+/* the phases in which values are there: kept ones, totals, products of inner gates, gradients */
+{_definitions("", forward)}
+{_definitions("_BACK", backward)}
+static const int SAVED_AT[SAVED + 1] = {{{at(forward, rows)}}};
+static const int SAVED_ROW_AT[SAVED_ROW + 1] = {{{at(forward, scalars)}}};
+static const int INNER_AT[INNER + 1] = {{{numbers(forward.level(n) + 1 for n in program.inner)}}};
+static const int INNER_BACK_AT[INNER + 1] = {{{numbers(inner_back.get(g, -1) for g in inner_grads)}}};
+static const int COL_AT[COLS] = {{{at(backward, gates)}}}, SUM_AT[SUMS + 1] = {{{at(backward, program.unit_grads)}}};
+
+typedef struct {{           /* what there is beside the values of one unit */
+    const V *product;      /* of inner gates */
+    const V *scalar;       /* of the row, from earlier phases */
+    V *temp, *total;       /* for later phases; sums over the units of a row, so far */
+    V *inner;              /* what inner gates are to be multiplied with */
+    real H;
+    i64 left;              /* units from this one on */
+}} Across;
 
 /* the gates' inputs x and h, the state s, values per unit w -> the new state n, and what backward needs */
-INLINE void step(const V *x, const V *h, const V *s, const V *w, V *n, V *keep) {{
-    (void)h, (void)s, (void)w, (void)keep;
-{forward}}}
+INLINE void step(const int phase, const V *x, const V *h, const V *s, const V *w, V *n, V *keep, const Across *a) {{
+    (void)h, (void)s, (void)w, (void)keep, (void)a;
+{forward.steps({"n": program.new}, {"keep": rows, "a->inner": program.inner})}}}
+
+/* the values of a row: from totals -> for its units, and for backward */
+INLINE void step_row(const int phase, const V *total, V *scalar, V *keep, const Across *a) {{
+    (void)phase, (void)total, (void)scalar, (void)keep, (void)a;
+{forward.rows({"keep": scalars})}}}
 
 /* what was kept, the old h, and the gradient d of the new state
    -> of the gates (by column), of the old state, and of values per unit (to be summed) */
-INLINE void step_back(const V *keep, const V *s, const V *w, const V *d, V *gates, V *old, V *sum) {{
-    (void)keep, (void)s, (void)w, (void)sum;
-{backward}}}
+INLINE void step_back(const int phase, const V *keep, const V *s, const V *w, const V *d, V *gates, V *old, V *sum,
+                      const Across *a) {{
+    (void)keep, (void)s, (void)w, (void)sum, (void)a;
+{backward.steps({"old": program.state_grads}, {"gates": gates, "sum": program.unit_grads, "a->inner": program.inner})}}}
+
+INLINE void step_back_row(const int phase, const V *total, V *scalar, const V *keep, const Across *a) {{
+    (void)phase, (void)total, (void)scalar, (void)keep, (void)a;
+{backward.rows({})}}}
 """
 
 
-def _tiles(hidden: bool) -> Iterator[str]:
+def _tiles(hidden: bool, inner: bool) -> Iterator[str]:
     """One product for each number of rows that may be taken at a time."""
     kinds = [("x", "NV_X", "BY_ROW"), ("n", "NV_N", "BY_ROW"), ("w", "NV_N", "BY_COLUMN")]
-    for kind, nv, at in kinds + ([("h", "NV_H", "BY_ROW")] if hidden else []):
+    kinds += [("h", "NV_H", "BY_ROW")] * hidden + [("i", "UNIT_VECTORS", "BY_ROW")] * inner
+    for kind, nv, at in kinds:
         for rows in range(1, 13):
             yield f"#if ROWS({nv}) >= {rows}"
             one = rows == 1 and at == "BY_ROW"
@@ -152,114 +133,150 @@ def _tiles(hidden: bool) -> Iterator[str]:
         yield f"static Tile *const tiles_{kind}[] = {{0, {', '.join(f'tile_{kind}_{r}' for r in range(1, 13))}}};"
 
 
-class _Writer:
-    """Statements for nodes, each computed once."""
-
-    def __init__(self, cell: Cell, program: Program) -> None:
-        self.lines: list[str] = []
-        self.names: dict[int, str] = {}
-        self.cell = cell
-        bundles = {"x": cell.input_gates, "h": cell.hidden_gates, "s": cell.state, "d": cell.state}
-        self.inputs = {f"{key}_{name}": f"{key}[{k}]" for key, names in bundles.items() for k, name in enumerate(names)}
-        self.units = {id(n): f"w[{k}]" for k, n in enumerate(program.units)}
-        self.taken = {"x", "h", "s", "w", "n", "d", "keep", "gates", "old", "sum", "all", "step", "V", "E", "M"}
-
-    def __call__(self, node: Node | None) -> str:
-        """The C of a value; before it is used, its statement is written."""
-        if node is None:
-            return "all(0)"
-        if id(node) in self.names:
-            return self.names[id(node)]
-        if id(node) in self.units:
-            text = self.units[id(node)]
-            name = self._fresh(node.letter or "w")
-        elif node.op in self.inputs:
-            text, name = self.inputs[node.op], self._fresh(node.op)
-        elif node.op == "fill":
-            return f"all({float(node.arguments[0])!r})" if abs(node.arguments[0]) < 1e30 else self._huge(node)
-        else:
-            text, name = self._expression(node), self._fresh(node.letter or "v")
-        kind = "M" if node.op in _MASKS else "V"
-        self.lines.append(f"    const {kind} {name} = {text};")
-        self.names[id(node)] = name
-        return name
-
-    @staticmethod
-    def _huge(node: Node) -> str:
-        value = node.arguments[0]
-        return (
-            "all(NAN)"
-            if value != value
-            else f"all({'-' if value < 0 else ''}INFINITY)"
-            if abs(value) == float("inf")
-            else f"all({value!r})"
-        )
-
-    def _expression(self, node: Node) -> str:
-        op, arguments = node.op, list(node.arguments)
-        if op in ("add", "sub", "rsub") and len(arguments) == 3:
-            op = f"{op}2" if arguments[2] != 1 else op
-        if op == "pow" and not isinstance(arguments[0], Node):
-            raise TraceError(f"{node.where}: a number to the power of a value; write exp(value * log(number))")
-        if op == "pow" and isinstance(arguments[1], Node):
-            return f"v_pow({self(arguments[0])}, {self(arguments[1])})"
-        if op in ("clamp", "hardtanh"):
-            low, high = (*arguments[1:], None, None)[:2]
-            op = "clamp" if None not in (low, high) else "clamp_min" if high is None else "clamp_max"
-            arguments = [arguments[0], *(a for a in (low, high) if a is not None)]
-        if op == "softplus":
-            arguments += (1.0, 20.0)[len(arguments) - 1 :]
-        if op == "leaky_relu" and len(arguments) == 1:
-            arguments = [arguments[0], 0.01]
-        if op not in _C:
-            raise TraceError(f"{node.where}: kernels do not know the operation {op}")
-        texts = []
-        for place, argument in enumerate(arguments):
-            if isinstance(argument, Node):
-                texts.append(self(argument))
-            elif place in _NUMBERS.get(op, ()) or isinstance(argument, bool):
-                texts.append(f"(real){float(argument)!r}")
-            elif argument is None:
-                texts.append("")
-            else:
-                texts.append(self(Node("fill", (float(argument),))))
-        return _C[op].format(*texts)
-
-    def _fresh(self, wanted: str) -> str:
-        wanted = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wanted)
-        wanted = f"{wanted}_" if wanted in _RESERVED else wanted
-        name, number = wanted if wanted != "v" else "v1", 1
-        while name in self.taken or name.startswith("v_"):
-            number += 1
-            name = f"{wanted.rstrip('_')}{number}" if wanted[-1:] != "_" else f"{wanted}{number}"
-        self.taken.add(name)
-        return name
+def _inputs(cell: Cell, program: Program, kinds: str) -> dict[Node, str]:
+    """The C of what a step is given."""
+    bundles = {"x": cell.input_gates, "h": cell.hidden_gates, "s": cell.state, "d": cell.state}
+    names = {f"{kind}_{name}": f"{kind}[{k}]" for kind in kinds for k, name in enumerate(bundles[kind])}
+    given = {node: names[op] for op, node in program.inputs.items() if op in names}
+    return given | {node: f"w[{k}]" for k, node in enumerate(program.units)}
 
 
-def _forward(cell: Cell, program: Program) -> tuple[str, list[Node]]:
-    write = _Writer(cell, program)
-    keep = _kept(program)
-    for k, node in enumerate(program.new):
-        text = write(node)
-        write.lines.append(f"    n[{k}] = {text};")
-    for k, node in enumerate(keep):
-        text = write(node)
-        write.lines.append(f"    keep[{k}] = {text};")
-    return "\n".join(write.lines) + "\n", keep
+def _definitions(suffix: str, phases: _Phases) -> str:
+    totals = ", ".join(str(phases.level(n)) for n in phases.totals) or "0"
+    each = "; ".join(f"f({k}, __VA_ARGS__)" for k in range(phases.count))
+    return f"""#define PHASES{suffix} {phases.count}
+#define EACH_PHASE{suffix}(f, ...) {each}
+#define TEMPS{suffix} {len(phases.temps)}
+#define SCALARS{suffix} {len(phases.scalars)}
+#define TOTALS{suffix} {len(phases.totals)}
+static const int TOTAL{suffix}_AT[TOTALS{suffix} + 1] = {{{totals}}};"""
 
 
-def _backward(cell: Cell, program: Program, columns: Sequence[Node | None], keep: Sequence[Node]) -> str:
-    write = _Writer(cell, program)
-    write.inputs["s_h"] = "s[0]"
-    for k, node in enumerate(keep):
-        name = write._fresh(node.letter or node.op)
-        write.names[id(node)] = name
-        write.lines.append(f"    const V {name} = keep[{k}];")
-    for target, nodes in (("gates", columns), ("old", program.state_grads), ("sum", program.unit_grads)):
-        for k, value in enumerate(nodes):
-            text = write(value)
-            write.lines.append(f"    {target}[{k}] = {text};")
-    return "\n".join(write.lines) + "\n"
+class _Phases:
+    """A step, cut where it reads across units.
+
+    Args:
+        given: the C of what is there at the start.
+        last: nodes that are wanted in the last phase; ``soon``: others, each wanted when it can be had.
+        scalars: the C of values of a row that are there at the start.
+    """
+
+    def __init__(
+        self, given: dict[Node, str], program: Program, last: Sequence[Node | None], soon: Sequence[Node],
+        scalars: dict[Node, str],
+    ) -> None:  # fmt: skip
+        self.given, self.kept = given, scalars
+        self.levels: dict[Node, int] = dict.fromkeys([*given, *scalars], 0)
+        self.nodes: dict[Node, None] = {}
+        for node in (*last, *soon):
+            if node is not None:
+                self._visit(node)
+        self.count = max(self.levels.values(), default=0) + 1
+        self.totals = [n for n in self.nodes if n.op == "total"]
+        self.scalars = [n for n in self.nodes if n.kind == "scalar" and n.op != "fill"]
+        made = [n for n in self.nodes if n not in given and n not in scalars]
+        left = {a for n in made for a in n.parents if self._left(a, self._use(n))}
+        left |= {n for n in last if n and self._left(n, self.count - 1)}
+        self.temps = [n for n in self.nodes if n in left]
+
+    def _visit(self, node: Node) -> None:
+        if node in self.nodes:
+            return
+        if node not in self.given and node not in self.kept:
+            for parent in node.parents:
+                self._visit(parent)
+            level = max((self.levels[p] for p in node.parents), default=0)
+            self.levels[node] = level + 1 if node.op in _ACROSS else level
+        self.nodes[node] = None
+
+    def level(self, node: Node) -> int:
+        """The phase in which a value is there."""
+        return self.levels[node]
+
+    def _use(self, node: Node) -> int:
+        """The phase in which what a node is made of is needed."""
+        return self.levels[node] - (node.op in _ACROSS)
+
+    def _passing(self, node: Node) -> bool:
+        """Whether a given value is there in the first phase only, or a product in its own."""
+        return node.op in ("inner", "inner_back") or self.given.get(node, "")[:1] in ("h", "d")
+
+    def _anywhere(self, node: Node) -> bool:
+        """Whether a value is at hand in every later phase as well."""
+        return node.kind in ("scalar", "unit") or node.op == "fill" or (node in self.given and not self._passing(node))
+
+    def _again(self, node: Node) -> bool:
+        return node.op in _CHEAP and all(map(self._anywhere, node.parents))
+
+    def _left(self, node: Node, phase: int) -> bool:
+        """Whether a value must be left for this phase by an earlier one."""
+        return self.levels[node] < phase and not self._anywhere(node) and not self._again(node)
+
+    def steps(self, last: dict[str, Sequence[Node | None]], soon: dict[str, Sequence[Node | None]]) -> str:
+        """The statements for one unit, phase by phase: arrays by name, of values wanted at the end, or when there."""
+        blocks = []
+        for phase in range(self.count):
+            write = Writer(self._at_hand(phase))
+            for name, nodes in soon.items():
+                for k, node in enumerate(nodes):
+                    if phase == (0 if node is None else self.levels[node]):
+                        _assign(write, f"{name}[{k}]", node)
+            for k, total in enumerate(self.totals):
+                if self._use(total) == phase:
+                    parts = [write(part) for part in total.parents]
+                    write.lines.append(f"a->total[{k}] += first({' + '.join(parts)}, a->left);")
+            for k, node in enumerate(self.temps):
+                if self.levels[node] == phase:
+                    _assign(write, f"a->temp[{k}]", node)
+            for name, nodes in last.items() if phase == self.count - 1 else ():
+                for k, node in enumerate(nodes):
+                    _assign(write, f"{name}[{k}]", node)
+            blocks.append(write.lines)
+        return _blocks(blocks)
+
+    def rows(self, soon: dict[str, Sequence[Node]]) -> str:
+        """The statements for one row."""
+        blocks = []
+        for phase in range(self.count):
+            given = {n: f"scalar[{k}]" for k, n in enumerate(self.scalars) if self.levels[n] < phase}
+            given |= {n: f"total[{k}]" for k, n in enumerate(self.totals) if self.levels[n] == phase}
+            write = Writer(given | (self.kept if phase == 0 else {}))
+            for k, node in enumerate(self.scalars):
+                if self.levels[node] == phase:
+                    _assign(write, f"scalar[{k}]", node)
+            for name, nodes in soon.items():
+                for k, node in enumerate(nodes):
+                    if self.levels[node] == phase:
+                        _assign(write, f"{name}[{k}]", node)
+            blocks.append(write.lines)
+        return _blocks(blocks)
+
+    def _at_hand(self, phase: int) -> dict[Node, str]:
+        """The C of values that a phase need not compute."""
+        at_hand = {n: text for n, text in self.given.items() if phase == 0 or not self._passing(n)}
+        at_hand |= {n: f"a->scalar[{k}]" for k, n in enumerate(self.scalars)}
+        at_hand |= {n: f"a->temp[{k}]" for k, n in enumerate(self.temps) if self.levels[n] < phase}
+        products = [n for n in self.nodes if n.op in ("inner", "inner_back") and self.levels[n] == phase]
+        return at_hand | {n: f"a->product[{_gate(n)}]" for n in products}
+
+
+def _assign(write: Writer, target: str, node: Node | None) -> None:
+    text = write(node)
+    write.lines.append(f"{target} = {'(V)' if node and node.op in MASKS else ''}{text};")
+
+
+def _gate(node: Node) -> int:
+    return int(node.arguments[1])
+
+
+def _blocks(phases: list[list[str]]) -> str:
+    if len(phases) == 1:
+        return "    (void)phase;\n" + "".join(f"    {line}\n" for line in phases[0])
+    return "".join(
+        f"    if (phase == {k}) {{\n" + "".join(f"        {line}\n" for line in lines) + "    }\n"
+        for k, lines in enumerate(phases)
+        if lines
+    )
 
 
 def _kept(program: Program) -> list[Node]:
@@ -267,54 +284,36 @@ def _kept(program: Program) -> list[Node]:
 
     What backward needs of forward's values is made anew from others where it can be; the old h is in y.
     """
-    forward = {id(n): n for n in _ancestors(program.new)}
-    needed: dict[int, Node] = {}
-    todo = [n for n in (*program.input_grads, *program.hidden_grads, *program.state_grads, *program.unit_grads) if n]
-    seen: set[int] = set()
+    forward = dict.fromkeys(ancestors([*program.new, *program.inner]))
+    needed: set[Node] = set()
+    todo = [n for n in (*program.grads, *program.inner) if n]
+    seen: set[Node] = set()
     while todo:
         node = todo.pop()
-        if id(node) in seen:
+        if node in seen:
             continue
-        seen.add(id(node))
-        if id(node) in forward:
-            needed[id(node)] = node
+        seen.add(node)
+        if node in forward:
+            needed.add(node)
         else:
-            todo += [a for a in node.arguments if isinstance(a, Node)]
-    kept: dict[int, Node] = {}
+            todo += node.parents
+    kept: dict[Node, None] = {}
 
     def known(node: Node) -> bool:
-        if id(node) in kept or node.op in ("s_h", "fill") or node.kind == "unit":
+        if node in kept or node.op in ("s_h", "fill") or node.kind == "unit":
             return True
-        parts = [a for a in node.arguments if isinstance(a, Node)]
-        return bool(parts) and node.op not in _SLOW and all(map(known, parts))
+        return bool(node.parents) and node.op not in SLOW | _ACROSS and all(map(known, node.parents))
 
     def keep(node: Node) -> None:
         if known(node):
             return
-        if node.op in _MASKS:  # what is compared is kept, not the outcome
-            for argument in node.arguments:
-                if isinstance(argument, Node):
-                    keep(argument)
+        if node.op in MASKS:  # what is compared is kept, not the outcome
+            for parent in node.parents:
+                keep(parent)
         else:
-            kept[id(node)] = node
+            kept[node] = None
 
-    for node in forward.values():  # those that others are made of come first
-        if id(node) in needed:
+    for node in forward:  # those that others are made of come first
+        if node in needed:
             keep(node)
-    return list(kept.values())
-
-
-def _ancestors(nodes: Sequence[Node]) -> list[Node]:
-    """All that the nodes are made of, and the nodes, in an order in which they can be computed."""
-    order: dict[int, Node] = {}
-
-    def visit(node: Node) -> None:
-        if id(node) not in order:
-            for argument in node.arguments:
-                if isinstance(argument, Node):
-                    visit(argument)
-            order[id(node)] = node
-
-    for node in nodes:
-        visit(node)
-    return list(order.values())
+    return list(kept)

@@ -2,15 +2,17 @@
  *
  * Above this text stand vector.h and what was generated from the cell:
  *     G_IN, G_HID    gates fed by W x + b and by R h + b
+ *     INNER          gates whose product the step asks for itself
  *     STATES         parts of the state, h first
  *     UNITS, SUMS    values per unit that rows meet, and their gradients
- *     SAVED          values per row and unit that backward needs from forward
+ *     SAVED          values per row and unit that backward needs from forward; SAVED_ROW: per row
  *     COLS           different gradients of gates; COL_IN, COL_HID say which gate has which
- *     step, step_back
+ *     PHASES         parts of a step, between which the units of a row must know of each other
+ *     step, step_back, and of rows: step_row, step_back_row
  *
  * B rows are taken in the order of falling length, so that at every step the first ones are at work.
  * Threads share the work by rows, by units, or both: those of one group have the same rows, different
- * units, and wait for each other after every step.
+ * units, and wait for each other after every phase of a step.
  */
 
 typedef struct { /* where threads and memory come from; this struct and Job are mirrored in library.py */
@@ -29,7 +31,7 @@ typedef struct {
     const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */
     const uint8_t *resets;                          /* (B, T), or 0 */
     const item *x;
-    const real *w_ih, *w_hh, *b_ih, *b_hh;          /* (G_IN H, D), (G_HID H, H), biases or 0 */
+    const real *w_ih, *w_hh, *b_ih, *b_hh;          /* (G_IN H, D), ((G_HID + INNER) H, H), biases or 0 */
     const real *units;                              /* (UNITS, H) */
     const real *mask;                               /* (B, H) or 0 */
     const real *state0[STATES];                     /* (B, H) */
@@ -37,7 +39,7 @@ typedef struct {
     real rate[STATES];
     item *y;
     real *state1[STATES];
-    item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), or 0 */
+    item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), (T, B, SAVED_ROW, VL); or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
     const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
     const uint8_t *watched[WATCHED];                /* the parameters that the packed weights were made of */
@@ -97,17 +99,19 @@ typedef struct Team {
     i64 Hp, K_h, K_d;     /* padded units; elems of h and of x in a product */
     i64 *active;          /* (T + 1): rows at work at each step */
     Barrier *barriers;    /* one a row group, then one for all */
-    const elem *r, *w;    /* packed weights */
+    const elem *r, *w;    /* packed weights; those of inner gates behind r */
     real *b_in, *b_hid;   /* packed biases */
     item *h;              /* forward: (2, B, Hp), h on its way into R h */
+    item *inner;          /* what inner gates multiply: forward (INNER, B, Hp), backward (rows, INNER Hp) */
+    real *totals;         /* (B, totals, unit groups): of the units of each */
     real *carry;          /* (STATES, B, Hp) */
     item *h0;             /* backward: (B, Hp), the first h */
     item *dg[2];          /* gradients of the gates of two chunks of steps: (rows, ldg) */
     elem *dg_pairs;       /* the same by pairs of rows, for bfloat16 */
     i64 ldg, chunk_rows, K_rows;
-    const item **x_rows, **h_rows;
+    const item **x_rows, **h_rows, **inner_rows;
     const real **h_masks;
-    elem *x_panels, *h_panels;
+    elem *x_panels, *h_panels; /* (1 + INNER of h) */
     real *sums;           /* (row groups, 2, SUMS, Hp) */
     char *scratch;        /* of each thread */
     size_t scratch_size;
@@ -135,17 +139,38 @@ INLINE i64 head_end(const Job *job, i64 j) {
     const i64 size = job->H / job->heads;
     return up(up(least(j, job->H), size) * size, PER);
 }
+/* the values of a row, that of each total in all lanes: the sum over groups of units */
+INLINE void get_totals(const Team *team, i64 i, i64 count, const int *at, const int phase, V *total) {
+    for (i64 r = 0; r < count; r++)
+        if (at[r] == phase) {
+            real sum = 0;
+            for (i64 g = 0; g < team->unit_groups; g++) sum += team->totals[(i * count + r) * team->unit_groups + g];
+            total[r] = all(sum);
+        }
+}
+/* the totals over the units of one group that are wanted in the next phase */
+INLINE void put_totals(const Team *team, i64 i, i64 unit, i64 count, const int *at, const int phase, const V *total) {
+    for (i64 r = 0; r < count; r++)
+        if (at[r] == phase + 1) {
+            real sum = 0;
+            for (i64 k = 0; k < VL; k++) sum += total[r][k];
+            team->totals[(i * count + r) * team->unit_groups + unit] = sum;
+        }
+}
+INLINE item *saved_of_row(const Job *job, i64 t, i64 i) {
+    return job->saved + job->T * padded(job->H) * job->B * SAVED + (t * job->B + i) * SAVED_ROW * VL;
+}
 INLINE i64 row_of(const Job *job, i64 i) { return job->order ? job->order[i] : i; }
 INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < job->T && job->resets[b * job->T + t]; }
 
 /* How to share the work: by rows where a core can hold all of R, else by units. */
 static void plan(const Job *job, Team *team, i64 limit) {
-    double step = 2.0 * job->B * (G_IN * (double)job->D + G_HID * (double)job->H) * job->H;
+    double step = 2.0 * job->B * (G_IN * (double)job->D + (G_HID + INNER) * (double)job->H) * job->H;
     /* to wake a thread for one step costs as much as to read a megabyte of weights */
     const int small = job->T == 1 ? step < 5e5 : step * job->T < 2e5;
     i64 P = small ? 1 : most(1, least(job->threads, limit));
     i64 unit_panels = least(panels(job->H), wide(job->H));
-    size_t bytes = (size_t)(G_HID * job->H * job->H) * sizeof(item);
+    size_t bytes = (size_t)((G_HID + INNER) * job->H * job->H) * sizeof(item);
     i64 units = 1;
     while (P > 1) { /* the fewest unit groups with which R fits and rows suffice */
         for (units = 1; units <= P; units++)

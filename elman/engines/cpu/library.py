@@ -17,8 +17,9 @@ from torch import Tensor
 
 from elman.cells import Cell
 from elman.engines.cpu.build import load
+from elman.engines.cpu.generate import columns
 from elman.engines.int8 import int8_scale
-from elman.engines.trace import Program
+from elman.engines.program import Program
 
 #: WATCHED in job.h.
 _WATCHED = 24
@@ -47,30 +48,35 @@ class Library:
         for name in ("lanes", "packed_size"):
             getattr(self._c, name).restype = c_int64
         self._c.packed_size.argtypes = [c_int64] * 3
-        self._c.pack_weights.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64]
         self._c.sample_parameters.argtypes, self._c.sample_parameters.restype = [c_void_p], c_uint64
-        if dtype != torch.bfloat16:
-            self._c.pack_int8.argtypes = [c_void_p] * 4 + [c_int64] * 3
+        for name in ("input", "recurrent"):
+            getattr(self._c, f"pack_{name}").argtypes = [c_void_p] * 2 + [c_int64] * 2
+            if dtype != torch.bfloat16:
+                getattr(self._c, f"pack_{name}_int8").argtypes = [c_void_p] * 4 + [c_int64] * 2
         for name in ("forward", "backward"):
             getattr(self._c, name).argtypes = [c_void_p]
         self.columns = self._columns()
         self.distinct = len(set(self.columns[0] + self.columns[1]))
         self.sums = len(program.unit_grads)
-        self.saved = c_int.in_dll(self._c, "saved_values").value
+        self._saved = [c_int.in_dll(self._c, f"saved_{kind}").value for kind in ("values", "row_values")]
         self.run_forward = self._c.forward
         self.key = f"{cell}-{DTYPES[dtype]}-{id(self):x}"
         self._lanes = self._c.lanes()
 
     def _columns(self) -> tuple[list[int], list[int]]:
         """Which of the different gradients of gates is that of each input gate, and of each hidden gate."""
-        grads = [id(n) for n in (*self.program.input_grads, *self.program.hidden_grads)]
-        order = list(dict.fromkeys(grads))
-        places = [order.index(g) for g in grads]
-        return places[: len(self.cell.input_gates)], places[len(self.cell.input_gates) :]
+        order = columns(self.program)
+        both = self.program.input_grads, self.program.hidden_grads
+        inputs, hidden = ([order.index(g) for g in grads] for grads in both)
+        return inputs, hidden
 
     def padded(self, H: int) -> int:
         """H, up to a whole number of vectors."""
         return (H + self._lanes - 1) // self._lanes * self._lanes
+
+    def saved(self, H: int) -> int:
+        """How many numbers backward needs of a row and step."""
+        return self._saved[0] * self.padded(H) + self._saved[1] * self._lanes
 
     def units(self, vectors: Tensor | None) -> Tensor | None:
         """What rows meet, (U, H), from the cell's vectors (V, H)."""
@@ -98,21 +104,21 @@ class Library:
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
 
-    def pack(self, weight: Tensor, gates: int, H: int) -> Tensor:
-        """W or R (gates H, N) in the order in which the kernel reads it."""
-        N = weight.shape[1]
+    def pack(self, which: str, weight: Tensor, H: int) -> Tensor:
+        """W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it."""
+        gates, N = weight.shape[0] // H, weight.shape[1]
         packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8, device="cpu")
-        self._c.pack_weights(packed.data_ptr(), weight.data_ptr(), gates, H, N)
+        getattr(self._c, f"pack_{which}")(packed.data_ptr(), weight.data_ptr(), H, N)
         return packed
 
-    def pack_int8(self, weight: Tensor, gates: int, H: int) -> tuple[Tensor, Tensor]:
+    def pack_int8(self, which: str, weight: Tensor, H: int) -> tuple[Tensor, Tensor]:
         """The same in int8, for weights on the grid of `int8_scale`, and the scales."""
-        N = weight.shape[1]
+        gates, N = weight.shape[0] // H, weight.shape[1]
         size = self._c.packed_size(gates, H, N) // self.real.itemsize
         packed = torch.empty(size, dtype=torch.int8, device="cpu")
-        scales = torch.empty(size // N, dtype=self.real, device="cpu")
-        scale = int8_scale(weight)
-        self._c.pack_int8(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), gates, H, N)
+        scales, scale = torch.empty(size // N, dtype=self.real, device="cpu"), int8_scale(weight)
+        pack = getattr(self._c, f"pack_{which}_int8")
+        pack(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), H, N)
         return packed, scales
 
     def watch(self, job: Structure, parameters: list[Tensor]) -> None:

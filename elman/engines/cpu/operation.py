@@ -53,7 +53,7 @@ def scan(
     library = LIBRARIES[kernel]
     y, final, saved = _outputs(library, x, state, False)
     if keep and x.numel():
-        saved = reused((x.shape[1], x.shape[0], library.saved, library.padded(state.shape[-1])), library.dtype)
+        saved = reused((x.shape[1], x.shape[0], library.saved(state.shape[-1])), library.dtype)
     call = _Call(library, x, state, weight_ih, weight_hh, vectors, lengths, resets, hidden_mask, zones, rates, heads)
     call.point(b_ih=bias_ih, b_hh=bias_hh, saved=saved if keep else None)
     call.parts(state1=final)
@@ -72,7 +72,7 @@ def _(
 def _outputs(library: Library, x: Tensor, state: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = x.shape[0], x.shape[1], state.shape[-1]
     y = x.new_empty((T, B, H)).transpose(0, 1) if x.stride(0) < x.stride(1) else x.new_empty((B, T, H))
-    saved = x.new_empty((T, B, library.saved, library.padded(H)) if keep else (0,))
+    saved = x.new_empty((T, B, library.saved(H)) if keep else (0,))
     return y, torch.empty_like(state, memory_format=torch.contiguous_format), saved
 
 

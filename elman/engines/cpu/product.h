@@ -92,9 +92,19 @@ INLINE void product(Tile *const *tiles, i64 most_rows, i64 rows, i64 K, const el
     }
 }
 
+typedef void Tile8(i64 K, const real *a, const int8_t *b, const real *scale, real *c);
 #if PER == 1
 /* The same with weights in int8, a scale for each column: a row at a time, as when a model is run step by step. */
 typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias, aligned(1)));
+INLINE V widened(const int8_t *p) {
+#if defined(__AVX512F__) && !defined(FLOAT64)
+    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+#elif defined(__AVX2__) && !defined(FLOAT64)
+    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+#else
+    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V);
+#endif
+}
 #define TILE_8(name, NV)                                                                                  \
     static void name(i64 K, const real *a, const int8_t *b, const real *scale, real *c) {                 \
         V sum[2][NV];                                                                                     \
@@ -109,19 +119,16 @@ typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias
         for (i64 j = 0; j < NV; j++)                                                                      \
             put(c + j * VL, get(c + j * VL) + get(scale + j * VL) * (sum[0][j] + sum[1][j]));             \
     }
-INLINE V widened(const int8_t *p) {
-#if defined(__AVX512F__) && !defined(FLOAT64)
-    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
-#elif defined(__AVX2__) && !defined(FLOAT64)
-    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
-#else
-    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V);
-#endif
-}
 TILE_8(tile_8_x, NV_X)
 #if G_HID
 TILE_8(tile_8_h, NV_H)
 #endif
+#if INNER
+TILE_8(tile_8_i, UNIT_VECTORS)
+#endif
+#else
+#define tile_8_h 0
+#define tile_8_i 0
 #endif
 
 /* ---- packing ---- */
@@ -176,6 +183,12 @@ static void pack(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i6
                     for (i64 k = 0; k < least(VL, K - k0); k++)
                         *(E *)(to + ((p * K + k0 + k) * nv + g * U + u) * VL) = block[k];
                 }
+}
+/* all of R: the hidden gates together, then each inner gate by itself; nothing for from = 0 */
+static void pack_hidden(elem *to, const real *from, i64 H, i64 p0, i64 p1) {
+    const i64 one = panels(H) * up(H, PER) * U * VL;
+    if (from && G_HID) pack(to, from, G_HID, H, H, p0, p1);
+    for (i64 g = 0; from && g < INNER; g++) pack(to + (G_HID + g) * one, from + (G_HID + g) * H * H, 1, H, H, p0, p1);
 }
 /* of R or W for the backward product: panel of columns, gate, elem of units, vector, lane */
 static void pack_transposed(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {

@@ -30,12 +30,11 @@ class CpuStepper(Stepper):
         assert w_ih is not None
         fields: dict[str, Any] = {"w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "units": units}
         int8 = int8 and all(w is None or on_grid(w) for w in (w_ih, w_hh))  # training has left it
-        gates = (len(library.cell.input_gates), len(library.cell.hidden_gates))
-        for name, weight, count in (("ih", w_ih, gates[0]), ("hh", w_hh, gates[1])):
+        for name, which, weight in (("ih", "input", w_ih), ("hh", "recurrent", w_hh)):
             if weight is not None and int8:
-                fields[f"packed_{name}"], fields[f"scale_{name}"] = library.pack_int8(weight, count, self.H)
+                fields[f"packed_{name}"], fields[f"scale_{name}"] = library.pack_int8(which, weight, self.H)
             elif weight is not None:
-                fields[f"packed_{name}"] = library.pack(weight, count, self.H)
+                fields[f"packed_{name}"] = library.pack(which, weight, self.H)
         self._alive = fields
         given = {name: t.data_ptr() for name, t in fields.items() if t is not None}
         self._job = library.Job(

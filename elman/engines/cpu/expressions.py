@@ -1,0 +1,175 @@
+"""C for the nodes of a program: an expression for each operation, a name for each value."""
+
+from __future__ import annotations
+
+from elman.engines.program import Node, Size, TraceError
+
+#: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
+_C = {
+    "add": "{0} + {1}",
+    "add2": "{0} + {1} * {2}",
+    "sub": "{0} - {1}",
+    "sub2": "{0} - {1} * {2}",
+    "rsub": "{1} - {0}",
+    "rsub2": "{1} - {0} * {2}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "neg": "-{0}",
+    "reciprocal": "1 / {0}",
+    "abs": "v_abs({0})",
+    "sign": "v_sign({0})",
+    "sgn": "v_sign({0})",
+    "exp": "v_exp({0})",
+    "expm1": "v_expm1({0})",
+    "log": "v_log({0})",
+    "log1p": "v_log1p({0})",
+    "sqrt": "v_sqrt({0})",
+    "rsqrt": "1 / v_sqrt({0})",
+    "sin": "v_sin({0})",
+    "cos": "v_cos({0})",
+    "erf": "v_erf({0})",
+    "pow": "v_power({0}, {1})",
+    "square": "{0} * {0}",
+    "sigmoid": "v_sigmoid({0})",
+    "tanh": "v_tanh({0})",
+    "relu": "v_relu({0})",
+    "silu": "{0} * v_sigmoid({0})",
+    "softplus": "v_softplus({0}, {1}, {2})",
+    "leaky_relu": "choose({0} > 0, {0}, {0} * {1})",
+    "hardtanh": "v_minimum(v_maximum({0}, {1}), {2})",
+    "clamp": "v_minimum(v_maximum({0}, {1}), {2})",
+    "clamp_min": "v_maximum({0}, {1})",
+    "clamp_max": "v_minimum({0}, {1})",
+    "maximum": "v_maximum({0}, {1})",
+    "minimum": "v_minimum({0}, {1})",
+    "where": "choose({0}, {1}, {2})",
+    "masked_fill": "choose({1}, {2}, {0})",
+    "fill": "{0}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "logical_and": "{0} & {1}",
+    "logical_or": "{0} | {1}",
+    "logical_not": "~{0}",
+    "bitwise_and": "{0} & {1}",
+    "bitwise_or": "{0} | {1}",
+    "bitwise_not": "~{0}",
+    "sigmoid_backward": "{0} * (1 - {1}) * {1}",
+    "tanh_backward": "{0} * (1 - {1} * {1})",
+    "threshold_backward": "choose({1} <= {2}, all(0), {0})",
+    "silu_backward": "{0} * v_sigmoid({1}) * (1 + {1} * (1 - v_sigmoid({1})))",
+    "softplus_backward": "choose({1} * {2} > {3}, {0}, {0} * v_sigmoid({1} * {2}))",
+    "leaky_relu_backward": "choose({1} > 0, {0}, {0} * {2})",
+    "hardtanh_backward": "choose(({1} > {2}) & ({1} < {3}), {0}, all(0))",
+}
+MASKS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"} | {
+    "bitwise_and", "bitwise_or", "bitwise_not"
+}  # fmt: skip
+#: Arguments that stay plain numbers in C.
+_NUMBERS = {"pow": {1}, "softplus": {1, 2}, "softplus_backward": {2, 3}}
+#: Letters of an author that mean something else in C, or here.
+_WORDS = """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
+    linux unix real item elem whole choose mix clip first load store get put up least most pair VL PER E M V U
+"""
+_RESERVED = frozenset(_WORDS.split())
+_USED = "x h s w n d keep gates old sum all step V E M a phase inner total scalar sqrt"
+_TAKEN = frozenset(_USED.split())
+#: Functions that go lane by lane: too slow to be done twice.
+SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus"}
+
+
+class Writer:
+    """Statements for nodes, each computed once.
+
+    ``names``: the C of values that are at hand; more come with each statement.
+    """
+
+    def __init__(self, given: dict[Node, str]) -> None:
+        self.lines: list[str] = []
+        self.names: dict[Node, str] = {}
+        self.given = given
+        self.taken = set(_TAKEN)
+
+    def __call__(self, node: Node | None) -> str:
+        """The C of a value; before it is used, its statement is written."""
+        if node is None:
+            return "all(0)"
+        if node in self.names:
+            return self.names[node]
+        if node in self.given:
+            text, name = self.given[node], self._fresh(node.letter or ("w" if node.op == "unit" else node.op))
+        elif node.op == "fill":
+            return _number(node.arguments[0])
+        else:
+            text, name = self._expression(node), self._fresh(node.letter or "v")
+        if node.op in MASKS:
+            self.lines.append(f"const M {name} = {f'(M){text}' if node in self.given else text};")
+        else:
+            self.lines.append(f"const V {name} = {text};")
+        self.names[node] = name
+        return name
+
+    def _expression(self, node: Node) -> str:
+        op, arguments = node.op, list(node.arguments)
+        if op in ("add", "sub", "rsub") and len(arguments) == 3:
+            op = f"{op}2" if arguments[2] != 1 else op
+        if op == "pow" and not isinstance(arguments[0], Node):
+            raise TraceError(f"{node.where}: a number to the power of a value; write exp(value * log(number))")
+        if op == "pow" and isinstance(arguments[1], Node):
+            return f"v_pow({self(arguments[0])}, {self(arguments[1])})"
+        if op in ("clamp", "hardtanh"):
+            low, high = (*arguments[1:], None, None)[:2]
+            op = "clamp" if None not in (low, high) else "clamp_min" if high is None else "clamp_max"
+            arguments = [arguments[0], *(a for a in (low, high) if a is not None)]
+        if op == "softplus":
+            arguments += (1.0, 20.0)[len(arguments) - 1 :]
+        if op == "leaky_relu" and len(arguments) == 1:
+            arguments = [arguments[0], 0.01]
+        if op not in _C:
+            raise TraceError(f"{node.where}: kernels do not know the operation {op}")
+        texts = []
+        for place, argument in enumerate(arguments):
+            if isinstance(argument, Node):
+                texts.append(self(argument))
+            elif argument is None:
+                texts.append("")
+            elif place in _NUMBERS.get(op, ()) or isinstance(argument, bool):
+                texts.append(f"(real){_plain(argument)}")
+            else:
+                texts.append(_number(argument))
+        return _C[op].format(*texts)
+
+    def _fresh(self, wanted: str) -> str:
+        wanted = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wanted)
+        wanted = f"{wanted}_" if wanted in _RESERVED else wanted
+        name, number = wanted if wanted != "v" else "v1", 1
+        while name in self.taken or name.startswith("v_"):
+            number += 1
+            name = f"{wanted.rstrip('_')}{number}" if wanted[-1:] != "_" else f"{wanted}{number}"
+        self.taken.add(name)
+        return name
+
+
+def _plain(value: float | Size) -> str:
+    """A number in C."""
+    if isinstance(value, Size):
+        powers = {1.0: "* a->H", -1.0: "/ a->H", 0.5: "* sqrt(a->H)", -0.5: "/ sqrt(a->H)"}
+        powers |= {2.0: "* (a->H * a->H)", -2.0: "/ (a->H * a->H)"}
+        return f"({value.factor!r} {powers[value.power]})"
+    value = float(value)
+    if value != value:
+        return "NAN"
+    if abs(value) == float("inf"):
+        return "-INFINITY" if value < 0 else "INFINITY"
+    return repr(value)
+
+
+def _number(value: float | Size) -> str:
+    """The same number in all lanes."""
+    text = _plain(value)
+    return f"all((real){text})" if isinstance(value, Size) else f"all({text})"
