@@ -12,10 +12,11 @@ State = Any
 
 
 def over(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same nested tuples, with ``function`` of each tensor."""
+    """The same nested tuples, named ones too, with ``function`` of each tensor."""
     if isinstance(state, Tensor):
         return function(state)
-    return tuple(over(part, function) for part in state)
+    parts = tuple(over(part, function) for part in state)
+    return type(state)(*parts) if hasattr(state, "_fields") else parts
 
 
 def detach(state: State) -> State:
