@@ -103,14 +103,16 @@ def _app(tokens: list[str], imported: list[str]) -> App:
         help_epilogue=_EVERYWHERE,
     )
     training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
-    for name, (_, _, help) in TASKS.items():
+    for name, kind in TASKS.items():
         training.command(
-            _train_command(name, imported) if tokens[:2] == ["train", name] else _named, name=name, help=help
+            _train_command(name, imported) if tokens[:2] == ["train", name] else _named, name=name, help=kind.help
         )
     writing = _generate_command() if tokens[:1] == ["generate"] else _named
     for command in (demo, training, evaluate):
         app.command(command)
     app.command(writing, name="generate", help="Let a language model write; it is shown as it is made.")
+    answering = _predict_command() if tokens[:1] == ["predict"] else _named
+    app.command(answering, name="predict", help="Let any other model answer: inputs, or the lines of standard input.")
     app.command(info)
     app.command(bench)
     return app
@@ -182,7 +184,7 @@ def _train(
         again = shlex.join(["elman", "train", task, "--out", out, "--resume", *imported])
         print(f"saved; to go on: {again}", file=sys.stderr)
         return 130
-    print(f"saved in {out}; try: elman generate {out}, elman evaluate {out}", file=sys.stderr)
+    print(f"saved in {out}; try: elman {TASKS[task].verb} {out}, elman evaluate {out}", file=sys.stderr)
     return 0
 
 
@@ -208,6 +210,7 @@ def evaluate(
     device
         cpu, cuda, ...
     """
+    from elman.info import number
     from elman.start import load
 
     model = load(run, device)
@@ -221,7 +224,7 @@ def evaluate(
         print(dumps(metrics))
     else:
         for name, value in metrics.items():
-            print(f"{name.replace('_', ' '):20} {_number(value)}")
+            print(f"{name.replace('_', ' '):20} {number(value)}")
     return 0
 
 
@@ -252,7 +255,7 @@ def _generate_command() -> Any:
 
         model = load(run, device)
         if not hasattr(model, "stream"):
-            raise ElmanError(f"{run}: a {model.name} model does not generate text")
+            raise ElmanError(f"{run}: a {model.name} model does not generate text; try: elman predict {run}")
         if int8:
             model.quantize()
         values = {} if options is None else options.model_dump(exclude_unset=True)
@@ -273,6 +276,45 @@ def _generate_command() -> Any:
     return generate
 
 
+def _predict_command() -> Any:
+    from elman.decoding.beam import Search
+
+    def predict(
+        run: str,
+        *inputs: str,
+        device: str = "cpu",
+        json: Annotated[bool, Parameter(negative="")] = False,
+        plot: str | None = None,
+        show_attention: Annotated[bool, Parameter(negative="")] = False,
+        options: Any = None,
+    ) -> int:
+        """Let a model answer.
+
+        Parameters
+        ----------
+        run
+            A run directory.
+        inputs
+            What to answer; without any, every line of standard input.
+        device
+            cpu, cuda, ...
+        json
+            Print one JSON object a line: the input, and its answers with their scores.
+        plot
+            Draw where the model looked into this picture (.png, .svg, .pdf); for several inputs NAME-1, NAME-2, ...
+        show_attention
+            Show where it looked, in colour, below each answer.
+        """
+        from elman.predict import predict as answer
+
+        values = {} if options is None else options.model_dump(exclude_unset=True)
+        answer(run, inputs, device, json=json, plot=plot, show_attention=show_attention, options=values)
+        return 0
+
+    predict.__annotations__["options"] = Annotated[Search | None, Flat]
+    return predict
+
+
 def info(run: str) -> int:
     """What a run directory holds: task, data, options, sizes, how far it got.
 
@@ -281,32 +323,9 @@ def info(run: str) -> int:
     run
         A run directory.
     """
-    from rich.console import Console
-    from rich.table import Table
+    from elman.info import info as show
 
-    from elman.start import load
-    from elman.training.run import LAST, Run
-
-    model = load(run)
-    console = Console(highlight=False)
-    console.print(f"[bold]{run}[/]: a {model.name} model")
-    for label, value in model.about().items():
-        console.print(f"{label}: {value}", soft_wrap=True)
-    directory = Run(run)
-    if (directory.path / LAST).exists():
-        _, about = directory.read_tensors(LAST)
-        progress = about.get("progress", {"step": 0, "seconds": 0, "best": {}})
-        console.print(f"trained: {progress['step']:,} steps in {progress['seconds']:.0f} s")
-        for name, value in progress["best"].items():
-            console.print(f"held out, {name.replace('_', ' ')}: {_number(value)}")
-    for title, rows in (
-        ("options", [(key, str(value)) for key, value in model.config.model_dump().items()]),
-        ("parameters", [(key, " x ".join(map(str, p.shape))) for key, p in model.network.named_parameters()]),
-    ):
-        table = Table(title=title, title_justify="left", box=None, show_header=False)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    show(run)
     return 0
 
 
@@ -350,10 +369,6 @@ def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
 
     run_demo(_free("runs/demo") if out is None else out, minutes)
     return 0
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _toml(path: str, kind: Any) -> dict[str, Any]:

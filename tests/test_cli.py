@@ -210,7 +210,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{text}", "--cell", "lstn"], "unknown cell 'lstn': did you mean lstm?"),
     (
         ["train", "language", "{text}", "--hiden-size", "3"],
-        "unknown option '--hiden-size': did you mean --hidden-size? known are --batch-size, ",
+        "unknown option '--hiden-size': did you mean --hidden-size? known are --average, --batch-size, ",
     ),
     (["train", "language", "{text}", "--steps", "many"], "--steps: should be a valid integer"),
     (["train", "language", "{text}", "--schedule", "cosin"], "--schedule: should be 'cosine', 'linear' or 'constant'"),

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from elman.errors import unknown_name
 
 if TYPE_CHECKING:
     from elman.training.task import Task
 
-#: Name to (module, class, what it is for). The one list of tasks.
-TASKS: dict[str, tuple[str, str, str]] = {
-    "language": (
+
+class Entry(NamedTuple):
+    """Where a task is defined, what it is for, and the command that uses its models."""
+
+    module: str
+    kind: str
+    help: str
+    verb: str
+
+
+#: The one list of tasks.
+TASKS: dict[str, Entry] = {
+    "language": Entry(
         "elman.tasks.language",
         "Language",
         "Text that goes on: a language model of characters, words or BPE.",
+        "generate",
+    ),
+    "translate": Entry(
+        "elman.tasks.translate",
+        "Translate",
+        "A text for each text: translation, pronunciation, spelling; from two aligned files or a table.",
+        "predict",
     ),
 }
 
@@ -24,5 +41,4 @@ def get(name: str) -> type[Task]:
     """The task of that name."""
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    module, kind, _ = TASKS[name]
-    return getattr(importlib.import_module(module), kind)
+    return getattr(importlib.import_module(TASKS[name].module), TASKS[name].kind)

@@ -38,6 +38,9 @@ class TrainConfig(BaseModel):
     clip_value: float | None = Field(
         None, gt=0, description="Clip each component of the gradient to plus or minus this."
     )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="Validate and keep an average of the weights over steps, with this decay; 0: none."
+    )
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16: mixed precision. auto: bf16 where the processor multiplies it natively."
     )

@@ -48,7 +48,11 @@ def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
     """Puts back what `tensors` gave."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in saved.items():
         index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        if value.dim() and value.shape != parameter.shape:  # the fused step would write beyond it
+            raise ValueError(f"optimizer.{key} is {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -69,6 +69,7 @@ class Trainer:
         task.network.to(world.device)
         self.objective = world.wrap(Objective(task))
         self.optimizer = optimiser.build(task.network, self.config)
+        self.average = Average(task.network, self.config.average) if self.config.average else None
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.precision = mixed_precision(self.config.precision, world.device)
         self.progress = Progress()
@@ -160,6 +161,8 @@ class Trainer:
         self._sound(value, norm)
         self.optimizer.step()
         self.progress.step += 1
+        if self.average:
+            self.average.update(self.progress.step)
         self._report.add(value, norm, self.rates[0] * factor, self.task.size(batch) * self.world.size)
 
     def _sound(self, loss: float, norm: float) -> None:
@@ -199,6 +202,15 @@ class Trainer:
         return False
 
     def _validate(self, done: float) -> None:
+        if self.average:
+            self.average.exchange()
+        try:
+            self._look_at_held_out(done)
+        finally:
+            if self.average:
+                self.average.exchange()
+
+    def _look_at_held_out(self, done: float) -> None:
         network, progress = self.task.network, self.progress
         network.eval()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
@@ -222,6 +234,8 @@ class Trainer:
             return
         tensors = {f"network.{k}": v for k, v in self.task.network.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimiser.tensors(self.optimizer).items()}
+        if self.average:
+            tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
         if self.carry is not None:
             tensors |= {f"carry.{k}": self.world.gather(v) for k, v in states.flatten(self.carry).items()}
         tensors["random.cpu"] = self.world.gather(torch.get_rng_state())
@@ -249,6 +263,8 @@ class Trainer:
             self.progress = Progress(**about["progress"])
             self.task.network.load_state_dict(part("network."))
             optimiser.restore(self.optimizer, part("optimizer."))
+            if self.average:
+                self.average.restore(part("average."))
             carry = {key: value[rank].to(device) for key, value in part("carry.").items()}
             self.carry = states.unflatten(carry) if carry else None
             torch.set_rng_state(tensors["random.cpu"][rank])
@@ -280,6 +296,36 @@ class Trainer:
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)
+
+
+class Average:
+    """The exponential average of a network's weights over steps.
+
+    a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n steps
+
+    Polyak & Juditsky 1992, https://doi.org/10.1137/0330046
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay, self.live = decay, {k: p for k, p in network.named_parameters() if p.requires_grad}
+        self.weights = {k: p.detach().clone() for k, p in self.live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.weights.values()), [p.detach() for p in self.live.values()], share)
+
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """The network has the average, and this the network's weights; the second call undoes it."""
+        for key, parameter in self.live.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.weights[key])
+            self.weights[key] = kept
+
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        for key, value in self.weights.items():
+            value.copy_(saved[key])
 
 
 class _Report:

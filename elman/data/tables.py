@@ -1,0 +1,53 @@
+"""Tables: .csv, .tsv, .jsonl and .parquet with named columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import polars
+
+from elman.data.text import read_bytes, read_text
+from elman.errors import ElmanError
+
+#: How a table's name ends, without what compresses it.
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+
+
+def is_table(path: str) -> bool:
+    return _ending(path) in TABLES
+
+
+def read_table(path: str, columns: Sequence[str] | None = None) -> polars.DataFrame:
+    """The table in a file; cells of .csv and .tsv are text, quotes and line breaks inside them as usual.
+
+    Raises:
+        ElmanError: it cannot be read, or lacks one of the columns; those present are named.
+    """
+    ending = _ending(path)
+    try:
+        if ending == ".parquet":
+            table = polars.read_parquet(io.BytesIO(read_bytes(path)))
+        elif ending in (".jsonl", ".ndjson"):
+            table = polars.read_ndjson(io.BytesIO(read_text(path).encode()), infer_schema_length=None)
+        else:
+            separator = "\t" if ending == ".tsv" else ","
+            table = polars.read_csv(io.BytesIO(read_text(path).encode()), separator=separator, infer_schema=False)
+    except polars.exceptions.PolarsError as error:
+        raise ElmanError(f"{path}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
+    for name in columns or ():
+        if name not in table.columns:
+            raise ElmanError(f"{path}: has no column {name!r}; it has {', '.join(table.columns)}")
+    return table
+
+
+def column(table: polars.DataFrame, name: str) -> list[str]:
+    """The cells of a column as text; empty ones are ''."""
+    return table[name].cast(polars.String).fill_null("").to_list()
+
+
+def _ending(path: str) -> str:
+    name = PurePosixPath(path.replace("\\", "/"))
+    return (name.with_suffix("") if name.suffix.lower() in _PACKED else name).suffix.lower()

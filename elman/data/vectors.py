@@ -1,0 +1,100 @@
+"""Word vectors that others have trained: GloVe, word2vec (text and binary), fastText's .vec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import fsspec
+import numpy as np
+
+from elman.data.tokenizer import SPECIAL, Tokenizer
+from elman.errors import ElmanError
+
+
+def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int | None = None) -> dict[str, np.ndarray]:
+    """The vectors (float32) of those words that the file has; the file is read once, and only they are kept.
+
+    A file whose name ends in .bin (before .gz and the like) is word2vec's binary form; all others are text, one word
+    and its numbers a line, with or without a first line of counts. ``size``: what the vectors must have.
+
+    Raises:
+        ElmanError: a line is broken, or the vectors are of another size; the line is named.
+    """
+    wanted = words.__contains__ if isinstance(words, set) else words
+    binary = any(part == "bin" for part in path.lower().split(".")[1:])
+    found: dict[str, np.ndarray] = {}
+    try:
+        with fsspec.open(path, "rb", compression="infer") as file:
+            for word, vector in (_binary if binary else _text)(file, path, wanted, size):
+                found.setdefault(word, vector)
+    except FileNotFoundError:
+        raise ElmanError(f"{path}: no such file") from None
+    except (OSError, EOFError) as error:
+        raise ElmanError(f"{path}: cannot be read: {error}") from None
+    return found
+
+
+def _text(
+    file: IO[bytes], path: str, wanted: Callable[[str], bool], size: int | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    columns = 0
+    for number, line in enumerate(file, 1):
+        parts = line.rstrip(b"\n\r ").split(b" ")
+        if (
+            number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts)
+        ):  # word2vec's and fastText's counts
+            columns = int(parts[1])
+            _check(path, number, columns, size)
+            continue
+        if not columns:
+            columns = len(parts) - 1
+            _check(path, number, columns, size)
+        # a few words of GloVe have spaces in them
+        word = b" ".join(parts[: len(parts) - columns]).decode("utf-8", "replace")
+        if len(parts) <= columns or not word:
+            raise ElmanError(f"{path}, line {number}: {len(parts) - 1} numbers, not {columns}")
+        if wanted(word):
+            try:
+                yield word, np.array(parts[len(parts) - columns :], dtype=np.float32)
+            except ValueError:
+                raise ElmanError(f"{path}, line {number}: not a word and {columns} numbers") from None
+
+
+def _binary(
+    file: IO[bytes], path: str, wanted: Callable[[str], bool], size: int | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    header = file.readline(200).split()
+    if len(header) != 2 or not all(part.isdigit() for part in header):
+        raise ElmanError(f"{path}: not word2vec's binary form: it begins with the counts of words and of numbers")
+    count, columns = map(int, header)
+    _check(path, 1, columns, size)
+    for number in range(1, count + 1):
+        letters = bytearray()
+        while (letter := file.read(1)) not in (b" ", b""):
+            if letter != b"\n":
+                letters += letter
+        numbers = file.read(4 * columns)
+        if len(numbers) < 4 * columns:
+            raise ElmanError(f"{path}: ends within word {number} of {count}")
+        word = letters.decode("utf-8", "replace")
+        if wanted(word):
+            yield word, np.frombuffer(numbers, dtype="<f4").copy()
+
+
+def _check(path: str, number: int, columns: int, size: int | None) -> None:
+    if columns < 2:
+        raise ElmanError(f"{path}, line {number}: not a word and its numbers")
+    if size is not None and columns != size:
+        raise ElmanError(
+            f"{path}: vectors of {columns} numbers; --embedding-size is {size}: give --embedding-size {columns}"
+        )
+
+
+def vectors_for(tokenizer: Tokenizer, path: str, size: int) -> dict[int, np.ndarray]:
+    """The vectors of a tokenizer's words, by id; a word that the file lacks may be there in small letters."""
+    words = {i: tokenizer.decode([i]).strip() for i in range(len(SPECIAL), tokenizer.vocab_size)}
+    wanted = {form for word in words.values() for form in (word, word.lower()) if form}
+    found = read_vectors(path, wanted, size)
+    pairs = ((i, found.get(word, found.get(word.lower()))) for i, word in words.items())
+    return {i: vector for i, vector in pairs if vector is not None}

@@ -1,0 +1,211 @@
+"""Attention: for every query, a mean of what is remembered, weighted by how well it answers.
+
+e_ts = score(query_t, memory_s)        a_t = softmax over the real s of e_t        context_t = sum_s a_ts memory_s
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from elman.layers.recurrent import real_steps
+
+#: Queries are scored by a sum over hidden units for so many numbers at once, where a score needs that.
+_SCORES = 1 << 24
+
+AttentionKind = Literal["additive", "concat", "dot", "general", "location", "multihead"]
+
+
+class Memory(NamedTuple):
+    """What attention looks at.
+
+    values (B, S, D); keys, as the attention has prepared them (B, S, ·); mask (B, S), true where values are real.
+    """
+
+    values: Tensor
+    keys: Tensor
+    mask: Tensor
+
+
+class Attention(nn.Module, ABC):
+    """``context, weights, state = attention(query, memory, state=None)``, ``memory = attention.read(values, lengths)``.
+
+    Shapes:
+        values (B, S, D), lengths (B,): beyond a row's length nothing is looked at.
+        query (B, T, Q); context (B, T, C), C = ``output_size``; weights (B, T, S), rows of sum 1 (0 for empty rows).
+        state: what a kind knows of the queries before, a nested tuple of tensors (B, ·); () for most.
+    """
+
+    output_size: int
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__()
+        self.query_size, self.memory_size = query_size, memory_size
+        self.output_size = memory_size
+
+    def read(self, values: Tensor, lengths: Tensor | None = None) -> Memory:
+        """The memory for any number of queries."""
+        B, S = values.shape[:2]
+        if lengths is None:
+            mask = torch.ones(B, S, dtype=torch.bool, device=values.device)
+        else:
+            mask = real_steps(lengths.to(values.device), S)
+        return Memory(values, self.keys(values), mask)
+
+    @abstractmethod
+    def keys(self, values: Tensor) -> Tensor:
+        """What queries are compared with: (B, S, D) to (B, S, ·)."""
+
+    @abstractmethod
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]: ...
+
+
+def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
+    """The softmax of scores (B, T, S) over the real steps of mask (B, S); 0 for all others."""
+    mask = mask[:, None]
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).mul(mask)
+
+
+class Dot(Attention):
+    """e = q . m
+
+    Luong, Pham & Manning 2015, https://arxiv.org/abs/1508.04025
+    """
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__(query_size, memory_size)
+        if query_size != memory_size:
+            raise ValueError(f"dot attention: queries ({query_size}) and memory ({memory_size}) must be of one size")
+
+    def keys(self, values: Tensor) -> Tensor:
+        return values
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        weights = weights_of(query @ memory.keys.transpose(1, 2), memory.mask)
+        return weights @ memory.values, weights, ()
+
+
+class General(Attention):
+    """e = q . W m
+
+    Luong, Pham & Manning 2015, https://arxiv.org/abs/1508.04025
+    """
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__(query_size, memory_size)
+        self.key = nn.Linear(memory_size, query_size, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        weights = weights_of(query @ memory.keys.transpose(1, 2), memory.mask)
+        return weights @ memory.values, weights, ()
+
+
+class Additive(Attention):
+    """e = v . tanh(W q + U m + b)
+
+    Bahdanau, Cho & Bengio 2015, https://arxiv.org/abs/1409.0473. Luong's "concat", v . tanh(W [q; m]), is the same.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int) -> None:
+        super().__init__(query_size, memory_size)
+        self.query, self.key = nn.Linear(query_size, size), nn.Linear(memory_size, size, bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        asked = self.query(query)
+        at_once = max(1, _SCORES // max(1, memory.keys.numel()))
+        scores = [
+            self.score(torch.tanh(part[:, :, None] + memory.keys[:, None])).squeeze(-1)
+            for part in asked.split(at_once, 1)
+        ]
+        weights = weights_of(torch.cat(scores, 1), memory.mask)
+        return weights @ memory.values, weights, ()
+
+
+class Location(Attention):
+    """e = v . tanh(W q + U m + F f + b), f a convolution over where was looked before.
+
+    What is convolved are the weights of the query before, and their sum over all before it: (B, S) each, the state.
+    For speech: attention that moves on. Query by query, as each needs the weights of the one before.
+
+    Chorowski et al. 2015, https://arxiv.org/abs/1506.07503; the sum as in Shen et al. 2018, https://arxiv.org/abs/1712.05884
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int, filters: int = 16, width: int = 15) -> None:
+        super().__init__(query_size, memory_size)
+        self.query, self.key = nn.Linear(query_size, size), nn.Linear(memory_size, size, bias=False)
+        self.filters = nn.Conv1d(2, filters, width, padding=width // 2, bias=False)
+        self.place, self.score = nn.Linear(filters, size, bias=False), nn.Linear(size, 1, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        asked = self.query(query)
+        last, total = state or (torch.zeros_like(memory.values[..., 0]),) * 2
+        weights = []
+        for t in range(query.shape[1]):
+            places = self.place(self.filters(torch.stack((last, total), 1)).transpose(1, 2))
+            scores = self.score(torch.tanh(asked[:, t, None] + memory.keys + places)).transpose(1, 2)
+            last = weights_of(scores, memory.mask)[:, 0]
+            total = total + last
+            weights.append(last)
+        all_weights = (
+            torch.stack(weights, 1) if weights else memory.values.new_zeros(len(query), 0, memory.mask.shape[1])
+        )
+        return all_weights @ memory.values, all_weights, (last, total)
+
+
+class MultiHead(Attention):
+    """context = W_o [head_1; ...], head_k = softmax((W_q q)_k . (W_k m)_k / sqrt(d)) (W_v m)_k
+
+    The weights are the mean of the heads'.
+
+    Vaswani et al. 2017, https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, query_size: int, memory_size: int, heads: int = 4, output_size: int | None = None) -> None:
+        super().__init__(query_size, memory_size)
+        self.output_size = output_size or query_size
+        if query_size % heads:
+            raise ValueError(f"heads must divide the size of queries, {query_size}; {heads} does not")
+        self.heads = heads
+        self.query, self.key_value = nn.Linear(query_size, query_size), nn.Linear(memory_size, 2 * query_size)
+        self.output = nn.Linear(query_size, self.output_size)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key_value(values)
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        B, T, Q = query.shape
+        q = self.query(query).view(B, T, self.heads, -1).transpose(1, 2)
+        k, v = memory.keys.view(B, -1, 2, self.heads, Q // self.heads).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(Q // self.heads))
+        weights = weights_of(scores.flatten(1, 2), memory.mask).view_as(scores)
+        context = (weights @ v).transpose(1, 2).reshape(B, T, Q)
+        return self.output(context), weights.mean(1), ()
+
+
+def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:
+    """The attention of that kind; ``size``: of its hidden layer, where it has one; ``heads``: of multihead."""
+    if kind in ("additive", "concat"):
+        return Additive(query_size, memory_size, size)
+    if kind == "location":
+        return Location(query_size, memory_size, size)
+    if kind == "dot":
+        return Dot(query_size, memory_size)
+    if kind == "general":
+        return General(query_size, memory_size)
+    if kind == "multihead":
+        return MultiHead(query_size, memory_size, heads)
+    raise ValueError(f"unknown attention {kind!r}: known are {', '.join(get_args(AttentionKind))}")

@@ -1,0 +1,138 @@
+"""Translation, and every other text that becomes a text."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from elman.data import Tokenizer, TokenKind
+from elman.data.pairs import Pairs, read_pairs
+from elman.errors import ElmanError
+from elman.tasks.scores import error_scores, translation_scores
+from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig
+from elman.training.config import TrainConfig
+from elman.training.run import Run, Sources
+
+
+class TranslateConfig(TextToTextConfig):
+    """The options of ``elman train translate``."""
+
+    source: str = Field("source", description="The column to translate, where the data are tables.")
+    target: str = Field("target", description="The column with its translation.")
+    source_tokens: TokenKind = Field("bpe", description="What the model reads.")
+    target_tokens: TokenKind = Field("bpe", description="What the model writes.")
+    vocab_size: int = Field(8000, ge=2, description="Different tokens of word and bpe, on each side.")
+    joint: bool = Field(False, description="One vocabulary, and one set of vectors, for both sides.")
+
+
+class Translate(TextToText):
+    """p(target | source): ``model.predict(["Ein Satz."])[0][0].text``."""
+
+    name = "translate"
+    Config = TranslateConfig
+
+    config: TranslateConfig
+
+    def __init__(self, config: TranslateConfig, source: Tokenizer, target: Tokenizer, sources: Sources) -> None:
+        super().__init__(config, source, target, config.joint)
+        self.sources = sources
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
+    ) -> tuple[Self, Examples, Examples]:
+        assert isinstance(config, TranslateConfig)
+        if config.joint and config.source_tokens != config.target_tokens:
+            raise ElmanError("joint: one vocabulary needs the same kind of tokens on both sides")
+        train, held = _split(config, data, valid)
+        if run is not None:
+            source, target = cls.tokenizers(run)
+        else:
+            sides = [(config.source_tokens, train.sources), (config.target_tokens, train.targets)]
+            if config.joint:
+                sides = [(config.source_tokens, [*train.sources, *train.targets])]
+            learnt = [Tokenizer.learn(kind, texts, config.vocab_size) for kind, texts in sides]
+            source, target = learnt[0], learnt[-1]
+        sources = Sources(
+            data=[_absolute(path) for path in data],
+            valid=[_absolute(path) for path in valid],
+            examples=len(train.sources),
+            units=sum(map(len, train.targets)),
+            fingerprint=_fingerprint(train, held),
+        )
+        torch.manual_seed(config.seed)
+        task = cls(config, source, target, sources)
+        if run is None:
+            task.use_vectors()
+        return task, task.encode(*train, training=True), task.encode(*held)
+
+    @classmethod
+    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
+        assert isinstance(config, TranslateConfig)
+        return cls(config, *cls.tokenizers(run), sources)
+
+    def read(self, data: Sequence[str]) -> Examples:
+        return self.encode(*read_pairs(data, self.config.source, self.config.target))
+
+    def held_out(self) -> Examples:
+        train, held = _split(self.config, self.sources.data, self.sources.valid)
+        if _fingerprint(train, held) != self.sources.fingerprint:
+            files = ", ".join([*self.sources.data, *self.sources.valid])
+            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        return self.encode(*held)
+
+    def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
+        """bleu, chrf and sacreBLEU's signature; exact and word_error_rate, or those of characters."""
+        units = "word" if any(" " in text for text in examples.targets) else "character"
+        wrong = error_scores(answers, examples.targets, examples.sources, units)
+        return translation_scores(answers, examples.targets) | wrong
+
+    @property
+    def writes_unknown(self) -> bool:
+        return self.config.target_tokens == "word"
+
+    def about(self) -> dict[str, str]:
+        c = self.config
+        sizes = f"{self.source.vocab_size:,} and {self.target.vocab_size:,}"
+        return {
+            "data": ", ".join(os.path.basename(path) for path in self.sources.data)
+            + f": {self.sources.examples:,} pairs, {sizes} different tokens ({c.source_tokens}, {c.target_tokens})",
+            "model": f"{c.model}, {self.parameters():,} parameters",
+        } | ({"vectors": "; ".join(self.coverage)} if self.coverage else {})
+
+    def example(self) -> list[str]:
+        return ['print(model.predict(["..."])[0][0].text)']
+
+
+def _split(config: TranslateConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Pairs, Pairs]:
+    """The pairs to train on and those held out: the files of ``valid``, or some sources with all their targets."""
+    pairs = read_pairs(data, config.source, config.target)
+    if valid:
+        return pairs, read_pairs(valid, config.source, config.target)
+    different = sorted(set(pairs.sources))
+    if len(different) < 2:
+        raise ElmanError(f"{', '.join(data)}: too few pairs to hold some out; give more, or --valid files")
+    count = min(2000, max(1, round(len(different) * config.valid_fraction)))
+    chosen = {different[k] for k in np.random.default_rng(0).choice(len(different), count, replace=False)}
+
+    def part(held: bool) -> Pairs:
+        rows = [k for k, source in enumerate(pairs.sources) if (source in chosen) == held]
+        return Pairs(*([side[k] for k in rows] for side in pairs))
+
+    return part(False), part(True)
+
+
+def _fingerprint(train: Pairs, held: Pairs) -> str:
+    """Changes with every character of the texts."""
+    texts = [*train.sources, "", *train.targets, "", *held.sources, "", *held.targets]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
