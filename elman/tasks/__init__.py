@@ -34,6 +34,12 @@ TASKS: dict[str, Entry] = {
         "A text for each text: translation, pronunciation, spelling; from two aligned files or a table.",
         "predict",
     ),
+    "answer": Entry(
+        "elman.tasks.answer",
+        "Answer",
+        "Questions about short stories, from bAbI's text format or a table.",
+        "predict",
+    ),
 }
 
 

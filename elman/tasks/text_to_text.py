@@ -82,12 +82,13 @@ class PairBatch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Texts, and their ids."""
+    """Texts, and their ids; of what kind each is, where that is known."""
 
     sources: list[str]
     targets: list[str]
     source_ids: list[np.ndarray]
     target_ids: list[np.ndarray]
+    kinds: list[str]
 
 
 class Answer(NamedTuple):
@@ -121,11 +122,11 @@ class TextToText(Task):
     config: TextToTextConfig
     network: Translator
 
-    def __init__(self, config: TextToTextConfig, source: Tokenizer, target: Tokenizer, shared: bool) -> None:
-        self.config, self.source, self.target, self.shared = config, source, target, shared
+    def __init__(self, config: TextToTextConfig, source: Tokenizer, target: Tokenizer) -> None:
+        self.config, self.source, self.target = config, source, target
         self.coverage: list[str] = []
         try:
-            self.network = build(config, source.vocab_size, target.vocab_size, shared)
+            self.network = self.build()
         except ElmanError:
             raise
         except ValueError as error:  # sizes that do not go together
@@ -148,6 +149,22 @@ class TextToText(Task):
                 embedding.weight[list(found)] = matrix * (E**-0.5 / matrix.std())
 
     @abstractmethod
+    def build(self) -> Translator:
+        """The network, not yet trained."""
+
+    @abstractmethod
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The text of each place of the network's memory: what can be looked at."""
+
+    @abstractmethod
+    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """What the network reads for these texts."""
+
+    @abstractmethod
+    def input(self, text: str) -> str:
+        """What the model reads for a text that it is to answer."""
+
+    @abstractmethod
     def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
         """How good answers are, beside the examples' targets."""
 
@@ -161,10 +178,18 @@ class TextToText(Task):
         return source, target
 
     def encode(
-        self, sources: Sequence[str], targets: Sequence[str], places: Sequence[str], training: bool = False
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        places: Sequence[str],
+        kinds: Sequence[str] = (),
+        training: bool = False,
     ) -> Examples:
-        """The texts with their ids; in training those longer than ``max_tokens`` are left out, or cut."""
-        ids = [encode_all(self.source, sources), encode_all(self.target, targets)]
+        """The texts with their ids; in training those longer than ``max_tokens`` are left out, or cut.
+
+        ``places``: where each one stands, for messages.
+        """
+        ids = [self.ids(sources), encode_all(self.target, targets)]
         most, kept = self.config.max_tokens, list(range(len(sources)))
         long = [k for k in kept if max(len(ids[0][k]), len(ids[1][k]) + 1) > most]
         if long and training:
@@ -183,8 +208,9 @@ class TextToText(Task):
                 if not kept:
                     raise ElmanError(f"{places[0]}: every pair is longer than --max-tokens {most}")
         return Examples(
-            [sources[k] for k in kept], [targets[k] for k in kept], [ids[0][k] for k in kept], [ids[1][k] for k in kept]
-        )
+            [sources[k] for k in kept], [targets[k] for k in kept], [ids[0][k] for k in kept],
+            [ids[1][k] for k in kept], [kinds[k] for k in kept] if kinds else [],
+        )  # fmt: skip
 
     def batches(self, data: Examples, rank: int, world: int) -> _Batches:
         lengths = np.array([[len(s), len(t) + 1] for s, t in zip(data.source_ids, data.target_ids, strict=True)])
@@ -255,14 +281,14 @@ class TextToText(Task):
         for k, text in enumerate(texts, 1):
             if not text.strip():
                 raise ElmanError(f"input {k} of {len(texts)} is empty")
-        ids = encode_all(self.source, [text.strip() for text in texts])
+        ids = self.ids([self.input(text) for text in texts])
         answers = []
         for text, read, found in zip(texts, ids, self._search(ids, search), strict=True):
             if len(read) > self.config.max_tokens:
                 _log.warning(
                     "%r...: %d tokens; the model learnt from %d at most", text[:30], len(read), self.config.max_tokens
                 )
-            source = [self.source.decode([i]) for i in read]
+            source = self.pieces(read)
             answers.append([self._answer(source, h) for h in found])
         return answers
 
@@ -300,8 +326,8 @@ class TextToText(Task):
         return False
 
 
-def build(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> Translator:
-    """The network of a config."""
+def translator(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> Translator:
+    """The network that reads and writes token by token."""
     c = config
     sizes = {"recurrent": (512, 2), "gnmt": (512, 8), "transformer": (1024, 3)}[c.model]
     hidden, layers = c.hidden_size or sizes[0], c.num_layers or sizes[1]

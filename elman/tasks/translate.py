@@ -14,8 +14,9 @@ from pydantic import Field
 from elman.data import Tokenizer, TokenKind
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
+from elman.layers.translator import Translator
 from elman.tasks.scores import error_scores, translation_scores
-from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig
+from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig, encode_all, translator
 from elman.training.config import TrainConfig
 from elman.training.run import Run, Sources
 
@@ -40,8 +41,17 @@ class Translate(TextToText):
     config: TranslateConfig
 
     def __init__(self, config: TranslateConfig, source: Tokenizer, target: Tokenizer, sources: Sources) -> None:
-        super().__init__(config, source, target, config.joint)
+        super().__init__(config, source, target)
         self.sources = sources
+
+    def build(self) -> Translator:
+        return translator(self.config, self.source.vocab_size, self.target.vocab_size, self.config.joint)
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        return [self.source.decode([i]) for i in ids]
+
+    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return encode_all(self.source, texts)
 
     @classmethod
     def prepare(
@@ -86,6 +96,9 @@ class Translate(TextToText):
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self.encode(*held)
+
+    def input(self, text: str) -> str:
+        return text.strip()
 
     def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
         """bleu, chrf and sacreBLEU's signature; exact and word_error_rate, or those of characters."""

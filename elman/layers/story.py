@@ -1,0 +1,81 @@
+"""A reader of sentences: one recurrence over the words of each, another over the sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.layers.attention import AttentionKind, Memory, attention
+from elman.layers.dropout import SequenceDropout
+from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
+from elman.layers.heads import VocabularyHead
+from elman.layers.recurrent import real_steps
+from elman.layers.stack import stack
+from elman.layers.translator import Translator
+
+
+class StoryReader(Translator):
+    """p(answer | question, sentences): the question is known to the recurrence that reads the sentences.
+
+    ::
+
+        w   = BiRNN(words), started anew at each sentence          s_n = LayerNorm(mean of w over sentence n)
+        u   = deep BiRNN over n of [s_n; s_0; s_n * s_0]           s_0: the question
+        answer by a decoder that attends to u
+
+    So the upper recurrence takes a step a sentence, and can follow through the story what the question is about. Source
+    ids are the question's, then ``separator`` and the ids of each sentence; the memory has a place for each of these
+    parts. Arguments as `RecurrentTranslator`; ``num_layers``: of the recurrence over sentences.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        separator: int,
+        *,
+        cell: str = "lstm",
+        embedding_size: int = 64,
+        hidden_size: int = 128,
+        num_layers: int = 2,
+        kind: AttentionKind = "multihead",
+        heads: int = 4,
+        tie: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        E, H = embedding_size, hidden_size
+        super().__init__(source_size, target_size, E, False)
+        self.scale, self.separator = E**0.5, separator
+        self.words = stack(cell, E, (H + 1) // 2, bidirectional=True)
+        D = self.words.output_size
+        self.norm = torch.nn.LayerNorm(D)  # so that the products are of the size of their factors
+        self.encoder = stack(cell, 3 * D, (H + 1) // 2, num_layers, bidirectional=True, dropout=dropout)
+        looking = attention(kind, H, self.encoder.output_size, H, heads)
+        self.decoder = AttentiveDecoder(cell, E, H, 1, looking, E if tie else H, dropout=dropout)
+        self.bridge = Bridge(self.encoder, self.decoder)
+        self.dropout = SequenceDropout(dropout)
+        self.head = VocabularyHead(E if tie else H, target_size, self.target if tie else None)
+
+    def read(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+        begins = (source == self.separator) & real_steps(lengths, source.shape[1])
+        part = begins.long().cumsum(1)
+        y, _ = self.words(self.dropout(self.source(source) * self.scale), None, lengths, begins)
+        parts = part.gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0] + 1
+        sums = y.new_zeros(len(y), int(parts.max()), y.shape[2]).scatter_add(1, part[..., None].expand_as(y), y)
+        real = real_steps(lengths, source.shape[1]).to(y.dtype)
+        counts = y.new_zeros(sums.shape[:2]).scatter_add(1, part, real)
+        means = self.dropout(self.norm(sums / counts.clamp(min=1)[..., None]))
+        question = means[:, :1].expand_as(means)
+        u, state = self.encoder(torch.cat((means, question, means * question), -1), None, parts)
+        u = self.dropout(u)
+        return self.decoder.attention.read(u, parts), self.bridge(state, self.decoder.initial_state(u))
+
+    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
+        return self.dropout(y), weights
+
+    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
+        y, weights, state = self.decoder.step(self.target(ids) * self.scale, memory, state)
+        return self.head(y), weights, state

@@ -1,0 +1,181 @@
+"""Questions about short stories."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from elman.data import Tokenizer
+from elman.data.stories import Story, read_stories, sentences
+from elman.errors import ElmanError
+from elman.layers.story import StoryReader
+from elman.layers.translator import Translator
+from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig, encode_all, translator
+from elman.training.config import TrainConfig
+from elman.training.run import Run, Sources
+
+
+class AnswerConfig(TextToTextConfig):
+    """The options of ``elman train answer``."""
+
+    story: str = Field("story", description="The column with the story, where the data are tables.")
+    question: str = Field("question", description="The column with the question.")
+    answer: str = Field("answer", description="The column with the answer.")
+    kind: str = Field("kind", description="The column with the kind of question, if there is one.")
+    cell: str = Field("gru", description="Of the recurrent models.")
+    embedding_size: int = Field(64, ge=1, description="Size of a word's vector; the transformer's size throughout.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Of vectors, between layers, and before the output.")
+    vocab_size: int = Field(20_000, ge=2, description="Different words at most.")
+    tie: bool = Field(False, description="Use the vectors of words as output weights too.")
+
+
+class Answer(TextToText):
+    """p(answer | question, story): the question is read first, so that the story is read with it in mind.
+
+    ``model.predict([model.asked("Mary went to the garden.", "Where is Mary?")])[0][0].text``
+    """
+
+    name = "answer"
+    Config = AnswerConfig
+
+    config: AnswerConfig
+
+    def __init__(self, config: AnswerConfig, source: Tokenizer, target: Tokenizer, sources: Sources) -> None:
+        super().__init__(config, source, target)
+        self.sources = sources
+
+    def build(self) -> Translator:
+        c, sizes = self.config, (self.source.vocab_size, self.target.vocab_size)
+        if c.model != "recurrent":
+            return translator(c, *sizes, shared=False)
+        return StoryReader(
+            *sizes, Tokenizer.end_id, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size or 128,
+            num_layers=c.num_layers or 2, kind=c.attention, heads=c.heads, tie=c.tie, dropout=c.dropout,
+        )  # fmt: skip
+
+    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The question's ids, and those of each sentence behind an END."""
+        lines = [text.split("\n") for text in texts]
+        encoded = iter(encode_all(self.source, [line for one in lines for line in one]))
+        rows = []
+        for one in lines:
+            parts = [part for _ in one for part in ([Tokenizer.end_id], next(encoded))]
+            rows.append(np.concatenate(parts[1:]).astype(np.int64))
+        return rows
+
+    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        if self.config.model != "recurrent":
+            return [self.source.decode([i]) for i in ids]
+        parts = np.split(np.asarray(ids), np.flatnonzero(np.asarray(ids) == Tokenizer.end_id))
+        return [self.source.decode(part.tolist()) for part in parts]
+
+    @staticmethod
+    def asked(story: str | Sequence[str], question: str) -> str:
+        """A story (a text, or its sentences) and a question, a line each, the question first."""
+        told = sentences(story) if isinstance(story, str) else story
+        return "\n".join(" " + line.strip() for line in [question, *told])
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
+    ) -> tuple[Self, Examples, Examples]:
+        assert isinstance(config, AnswerConfig)
+        train, held = _split(config, data, valid)
+        if run is not None:
+            source, target = cls.tokenizers(run)
+        else:
+            texts = [cls.asked(s.sentences, s.question) for s in train]
+            source = Tokenizer.learn("word", texts, config.vocab_size)
+            target = Tokenizer.learn("word", [f" {s.answer}" for s in train], config.vocab_size)
+        sources = Sources(
+            data=[_absolute(path) for path in data],
+            valid=[_absolute(path) for path in valid],
+            examples=len(train),
+            units=sum(len(s.answer.split()) + 1 for s in train),
+            fingerprint=_fingerprint(train, held),
+        )
+        torch.manual_seed(config.seed)
+        task = cls(config, source, target, sources)
+        if run is None:
+            task.use_vectors()
+        return task, task._examples(train, training=True), task._examples(held)
+
+    @classmethod
+    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
+        assert isinstance(config, AnswerConfig)
+        return cls(config, *cls.tokenizers(run), sources)
+
+    def _examples(self, told: Sequence[Story], training: bool = False) -> Examples:
+        texts = [self.asked(s.sentences, s.question) for s in told]
+        places = [f"{s.kind}, question {s.question!r}" for s in told]
+        return self.encode(texts, [f" {s.answer}" for s in told], places, [s.kind for s in told], training)
+
+    def read(self, data: Sequence[str]) -> Examples:
+        return self._examples(_read(self.config, data))
+
+    def held_out(self) -> Examples:
+        train, held = _split(self.config, self.sources.data, self.sources.valid)
+        if _fingerprint(train, held) != self.sources.fingerprint:
+            files = ", ".join([*self.sources.data, *self.sources.valid])
+            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        return self._examples(held)
+
+    def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
+        """accuracy: the share of answers that are right as they are; the same for each kind of question."""
+        right = [a.strip() == t.strip() for a, t in zip(answers, examples.targets, strict=True)]
+        scores: dict[str, Any] = {"accuracy": sum(right) / len(right)}
+        for kind in dict.fromkeys(examples.kinds):
+            of_kind = [r for r, k in zip(right, examples.kinds, strict=True) if k == kind]
+            scores[f"accuracy_{kind}"] = sum(of_kind) / len(of_kind)
+        return scores
+
+    def input(self, text: str) -> str:
+        """A story with its question behind a tab, or as its last sentence."""
+        story, tab, question = text.rpartition("\t")
+        told = sentences(story if tab else text)
+        if not tab and told:
+            *told, question = told
+        return self.asked(told, question)
+
+    def about(self) -> dict[str, str]:
+        return {
+            "data": ", ".join(os.path.basename(path) for path in self.sources.data)
+            + f": {self.sources.examples:,} questions, {self.source.vocab_size:,} different words",
+            "model": f"{self.config.model}, {self.parameters():,} parameters",
+        } | ({"vectors": "; ".join(self.coverage)} if self.coverage else {})
+
+    def example(self) -> list[str]:
+        return ['print(model.predict(["Mary went to the garden.\\tWhere is Mary?"])[0][0].text)']
+
+
+def _read(config: AnswerConfig, data: Sequence[str]) -> list[Story]:
+    return read_stories(data, (config.story, config.question, config.answer), config.kind)
+
+
+def _split(config: AnswerConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[Story], list[Story]]:
+    """The questions to train on and those held out: the files of ``valid``, or all that is asked of some stories."""
+    told = _read(config, data)
+    if valid:
+        return told, _read(config, valid)
+    groups = sorted({s.group for s in told})
+    if len(groups) < 2:
+        raise ElmanError(f"{', '.join(data)}: too few stories to hold some out; give more, or --valid files")
+    count = min(2000, max(1, round(len(groups) * config.valid_fraction)))
+    chosen = {groups[k] for k in np.random.default_rng(0).choice(len(groups), count, replace=False)}
+    return [s for s in told if s.group not in chosen], [s for s in told if s.group in chosen]
+
+
+def _fingerprint(train: Sequence[Story], held: Sequence[Story]) -> str:
+    """Changes with every character of the texts."""
+    texts = [t for part in (train, held) for s in part for t in ("", *s.sentences, s.question, s.answer, s.kind)]
+    return hashlib.sha256("\0".join([*texts, str(len(train))]).encode()).hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
