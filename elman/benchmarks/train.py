@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.benchmarks.pairs import Row, side_by_side
@@ -33,7 +33,11 @@ def train(rounds: int) -> Iterator[Row]:
 
 def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
     network = LanguageNetwork(config, _VOCABULARY)
-    return _step(network, lambda ids: network(ids)[0], optimiser.build(network, config), config, bf16)
+
+    def loss(ids: Tensor, targets: Tensor) -> Tensor:
+        return network.loss(network.features(ids)[0], targets)
+
+    return _step(network, loss, optimiser.build(network, config), config, bf16)
 
 
 def _plain(config: LanguageConfig, kind: str, bf16: bool) -> Callable[[], None]:
@@ -43,12 +47,16 @@ def _plain(config: LanguageConfig, kind: str, bf16: bool) -> Callable[[], None]:
     recurrent = getattr(nn, kind)(config.embedding_size, H, layers, batch_first=True)
     network = nn.ModuleList([embedding, recurrent, head])
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    return _step(network, lambda ids: head(recurrent(embedding(ids))[0]), optimizer, config, bf16)
+
+    def loss(ids: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(head(recurrent(embedding(ids))[0]).float().flatten(0, 1), targets.flatten())
+
+    return _step(network, loss, optimizer, config, bf16)
 
 
 def _step(
     network: nn.Module,
-    logits: Callable[[torch.Tensor], torch.Tensor],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     config: LanguageConfig,
     bf16: bool,
@@ -57,8 +65,7 @@ def _step(
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            out = logits(ids[:, :-1])
-        loss = cross_entropy(out.float().flatten(0, 1), ids[:, 1:].flatten())
+            loss = loss_of(ids[:, :-1], ids[:, 1:])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

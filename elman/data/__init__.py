@@ -1,7 +1,7 @@
 """Raw files to padded batches: text, tokens, windows."""
 
-from elman.data.text import read_bytes, read_text
+from elman.data.text import absolute, fingerprint, read_bytes, read_text
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.data.windows import Window, Windows
 
-__all__ = ["TokenKind", "Tokenizer", "Window", "Windows", "read_bytes", "read_text"]
+__all__ = ["TokenKind", "Tokenizer", "Window", "Windows", "absolute", "fingerprint", "read_bytes", "read_text"]

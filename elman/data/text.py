@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
+import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 
 import fsspec
 
@@ -48,3 +51,13 @@ def read_bytes(path: str) -> bytes:
         raise ElmanError(f"{path}: this is a folder; give the files in it") from None
     except (OSError, EOFError, ValueError, ImportError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise ElmanError(f"{path}: cannot be read: {error}") from None
+
+
+def absolute(path: str) -> str:
+    """The path from the root on, so that it is found from anywhere; a URL as it is."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """Changes with every character of the texts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

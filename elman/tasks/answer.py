@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from elman.data import Tokenizer
+from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
@@ -94,11 +93,11 @@ class Answer(TextToText):
             source = Tokenizer.learn("word", texts, config.vocab_size)
             target = Tokenizer.learn("word", [f" {s.answer}" for s in train], config.vocab_size)
         sources = Sources(
-            data=[_absolute(path) for path in data],
-            valid=[_absolute(path) for path in valid],
+            data=[absolute(path) for path in data],
+            valid=[absolute(path) for path in valid],
             examples=len(train),
             units=sum(len(s.answer.split()) + 1 for s in train),
-            fingerprint=_fingerprint(train, held),
+            fingerprint=fingerprint(_texts(train, held)),
         )
         torch.manual_seed(config.seed)
         task = cls(config, source, target, sources)
@@ -121,7 +120,7 @@ class Answer(TextToText):
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if _fingerprint(train, held) != self.sources.fingerprint:
+        if fingerprint(_texts(train, held)) != self.sources.fingerprint:
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self._examples(held)
@@ -171,11 +170,7 @@ def _split(config: AnswerConfig, data: Sequence[str], valid: Sequence[str]) -> t
     return [s for s in told if s.group not in chosen], [s for s in told if s.group in chosen]
 
 
-def _fingerprint(train: Sequence[Story], held: Sequence[Story]) -> str:
-    """Changes with every character of the texts."""
+def _texts(train: Sequence[Story], held: Sequence[Story]) -> list[str]:
+    """All that is learnt from and measured on."""
     texts = [t for part in (train, held) for s in part for t in ("", *s.sentences, s.question, s.answer, s.kind)]
-    return hashlib.sha256("\0".join([*texts, str(len(train))]).encode()).hexdigest()
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
+    return [*texts, str(len(train))]

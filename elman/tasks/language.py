@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -13,12 +12,13 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import linear
 
-from elman.data import Tokenizer, TokenKind, Window, Windows, read_text
+from elman.data import Tokenizer, TokenKind, Window, Windows, absolute, fingerprint, read_text
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import Connection, SequenceDropout, State, stack
+from elman.layers.heads import linear_cross_entropy
 from elman.training.config import TrainConfig, parse, several
 from elman.training.run import Run, Sources
 from elman.training.task import Task, evaluation
@@ -108,8 +108,21 @@ class LanguageNetwork(nn.Module):
 
     def forward(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """ids (B, T) to logits (B, T, V) of the next ids, and the state."""
+        y, state = self.features(ids, state, lengths)
+        return self._logits(y), state
+
+    def features(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """ids (B, T) to what the softmax layer sees (B, T, H), and the state."""
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state, lengths)
-        return self._logits(self.dropout(y)), state
+        return self.dropout(y), state
+
+    def loss(self, y: Tensor, targets: Tensor) -> Tensor:
+        """The mean of -log p(target) over targets (B, T) that are not negative, from `features`."""
+        weight, bias = (
+            (self.embedding.weight, self.head_bias) if self.head is None else (self.head.weight, self.head.bias)
+        )
+        assert bias is not None
+        return linear_cross_entropy(self.to_embedding(y), weight, bias, targets)
 
     def step(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One token: ids (B,) to logits (B, V) of the next, and the state; for generation, without dropout."""
@@ -117,8 +130,15 @@ class LanguageNetwork(nn.Module):
         return self._logits(y), state
 
     def _logits(self, y: Tensor) -> Tensor:
-        y = self.to_embedding(y)
-        return linear(y, self.embedding.weight, self.head_bias) if self.head is None else self.head(y)
+        return linear(self.to_embedding(y), *self._output)
+
+    @property
+    def _output(self) -> tuple[Tensor, Tensor]:
+        """The softmax layer's weight and bias."""
+        if self.head is not None:
+            return self.head.weight, self.head.bias
+        assert self.head_bias is not None
+        return self.embedding.weight, self.head_bias
 
 
 class Text(NamedTuple):
@@ -177,12 +197,9 @@ class Language(Task):
                 f"give more text, or a --window of at most {len(ids)}"
             )
         sources = Sources(
-            data=[_absolute(path) for path in data],
-            valid=[_absolute(path) for path in valid],
-            examples=len(train),
-            units=len(ids),
-            fingerprint=_fingerprint(train, held),
-        )
+            data=[absolute(path) for path in data], valid=[absolute(path) for path in valid], examples=len(train),
+            units=len(ids), fingerprint=fingerprint([*train, "", *held]),
+        )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
         return task, Corpus(ids), task._text(held)
@@ -207,8 +224,8 @@ class Language(Task):
     def loss(self, batch: Window, carry: State) -> tuple[Tensor, State]:
         """The mean of -log p(token | tokens before) in nats, the state carried from window to window."""
         ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
-        logits, carry = self.network(ids, None if batch.fresh else carry)
-        return cross_entropy(logits.float().flatten(0, 1), targets.flatten()), carry
+        y, carry = self.network.features(ids, None if batch.fresh else carry)
+        return self.network.loss(y, targets), carry
 
     def size(self, batch: Window) -> int:
         return batch.targets.numel()
@@ -218,7 +235,7 @@ class Language(Task):
 
     def held_out(self) -> Text:
         train, held = _split(self.sources.data, self.sources.valid, self.config.valid_fraction)
-        if _fingerprint(train, held) != self.sources.fingerprint:
+        if fingerprint([*train, "", *held]) != self.sources.fingerprint:
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self._text(held)
@@ -245,12 +262,8 @@ class Language(Task):
         whole = sum(map(len, data.ids))
         characters = data.characters * count / whole
         loss = nats / count
-        return {
-            "loss": loss,
-            "bits_per_character": nats / math.log(2) / characters,
-            "perplexity": math.exp(min(loss, 700.0)),
-            "tokens": count,
-        }
+        bits = nats / math.log(2) / characters
+        return {"loss": loss, "bits_per_character": bits, "perplexity": math.exp(min(loss, 700.0)), "tokens": count}
 
     def _nats(self, ids: np.ndarray) -> float:
         """The sum of -log p over a text."""
@@ -266,9 +279,8 @@ class Language(Task):
         nats, state = 0.0, None
         at_once = max(1, min(512, _LOGITS // (streams * self.tokenizer.vocab_size)))
         for x, y in zip(inputs.split(at_once, 1), targets.split(at_once, 1), strict=True):
-            logits, state = self.network(x.to(self.device), state)
-            y = y.to(self.device).flatten()
-            nats += cross_entropy(logits.float().flatten(0, 1), y, reduction="sum").item()
+            features, state = self.network.features(x.to(self.device), state)
+            nats += self.network.loss(features, y.to(self.device)).item() * int((y >= 0).sum())
         return nats
 
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> str | list[str]:
@@ -318,7 +330,7 @@ class Language(Task):
         ids = self.tokenizer.encode(prompt).tolist()
         if Tokenizer.unknown_id in ids:
             unknown = self.tokenizer.unknown(prompt)
-            shown = ", ".join(repr(piece) for piece in unknown[:5])
+            shown = ", ".join(map(repr, unknown[:5]))
             if self.config.tokens == "char":
                 raise ElmanError(
                     f"prompt: the model has never seen {shown}; it knows the {self.tokenizer.vocab_size - 2} "
@@ -386,12 +398,3 @@ def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[
 
 def _tokenizer(run: Run) -> Tokenizer:
     return Tokenizer.from_json(run.read(_TOKENIZER), str(run.path / _TOKENIZER))
-
-
-def _fingerprint(train: Sequence[str], held: Sequence[str]) -> str:
-    """Changes with every character of the texts."""
-    return hashlib.sha256("\0".join([*train, "", *held]).encode()).hexdigest()
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from elman.data import Tokenizer, TokenKind
+from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
@@ -70,11 +69,11 @@ class Translate(TextToText):
             learnt = [Tokenizer.learn(kind, texts, config.vocab_size) for kind, texts in sides]
             source, target = learnt[0], learnt[-1]
         sources = Sources(
-            data=[_absolute(path) for path in data],
-            valid=[_absolute(path) for path in valid],
+            data=[absolute(path) for path in data],
+            valid=[absolute(path) for path in valid],
             examples=len(train.sources),
             units=sum(map(len, train.targets)),
-            fingerprint=_fingerprint(train, held),
+            fingerprint=fingerprint(_texts(train, held)),
         )
         torch.manual_seed(config.seed)
         task = cls(config, source, target, sources)
@@ -92,7 +91,7 @@ class Translate(TextToText):
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if _fingerprint(train, held) != self.sources.fingerprint:
+        if fingerprint(_texts(train, held)) != self.sources.fingerprint:
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self.encode(*held)
@@ -141,11 +140,6 @@ def _split(config: TranslateConfig, data: Sequence[str], valid: Sequence[str]) -
     return part(False), part(True)
 
 
-def _fingerprint(train: Pairs, held: Pairs) -> str:
-    """Changes with every character of the texts."""
-    texts = [*train.sources, "", *train.targets, "", *held.sources, "", *held.targets]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
+def _texts(train: Pairs, held: Pairs) -> list[str]:
+    """All that is learnt from and measured on."""
+    return [*train.sources, "", *train.targets, "", *held.sources, "", *held.targets]
