@@ -15,9 +15,18 @@ from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
-from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig, encode_all, translator
+from elman.tasks.text_to_text import Examples, Sizes, TextToText, TextToTextConfig, encode_all, sensible, translator
 from elman.training.config import TrainConfig
 from elman.training.run import Run, Sources
+
+#: Characters of a translation that take as long to learn as a question.
+_TIME = 100
+
+_SIZES = {
+    "recurrent": (Sizes(128, 2, 2e-3, 0.1), Sizes(128, 2, 2e-3, 0.1)),
+    "gnmt": (Sizes(128, 4, 2e-3, 0.1), Sizes(128, 4, 2e-3, 0.1)),
+    "transformer": (Sizes(256, 3, 1e-3, 0.1), Sizes(256, 3, 1e-3, 0.1)),
+}
 
 
 class AnswerConfig(TextToTextConfig):
@@ -29,7 +38,6 @@ class AnswerConfig(TextToTextConfig):
     kind: str = Field("kind", description="The column with the kind of question, if there is one.")
     cell: str = Field("gru", description="Of the recurrent models.")
     embedding_size: int = Field(64, ge=1, description="Size of a word's vector; the transformer's size throughout.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Of vectors, between layers, and before the output.")
     vocab_size: int = Field(20_000, ge=2, description="Different words at most.")
     tie: bool = Field(False, description="Use the vectors of words as output weights too.")
 
@@ -53,9 +61,11 @@ class Answer(TextToText):
         c, sizes = self.config, (self.source.vocab_size, self.target.vocab_size)
         if c.model != "recurrent":
             return translator(c, *sizes, shared=False)
+        assert c.hidden_size is not None
+        assert c.num_layers is not None
         return StoryReader(
-            *sizes, Tokenizer.end_id, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size or 128,
-            num_layers=c.num_layers or 2, kind=c.attention, heads=c.heads, tie=c.tie, dropout=c.dropout,
+            *sizes, Tokenizer.end_id, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+            num_layers=c.num_layers, kind=c.attention, heads=c.heads, tie=c.tie, dropout=c.dropout,
         )  # fmt: skip
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -100,7 +110,7 @@ class Answer(TextToText):
             fingerprint=fingerprint(_texts(train, held)),
         )
         torch.manual_seed(config.seed)
-        task = cls(config, source, target, sources)
+        task = cls(sensible(config, _TIME * len(train), _SIZES), source, target, sources)
         if run is None:
             task.use_vectors()
         return task, task._examples(train, training=True), task._examples(held)
@@ -108,7 +118,7 @@ class Answer(TextToText):
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, AnswerConfig)
-        return cls(config, *cls.tokenizers(run), sources)
+        return cls(sensible(config, _TIME * sources.examples, _SIZES), *cls.tokenizers(run), sources)
 
     def _examples(self, told: Sequence[Story], training: bool = False) -> Examples:
         texts = [self.asked(s.sentences, s.question) for s in told]

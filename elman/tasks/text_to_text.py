@@ -7,7 +7,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from elman.training.task import Task, evaluation
 
 _log = logging.getLogger("elman")
 
+Config = TypeVar("Config", bound="TextToTextConfig")
+
 SOURCE, TARGET = "source.json", "target.json"
 
 #: Padded source tokens that are read at a time when answers are looked for.
@@ -39,7 +41,7 @@ class TextToTextConfig(TrainConfig):
     """The options of every task that reads a text and writes one."""
 
     batch_size: int = Field(2048, ge=1, description="Tokens a step, padding too, in each process.")
-    learning_rate: float = Field(2e-3, gt=0, description="The highest rate, reached after the warm-up.")
+    learning_rate: float = Field(3e-3, gt=0, description="The highest rate; by default by the model and its size.")
     model: Literal["recurrent", "gnmt", "transformer"] = Field(
         "recurrent",
         description="gnmt: one bidirectional layer, then residual ones, eight on each side if not told else.",
@@ -47,9 +49,11 @@ class TextToTextConfig(TrainConfig):
     cell: str = Field("lstm", description="Of the recurrent models.")
     embedding_size: int = Field(256, ge=1, description="Size of a token's vector; the transformer's size throughout.")
     hidden_size: int | None = Field(
-        None, ge=1, description="Units of a recurrent layer (512), or of the transformer's dense layers (1024)."
+        None, ge=1, description="Units of a recurrent layer, or of the transformer's dense layers. By default by time."
     )
-    num_layers: int | None = Field(None, ge=1, description="On each side: recurrent 2, gnmt 8, transformer 3.")
+    num_layers: int | None = Field(
+        None, ge=1, description="On each side. By default by the model: gnmt 8, transformer 3."
+    )
     attention: AttentionKind = Field("multihead", description="How a recurrent decoder looks at the source.")
     heads: int = Field(4, ge=1, description="Of multi-head attention.")
     input_feeding: bool = Field(False, description="Feed what was seen into the next step; slower, step by step.")
@@ -60,7 +64,7 @@ class TextToTextConfig(TrainConfig):
         None, description="Source vectors to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
     )
     target_vectors: str | None = Field(None, description="The same for the target.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Of vectors, between layers, and before the output.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Of vectors, layers and the output. By default by time.")
     word_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a token that is read is hidden.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all tokens.")
     scheduled_sampling: float = Field(
@@ -326,21 +330,44 @@ class TextToText(Task):
         return False
 
 
+class Sizes(NamedTuple):
+    """What is sensible for a model where nothing else is said."""
+
+    hidden_size: int
+    num_layers: int
+    learning_rate: float
+    dropout: float
+
+
+def sensible(config: Config, characters: int, sizes: dict[str, tuple[Sizes, Sizes]]) -> Config:
+    """The config with a value for every option that was left to data and time (docs/log.md says why these).
+
+    Time: a minute for each 100,000 characters that are to be written, from 2 to 30. ``sizes``: by model, for less than
+    eight minutes and for more.
+    """
+    given, minutes = config.model_fields_set, config.minutes
+    if minutes is None and config.steps is None:
+        minutes = min(30.0, max(2.0, characters / 100_000))
+    best = sizes[config.model][minutes is not None and minutes >= 8]
+    left = {key: value for key, value in best._asdict().items() if key not in given or getattr(config, key) is None}
+    return config.model_copy(update={"minutes": minutes, **left})
+
+
 def translator(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> Translator:
     """The network that reads and writes token by token."""
     c = config
-    sizes = {"recurrent": (512, 2), "gnmt": (512, 8), "transformer": (1024, 3)}[c.model]
-    hidden, layers = c.hidden_size or sizes[0], c.num_layers or sizes[1]
+    assert c.hidden_size is not None
+    assert c.num_layers is not None
     if c.model == "transformer":
         return TransformerTranslator(
-            source_size, target_size, embedding_size=c.embedding_size, hidden_size=hidden, num_layers=layers,
-            heads=c.heads, norm=c.norm, positions=c.positions, most=2 * c.max_tokens, tie=c.tie, shared=shared,
-            dropout=c.dropout,
+            source_size, target_size, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+            num_layers=c.num_layers, heads=c.heads, norm=c.norm, positions=c.positions, most=2 * c.max_tokens,
+            tie=c.tie, shared=shared, dropout=c.dropout,
         )  # fmt: skip
     return RecurrentTranslator(
-        source_size, target_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=hidden, num_layers=layers,
-        gnmt=c.model == "gnmt", kind=c.attention, heads=c.heads, input_feeding=c.input_feeding, tie=c.tie,
-        shared=shared, dropout=c.dropout,
+        source_size, target_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+        num_layers=c.num_layers, gnmt=c.model == "gnmt", kind=c.attention, heads=c.heads,
+        input_feeding=c.input_feeding, tie=c.tie, shared=shared, dropout=c.dropout,
     )  # fmt: skip
 
 

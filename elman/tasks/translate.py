@@ -15,9 +15,15 @@ from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
 from elman.tasks.scores import error_scores, translation_scores
-from elman.tasks.text_to_text import Examples, TextToText, TextToTextConfig, encode_all, translator
+from elman.tasks.text_to_text import Examples, Sizes, TextToText, TextToTextConfig, encode_all, sensible, translator
 from elman.training.config import TrainConfig
 from elman.training.run import Run, Sources
+
+_SIZES = {
+    "recurrent": (Sizes(256, 1, 5e-3, 0.3), Sizes(512, 1, 3e-3, 0.4)),
+    "gnmt": (Sizes(256, 8, 2e-3, 0.2), Sizes(256, 8, 2e-3, 0.2)),
+    "transformer": (Sizes(512, 3, 2e-3, 0.2), Sizes(1024, 3, 1e-3, 0.3)),
+}
 
 
 class TranslateConfig(TextToTextConfig):
@@ -27,7 +33,7 @@ class TranslateConfig(TextToTextConfig):
     target: str = Field("target", description="The column with its translation.")
     source_tokens: TokenKind = Field("bpe", description="What the model reads.")
     target_tokens: TokenKind = Field("bpe", description="What the model writes.")
-    vocab_size: int = Field(8000, ge=2, description="Different tokens of word and bpe, on each side.")
+    vocab_size: int = Field(4000, ge=2, description="Different tokens of word and bpe, on each side.")
     joint: bool = Field(False, description="One vocabulary, and one set of vectors, for both sides.")
 
 
@@ -76,7 +82,7 @@ class Translate(TextToText):
             fingerprint=fingerprint(_texts(train, held)),
         )
         torch.manual_seed(config.seed)
-        task = cls(config, source, target, sources)
+        task = cls(sensible(config, sources.units, _SIZES), source, target, sources)
         if run is None:
             task.use_vectors()
         return task, task.encode(*train, training=True), task.encode(*held)
@@ -84,7 +90,7 @@ class Translate(TextToText):
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, TranslateConfig)
-        return cls(config, *cls.tokenizers(run), sources)
+        return cls(sensible(config, sources.units, _SIZES), *cls.tokenizers(run), sources)
 
     def read(self, data: Sequence[str]) -> Examples:
         return self.encode(*read_pairs(data, self.config.source, self.config.target))

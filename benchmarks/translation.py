@@ -1,0 +1,240 @@
+"""Translation: a step of training and a search beside plain torch, and models beside each other in the same minutes.
+
+    python -m benchmarks.translation step   train.de train.en [--rounds 5]
+    python -m benchmarks.translation search RUN test.de test.en [--sentences 1000]
+    python -m benchmarks.translation models train.de train.en --valid val.de val.en --test test.de test.en --minutes 10
+
+step: target tokens a second, against the same shapes and precision as tutorials write them with torch.nn, with packed
+sequences and batches in random order, and on padded batches of like length. search: beam 5, against a loop that goes on
+with all beams of all sentences until the last one has ended, over torch.nn layers with the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import elman
+from elman.benchmarks.pairs import side_by_side
+from elman.tasks.text_to_text import Examples, PairBatch, collate, encode_all, pad
+from elman.tasks.translate import Translate, TranslateConfig
+from elman.training import optimiser
+from elman.training.config import parse
+from elman.training.events import Event, Stepped
+from elman.training.trainer import mixed_precision
+
+
+class Plain(nn.Module):
+    """Encoder, multi-head attention, decoder, all of torch.nn, with the sizes of an elman model."""
+
+    def __init__(self, task: Translate, packed: bool) -> None:
+        super().__init__()
+        ours = task.network
+        E = task.config.embedding_size
+        H, layers = ours.decoder.attention.query_size, len(ours.decoder.layers)  # type: ignore[union-attr]
+        self.packed = packed
+        self.source = nn.Embedding(task.source.vocab_size, E)
+        self.target = nn.Embedding(task.target.vocab_size, E)
+        self.encoder = nn.LSTM(E, H // 2, layers, batch_first=True, bidirectional=True)
+        self.first = nn.LSTM(E, H, batch_first=True)
+        self.attention = nn.MultiheadAttention(H, task.config.heads, batch_first=True)
+        self.rest = nn.ModuleList(nn.LSTM(2 * H, H, batch_first=True) for _ in range(layers - 1))
+        self.output, self.dropout = nn.Linear(2 * H, E), nn.Dropout(task.config.dropout)
+        self.head = nn.Linear(E, task.target.vocab_size)
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        x = self.dropout(self.source(batch.source))
+        if self.packed:
+            lengths = batch.source_lengths.cpu()
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            memory, _ = pad_packed_sequence(self.encoder(packed)[0], batch_first=True)
+        else:
+            memory, _ = self.encoder(x)
+        memory = self.dropout(memory)
+        y, _ = self.first(self.dropout(self.target(batch.inputs)))
+        padding = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None]
+        context, _ = self.attention(y, memory, memory, key_padding_mask=padding)
+        for layer in self.rest:
+            y, _ = layer(torch.cat((self.dropout(y), context), -1))
+        return self.head(self.dropout(torch.tanh(self.output(torch.cat((self.dropout(y), context), -1)))))
+
+
+def step(data: Sequence[str], rounds: int, options: dict) -> None:
+    """Target tokens a second of a step of training."""
+    task, train, _ = Translate.prepare(parse(TranslateConfig, options), data, [])
+    bf16 = mixed_precision("auto", torch.device("cpu"))
+    batches = task.batches(train, 0, 1)
+    like = [batches.batch(k) for k in range(8)]
+    rows = max(1, round(statistics.mean(len(batch.source) for batch in like)))
+    draw = np.random.default_rng(0)
+    mixed = [collate(train, draw.choice(len(train.sources), rows)) for _ in range(8)]
+
+    def stepper(network: nn.Module, loss: Callable[[PairBatch], Tensor], given: list[PairBatch]) -> Callable[[], None]:
+        optimizer, turn = optimiser.build(network, task.config), iter(range(10**9))
+
+        def one() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                value = loss(given[next(turn) % len(given)])
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+
+        network.train()
+        return one
+
+    def plain(packed: bool, given: list[PairBatch]) -> Callable[[], None]:
+        network = Plain(task, packed)
+
+        def loss(batch: PairBatch) -> Tensor:
+            return nn.functional.cross_entropy(
+                network(batch).flatten(0, 1).float(), batch.targets.flatten(), label_smoothing=0.1
+            )
+
+        return stepper(network, loss, given)
+
+    tokens = [statistics.mean(task.size(batch) for batch in given) for given in (like, mixed)]
+    ours = stepper(task.network, lambda batch: task.loss(batch, None)[0], like)
+    print(f"{task.parameters():,} parameters, {'bf16' if bf16 else 'float32'}, {rows} sentences a batch")
+    for name, theirs, count in (
+        ("torch.nn, padded batches of like length", plain(False, like), tokens[0]),
+        ("torch.nn, packed, random order", plain(True, mixed), tokens[1]),
+    ):
+        pair = side_by_side(ours, theirs, rounds, least=2.0)
+        rates = tokens[0] / pair.ours, count / pair.theirs
+        print(f"elman {rates[0]:,.0f} tokens/s, {name} {rates[1]:,.0f}: ratio {rates[0] / rates[1]:.2f}", flush=True)
+
+
+class Loop:
+    """Beam search as it is often written: all beams of all sentences at every step, until the last has ended."""
+
+    def __init__(self, task: Translate) -> None:
+        ours = task.network
+        self.task, self.network = task, ours
+        self.layers = []
+        for layer in ours.decoder.layers:  # type: ignore[union-attr]
+            same = nn.LSTM(layer.input_size, layer.hidden_size, batch_first=True)
+            weights = layer.state_dict()
+            same.load_state_dict({f"{key}_l0": value for key, value in weights.items()})
+            self.layers.append(same.eval())
+
+    @torch.inference_mode()
+    def search(self, ids: Sequence[np.ndarray], K: int = 5) -> list[list[int]]:
+        source, lengths = pad(ids, 0)
+        memory, state = self.network.read(source, lengths)
+        B, V, end = len(ids), self.task.target.vocab_size, 0
+        memory = type(memory)(*(t.repeat_interleave(K, 0) for t in memory))
+        states = [tuple(s.repeat_interleave(K, 0)[None] for s in layer) for layer in state.layers]
+        decoder = self.network.decoder
+        written = torch.zeros(B * K, 1, dtype=torch.long)
+        scores = torch.full((B, K), -torch.inf)
+        scores[:, 0] = 0
+        done = torch.zeros(B, K, dtype=torch.bool)
+        for _ in range(int(2 * lengths.max()) + 10):
+            x = self.network.target(written[:, -1:]) * self.network.scale
+            h, states[0] = self.layers[0](x, states[0])
+            context, _, _ = decoder.attention(h, memory)
+            for k in range(1, len(self.layers)):
+                h, states[k] = self.layers[k](torch.cat((h, context), -1), states[k])
+            y = torch.tanh(decoder.output(torch.cat((h, context), -1)))
+            log_p = self.network.head(y[:, 0]).log_softmax(-1).view(B, K, V)
+            frozen = torch.full((V,), -torch.inf)
+            frozen[end] = 0
+            log_p = torch.where(done[..., None], frozen, log_p)
+            scores, places = (scores[..., None] + log_p).view(B, -1).topk(K, -1)
+            parents = (places // V + torch.arange(B)[:, None] * K).flatten()
+            chosen = (places % V).flatten()
+            written = torch.cat((written[parents], chosen[:, None]), 1)
+            states = [tuple(s[:, parents] for s in layer) for layer in states]
+            done = (chosen == end).view(B, K)
+            if bool(done.all()):
+                break
+        best = written.view(B, K, -1)[:, 0, 1:]
+        return [[i for i in row.tolist() if i != end] for row in best]
+
+
+def search(run: str, data: Sequence[str], sentences: int, rounds: int) -> None:
+    """Sentences a second with a beam of 5."""
+    task = elman.load(run)
+    examples: Examples = task.read(data)
+    ids = encode_all(task.source, examples.sources[:sentences])
+    loop, order = Loop(task), range(0, len(ids), 64)
+    options = parse(elman.decoding.Search, {"length_penalty": 0.0})
+    pair = side_by_side(
+        lambda: task._search(ids, options), lambda: [loop.search(ids[k : k + 64]) for k in order], rounds, least=0.0
+    )
+    print(
+        f"elman {len(ids) / pair.ours:.0f} sentences/s, the loop {len(ids) / pair.theirs:.0f}: ratio {pair.ratio:.2f}"
+    )
+
+
+MODELS: dict[str, dict] = {
+    "recurrent": {},
+    "gnmt (8 + 8)": {"model": "gnmt", "hidden_size": 256},
+    "transformer": {"model": "transformer"},
+}
+
+
+def models(data: Sequence[str], valid: Sequence[str], test: Sequence[str], minutes: float, only: str | None) -> None:
+    """A table: the same data, the same minutes."""
+    columns = ["model", "parameters", "training tokens/s", "BLEU", "chrF", "sentences/s", "peak memory"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for name, options in MODELS.items():
+        if only and not name.startswith(only):
+            continue
+        rates: list[float] = []
+
+        def listen(event: Event, rates: list[float] = rates) -> None:
+            if isinstance(event, Stepped):
+                rates.append(event.rate)
+
+        with tempfile.TemporaryDirectory() as folder:
+            model = elman.train(
+                "translate", data, valid=valid, minutes=minutes, out=Path(folder) / "run", progress=False,
+                listeners=[listen], **options,
+            )  # fmt: skip
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        examples = model.read(test)
+        began = time.perf_counter()
+        model.predict(examples.sources)
+        seconds = time.perf_counter() - began
+        metrics = model.evaluate(examples)
+        print(
+            f"| {name} | {model.parameters():,} | {statistics.median(rates):,.0f} | {metrics['bleu']:.1f} "
+            f"| {metrics['chrf']:.1f} | {len(examples.sources) / seconds:.0f} | {peak:.1f} GiB |", flush=True,
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["step", "search", "models"])
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--valid", nargs="+", default=[])
+    parser.add_argument("--test", nargs="+", default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sentences", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--only", help="one of the models, so that peak memory is its own")
+    parser.add_argument("--options", type=json.loads, default={}, help="of the model, as JSON")
+    given = parser.parse_args()
+    if given.what == "step":
+        step(given.data, given.rounds, given.options)
+    elif given.what == "search":
+        search(given.data[0], given.data[1:], given.sentences, given.rounds)
+    else:
+        models(given.data, given.valid, given.test, given.minutes, given.only)
+
+
+if __name__ == "__main__":
+    main()
