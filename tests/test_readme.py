@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from elman import cells
+from elman.data import toy
 from tests.conftest import some_text
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,12 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shakespeare.txt").write_text("ROMEO:\nTo be JULIET\nOr not.\n" + some_text(20_000))
+    lines = some_text(20_000).splitlines()[:300]
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.de").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"{name}.en").write_text("\n".join(line[::-1] for line in lines) + "\n")
+    (tmp_path / "pairs.csv").write_text("de,en\n" + "".join(f"{n},{n + 1}\n" for n in range(100)))
+    toy.main([str(tmp_path / "stories"), "--stories", "40"])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

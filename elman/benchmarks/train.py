@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.benchmarks.pairs import Row, side_by_side
-from elman.tasks.language import LanguageConfig, LanguageNetwork
+from elman.tasks.language import LanguageConfig
+from elman.tasks.language_networks import RecurrentLanguage
 from elman.training import optimiser
 from elman.training.config import parse
 
@@ -32,7 +33,7 @@ def train(rounds: int) -> Iterator[Row]:
 
 
 def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
-    network = LanguageNetwork(config, _VOCABULARY)
+    network = RecurrentLanguage(config, _VOCABULARY)
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
         return network.loss(network.features(ids)[0], targets)

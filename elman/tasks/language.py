@@ -6,19 +6,19 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind, Window, Windows, absolute, fingerprint, read_text
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
-from elman.layers import Connection, SequenceDropout, State, stack
-from elman.layers.heads import linear_cross_entropy
+from elman.layers import Connection, State
+from elman.layers.transformer import Positions
+from elman.tasks.language_networks import LanguageNetwork, RecurrentLanguage, TransformerLanguage
 from elman.training.config import TrainConfig, parse, several
 from elman.training.run import Run, Sources
 from elman.training.task import Task, evaluation
@@ -41,16 +41,20 @@ class LanguageConfig(TrainConfig):
     weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of the matrices; biases have none.")
     tokens: TokenKind = Field("char", description="What the model reads and writes.")
     vocab_size: int | None = Field(None, ge=2, description="For word (20000) and bpe (4096): how many tokens.")
+    model: Literal["recurrent", "transformer"] = Field("recurrent", description="What goes along the text.")
     cell: list[str] = Field(["lstm"], min_length=1, description="One for all layers, or one a layer: lstm,gru.")
     hidden_size: list[int] | None = Field(
-        None, min_length=1, description="Units: one for all layers, or one a layer. By default by data and time."
+        None,
+        min_length=1,
+        description="Units: one for all layers, or one a layer; of the transformer's "
+        "dense layers. By default by data and time.",
     )
-    num_layers: int | None = Field(
-        None, ge=1, description="Recurrent layers. By default one, or as many as are listed."
-    )
+    num_layers: int | None = Field(None, ge=1, description="By default one, or as many as are listed; transformer 4.")
     proj_size: int = Field(0, ge=0, description="Size of the output of a projected_lstm.")
     open_bias: float = Field(0.0, description="Where the forget gate's bias starts; 1 keeps memory longer at first.")
-    embedding_size: int = Field(64, ge=1, description="Size of a token's vector.")
+    embedding_size: int = Field(64, ge=1, description="Size of a token's vector; of the transformer throughout (128).")
+    heads: int = Field(4, ge=1, description="Of the transformer's attention.")
+    positions: Positions = Field("sinusoidal", description="The transformer's places: computed, or learnt.")
     tie: bool = Field(False, description="Use the token vectors as output weights too.")
     connection: Connection = Field("plain", description="How layers are joined.")
     dropout: float | None = Field(
@@ -74,71 +78,6 @@ class LanguageConfig(TrainConfig):
         if self.tokens == "char" and self.vocab_size is not None:
             raise ValueError("vocab_size is for word and bpe tokens; char takes every character of the text")
         return self
-
-
-class LanguageNetwork(nn.Module):
-    """Embedding, recurrent stack, softmax layer; with ``tie`` the softmax uses the embedding matrix."""
-
-    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
-        super().__init__()
-        assert config.hidden_size is not None
-        E, dropout = config.embedding_size, config.dropout or 0.0
-        self.embedding = nn.Embedding(vocab_size, E)
-        if config.tie:
-            nn.init.normal_(self.embedding.weight, std=E**-0.5)
-        self.recurrent = stack(
-            config.cell if len(config.cell) > 1 else config.cell[0],
-            E,
-            config.hidden_size if len(config.hidden_size) > 1 else config.hidden_size[0],
-            config.num_layers,
-            connection=config.connection,
-            dropout=dropout,
-            variational=config.variational,
-            proj_size=config.proj_size,
-            open_bias=config.open_bias,
-            weight_drop=config.weight_drop,
-            recurrent_dropout=config.recurrent_dropout,
-            zoneout=config.zoneout,
-        )
-        H = self.recurrent.output_size
-        self.dropout = SequenceDropout(dropout, config.variational)
-        self.to_embedding = nn.Linear(H, E) if config.tie and H != E else nn.Identity()
-        self.head = None if config.tie else nn.Linear(H, vocab_size)
-        self.head_bias = nn.Parameter(torch.zeros(vocab_size)) if config.tie else None
-
-    def forward(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """ids (B, T) to logits (B, T, V) of the next ids, and the state."""
-        y, state = self.features(ids, state, lengths)
-        return self._logits(y), state
-
-    def features(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """ids (B, T) to what the softmax layer sees (B, T, H), and the state."""
-        y, state = self.recurrent(self.dropout(self.embedding(ids)), state, lengths)
-        return self.dropout(y), state
-
-    def loss(self, y: Tensor, targets: Tensor) -> Tensor:
-        """The mean of -log p(target) over targets (B, T) that are not negative, from `features`."""
-        weight, bias = (
-            (self.embedding.weight, self.head_bias) if self.head is None else (self.head.weight, self.head.bias)
-        )
-        assert bias is not None
-        return linear_cross_entropy(self.to_embedding(y), weight, bias, targets)
-
-    def step(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One token: ids (B,) to logits (B, V) of the next, and the state; for generation, without dropout."""
-        y, state = self.recurrent.step(self.embedding(ids), state)
-        return self._logits(y), state
-
-    def _logits(self, y: Tensor) -> Tensor:
-        return linear(self.to_embedding(y), *self._output)
-
-    @property
-    def _output(self) -> tuple[Tensor, Tensor]:
-        """The softmax layer's weight and bias."""
-        if self.head is not None:
-            return self.head.weight, self.head.bias
-        assert self.head_bias is not None
-        return self.embedding.weight, self.head_bias
 
 
 class Text(NamedTuple):
@@ -170,7 +109,8 @@ class Language(Task):
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
         try:
-            self.network = LanguageNetwork(config, tokenizer.vocab_size)
+            kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
+            self.network = kind(config, tokenizer.vocab_size)
         except ElmanError:
             raise
         except ValueError as error:  # sizes that do not go together
@@ -225,7 +165,7 @@ class Language(Task):
         """The mean of -log p(token | tokens before) in nats, the state carried from window to window."""
         ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
         y, carry = self.network.features(ids, None if batch.fresh else carry)
-        return self.network.loss(y, targets), carry
+        return self.network.loss(y, targets), carry if self.network.carries else None
 
     def size(self, batch: Window) -> int:
         return batch.targets.numel()
@@ -344,8 +284,8 @@ class Language(Task):
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)
             + f": {self.sources.units:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
-            "model": f"{' '.join(c.cell)}, {c.num_layers} x {', '.join(map(str, c.hidden_size or []))} units, "
-            f"{self.parameters():,} parameters",
+            "model": f"{' '.join(c.cell) if c.model == 'recurrent' else c.model}, {c.num_layers} x "
+            f"{', '.join(map(str, c.hidden_size or []))} units, {self.parameters():,} parameters",
         }
 
     def example(self) -> list[str]:
@@ -361,6 +301,10 @@ def sensible(config: LanguageConfig, tokens: int) -> LanguageConfig:
     minutes, steps = config.minutes, config.steps
     if minutes is None and steps is None:
         minutes = min(10.0, max(1.0, tokens / 100_000))
+    if config.model == "transformer":
+        chosen = {"embedding_size": 128, "hidden_size": [512], "num_layers": 4, "dropout": 0.1, "learning_rate": 3e-3}
+        left = {k: v for k, v in chosen.items() if k not in config.model_fields_set or getattr(config, k) is None}
+        return config.model_copy(update={"minutes": minutes, **left})
     hidden = config.hidden_size or [320 if steps is not None or (minutes or 0) < 3 else 512]
     layers = config.num_layers or max(len(config.cell), len(hidden))
     if steps is not None:
