@@ -34,7 +34,10 @@ class Writer(Protocol):
     """What writes an answer to what was read, token by token."""
 
     def step(self, ids: Tensor, memory: Any, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """ids (R,) to logits (R, V), the weights of what was looked at (R, S), and the state."""
+        """ids (R,) to logits (R, V), the weights of what was looked at (R, S), and the state.
+
+        R is a multiple of the rows of the memory: each has so many beams, side by side.
+        """
         ...
 
 
@@ -75,7 +78,7 @@ class _Search:
         device, B, K = most.device, len(most), search.beam
         self.K, self.rows, self.most = K, torch.arange(B, device=device), most
         repeated = self.rows.repeat_interleave(K)
-        self.memory, self.state = (over(part, lambda t: t[repeated]) for part in (memory, state))
+        self.memory, self.state = memory, over(state, lambda t: t[repeated])
         self.ids = torch.full((B * K, 1), start_id, device=device)
         self.sums = torch.full((B, K), -math.inf, device=device)
         self.sums[:, 0] = 0.0  # at first all beginnings are the same: one counts
@@ -134,7 +137,7 @@ class _Search:
     def _coverage(self, weights: Tensor, r: int) -> float:
         if not self.search.coverage_penalty:
             return 0.0
-        seen = weights.sum(0)[_mask(self.memory)[r * self.K]]
+        seen = weights.sum(0)[self.memory.mask[r]]
         return self.search.coverage_penalty * float(seen.clamp(1e-6, 1.0).log().sum())
 
     def _keep(self, parents: Tensor, ids: Tensor) -> None:
@@ -160,15 +163,10 @@ class _Search:
             kept = torch.tensor(stay, dtype=torch.long, device=self.rows.device)
             flat = (kept[:, None] * K + torch.arange(K, device=kept.device)).flatten()
             self.rows, self.most, self.sums = self.rows[kept], self.most[kept], self.sums[kept]
-            self.memory = over(self.memory, lambda t: t[flat])
+            self.memory = over(self.memory, lambda t: t[kept])
             self._keep_only(flat)
 
     def _keep_only(self, flat: Tensor) -> None:
         self.state = over(self.state, lambda t: t[flat])
         self.ids = self.ids[flat]
         self.looked = [looked[flat] for looked in self.looked]
-
-
-def _mask(memory: Any) -> Tensor:
-    """(R K, S): what of the memory is real."""
-    return memory.mask

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from elman.layers.recurrent import real_steps
+from elman.layers.state import over
 
 #: Queries are scored by a sum over hidden units for so many numbers at once, where a score needs that.
 _SCORES = 1 << 24
@@ -41,6 +42,8 @@ class Attention(nn.Module, ABC):
     """
 
     output_size: int
+    #: Whether a query's weights depend on those of the queries before.
+    sequential: ClassVar[bool] = False
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__()
@@ -55,6 +58,17 @@ class Attention(nn.Module, ABC):
         else:
             mask = real_steps(lengths.to(values.device), S)
         return Memory(values, self.keys(values), mask)
+
+    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        """One query for each row: query (R, Q) to context (R, C) and weights (R, S).
+
+        R is a multiple of the memory's rows: the beams of a search, side by side, have one memory.
+        """
+        B, R = len(memory.values), len(query)
+        if self.sequential and R != B:
+            memory, B = over(memory, lambda t: t.repeat_interleave(R // B, 0)), R
+        context, weights, state = self(query.view(B, R // B, -1), memory, state)
+        return context.reshape(R, -1), weights.reshape(R, -1), state
 
     @abstractmethod
     def keys(self, values: Tensor) -> Tensor:
@@ -140,6 +154,8 @@ class Location(Attention):
 
     Chorowski et al. 2015, https://arxiv.org/abs/1506.07503; the sum as in Shen et al. 2018, https://arxiv.org/abs/1712.05884
     """
+
+    sequential = True
 
     def __init__(self, query_size: int, memory_size: int, size: int, filters: int = 16, width: int = 15) -> None:
         super().__init__(query_size, memory_size)

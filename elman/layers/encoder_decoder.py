@@ -111,14 +111,14 @@ class AttentiveDecoder(nn.Module):
         """One step: x (B, E) to y (B, C), weights (B, S) and the state; fast where gradients are off."""
         first, *rest = self._layers
         h, layer_state = first.step(torch.cat((x, *state.fed), -1), state.layers[0])
-        context, weights, attended = self.attention(h[:, None], memory, state.attention)
-        new, context = [layer_state], context[:, 0]
+        context, weights, attended = self.attention.look(h, memory, state.attention)
+        new = [layer_state]
         for k, layer in enumerate(rest, 1):
             above, layer_state = layer.step(torch.cat((h, context), -1), state.layers[k])
             h = above + h if k > 1 else above
             new.append(layer_state)
         y = torch.tanh(self.output(torch.cat((h, context), -1)))
-        return y, weights[:, 0], DecoderState(tuple(new), attended, (y,) if self.input_feeding else ())
+        return y, weights, DecoderState(tuple(new), attended, (y,) if self.input_feeding else ())
 
     def _over(
         self, x: Tensor, memory: Memory, state: DecoderState, lengths: Tensor | None

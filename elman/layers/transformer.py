@@ -102,7 +102,12 @@ class Block(nn.Module):
         x, weights = self._after(0, x, y), None
         if self.cross is not None:
             assert memory is not None
-            y, weights, _ = self.cross(self._before(1, x), memory)
+            query = self._before(1, x)
+            if past is None:
+                y, weights, _ = self.cross(query, memory)
+            else:  # a step
+                y, weights, _ = self.cross.look(query[:, 0], memory)
+                y, weights = y[:, None], weights[:, None]
             x = self._after(1, x, y)
         return self._after(-1, x, self.dense(self._before(-1, x))), weights, known
 

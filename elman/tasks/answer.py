@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from elman.data import Tokenizer, absolute, fingerprint
+from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
@@ -123,7 +123,7 @@ class Answer(TextToText):
     def _examples(self, told: Sequence[Story], training: bool = False) -> Examples:
         texts = [self.asked(s.sentences, s.question) for s in told]
         places = [f"{s.kind}, question {s.question!r}" for s in told]
-        return self.encode(texts, [f" {s.answer}" for s in told], places, [s.kind for s in told], training)
+        return self.encode(texts, [s.answer for s in told], places, [s.kind for s in told], training)
 
     def read(self, data: Sequence[str]) -> Examples:
         return self._examples(_read(self.config, data))
@@ -137,7 +137,7 @@ class Answer(TextToText):
 
     def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
         """accuracy: the share of answers that are right as they are; the same for each kind of question."""
-        right = [a.strip() == t.strip() for a, t in zip(answers, examples.targets, strict=True)]
+        right = [a == t for a, t in zip(answers, examples.targets, strict=True)]
         scores: dict[str, Any] = {"accuracy": sum(right) / len(right)}
         for kind in dict.fromkeys(examples.kinds):
             of_kind = [r for r, k in zip(right, examples.kinds, strict=True) if k == kind]
@@ -151,6 +151,10 @@ class Answer(TextToText):
         if not tab and told:
             *told, question = told
         return self.asked(told, question)
+
+    @property
+    def writes(self) -> TokenKind:
+        return "word"
 
     def about(self) -> dict[str, str]:
         return {

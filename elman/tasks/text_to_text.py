@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from elman.data import Tokenizer
+from elman.data import Tokenizer, TokenKind
 from elman.data.buckets import Buckets, cut
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import vectors_for
@@ -69,6 +69,12 @@ class TextToTextConfig(TrainConfig):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all tokens.")
     scheduled_sampling: float = Field(
         0.0, ge=0, lt=1, description="Probability that the model's own guess is read instead of the right token."
+    )
+    average: float = Field(
+        0.995,
+        ge=0,
+        lt=1,
+        description="Validate and keep an average of the weights over steps, with this decay; 0: none.",
     )
     max_tokens: int = Field(256, ge=1, description="The longest text that is read or written.")
     truncate: bool = Field(False, description="Cut longer training texts there, instead of leaving them out.")
@@ -193,7 +199,7 @@ class TextToText(Task):
 
         ``places``: where each one stands, for messages.
         """
-        ids = [self.ids(sources), encode_all(self.target, targets)]
+        ids = [self.ids(sources), encode_all(self.target, spaced(self.writes, targets))]
         most, kept = self.config.max_tokens, list(range(len(sources)))
         long = [k for k in kept if max(len(ids[0][k]), len(ids[1][k]) + 1) > most]
         if long and training:
@@ -271,7 +277,7 @@ class TextToText(Task):
             answers = self._search(data.source_ids, parse(Search, {}))
             seconds = time.perf_counter() - began
             written = sum(len(found[0].ids) + 1 for found in answers)
-            texts = [self.target.decode(found[0].ids) for found in answers]
+            texts = [self.target.decode(found[0].ids).strip() for found in answers]
             metrics |= self.scores(data, texts) | {"tokens_per_second": written / seconds}
         return metrics
 
@@ -309,7 +315,7 @@ class TextToText(Task):
         """What beam search finds for each source, in batches of like length."""
         lengths = np.array([len(ids) for ids in sources])
         results: list[Any] = [None] * len(sources)
-        never = [] if self.writes_unknown else [Tokenizer.unknown_id]
+        never = [] if self.writes == "word" else [Tokenizer.unknown_id]
         with evaluation(self.network), torch.inference_mode():
             for rows in cut(np.argsort(lengths, kind="stable"), lengths, _DECODED):
                 ids, real = pad([sources[k] for k in rows], 0)
@@ -325,9 +331,9 @@ class TextToText(Task):
         return results
 
     @property
-    def writes_unknown(self) -> bool:
-        """Whether unknown words are written, to be replaced by what was looked at; not where every text is known."""
-        return False
+    @abstractmethod
+    def writes(self) -> TokenKind:
+        """The kind of tokens that the model writes. Of words it may write unknown ones: what it looked at is copied."""
 
 
 class Sizes(NamedTuple):
@@ -369,6 +375,11 @@ def translator(config: TextToTextConfig, source_size: int, target_size: int, sha
         num_layers=c.num_layers, gnmt=c.model == "gnmt", kind=c.attention, heads=c.heads,
         input_feeding=c.input_feeding, tie=c.tie, shared=shared, dropout=c.dropout,
     )  # fmt: skip
+
+
+def spaced(kind: TokenKind, texts: Sequence[str]) -> list[str]:
+    """The texts as they are encoded: with a space before the first word, which is then the same as in their midst."""
+    return list(texts) if kind == "char" else [f" {text}" for text in texts]
 
 
 def encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:

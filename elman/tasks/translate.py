@@ -15,7 +15,16 @@ from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
 from elman.tasks.scores import error_scores, translation_scores
-from elman.tasks.text_to_text import Examples, Sizes, TextToText, TextToTextConfig, encode_all, sensible, translator
+from elman.tasks.text_to_text import (
+    Examples,
+    Sizes,
+    TextToText,
+    TextToTextConfig,
+    encode_all,
+    sensible,
+    spaced,
+    translator,
+)
 from elman.training.config import TrainConfig
 from elman.training.run import Run, Sources
 
@@ -56,7 +65,7 @@ class Translate(TextToText):
         return [self.source.decode([i]) for i in ids]
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return encode_all(self.source, texts)
+        return encode_all(self.source, spaced(self.config.source_tokens, texts))
 
     @classmethod
     def prepare(
@@ -72,7 +81,7 @@ class Translate(TextToText):
             sides = [(config.source_tokens, train.sources), (config.target_tokens, train.targets)]
             if config.joint:
                 sides = [(config.source_tokens, [*train.sources, *train.targets])]
-            learnt = [Tokenizer.learn(kind, texts, config.vocab_size) for kind, texts in sides]
+            learnt = [Tokenizer.learn(kind, spaced(kind, texts), config.vocab_size) for kind, texts in sides]
             source, target = learnt[0], learnt[-1]
         sources = Sources(
             data=[absolute(path) for path in data],
@@ -112,8 +121,8 @@ class Translate(TextToText):
         return translation_scores(answers, examples.targets) | wrong
 
     @property
-    def writes_unknown(self) -> bool:
-        return self.config.target_tokens == "word"
+    def writes(self) -> TokenKind:
+        return self.config.target_tokens
 
     def about(self) -> dict[str, str]:
         c = self.config
