@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from json import dumps
 from typing import Any
 
-import numpy as np
-
 from elman.errors import ElmanError
 from elman.start import load
+from elman.tasks.answers import looked_at
 
 #: Inputs that are answered together.
 _AT_ONCE = 256
@@ -51,10 +50,14 @@ def predict(
 
 
 def _lines() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin, 1):
-        if not line.strip():
-            raise ElmanError(f"standard input, line {number}: is empty; each line is one input")
-        yield line.rstrip("\n")
+    number = 0
+    try:
+        for number, line in enumerate(sys.stdin, 1):
+            if not line.strip():
+                raise ElmanError(f"standard input, line {number}: is empty; each line is one input")
+            yield line.rstrip("\n")
+    except UnicodeDecodeError:
+        raise ElmanError(f"standard input, after line {number}: not UTF-8") from None
 
 
 def _batches(inputs: Sequence[str] | Iterator[str]) -> Iterator[list[str]]:
@@ -62,33 +65,6 @@ def _batches(inputs: Sequence[str] | Iterator[str]) -> Iterator[list[str]]:
     at_once = 1 if sys.stdin.isatty() and not isinstance(inputs, Sequence) else _AT_ONCE  # a person waits
     while texts := list(itertools.islice(iterator, at_once)):
         yield texts
-
-
-def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
-    """Words and the pieces that make them; pieces of one character each stay apart."""
-    if all(len(piece) <= 1 for piece in pieces):
-        return [(piece, slice(k, k + 1)) for k, piece in enumerate(pieces)]
-    words: list[tuple[str, slice]] = []
-    for k, piece in enumerate(pieces):
-        last = words[-1][0] if words else ""
-        begins = piece[:1].isspace() or (not last.isspace() and piece[:1].isalnum() != last[-1:].isalnum())
-        if (piece and begins and (not words or words[-1][0])) or not words:
-            words.append((piece, slice(k, k + 1)))
-        else:  # goes on, or is a part of a character
-            words[-1] = words[-1][0] + piece, slice(words[-1][1].start, k + 1)
-    return words
-
-
-def looked_at(answer: Any) -> tuple[list[str], list[str], np.ndarray]:
-    """Source words, written words, and the weights between them: the sum over a source word's pieces, the mean over
-    those of a written one."""
-    source, target = by_words(answer.source), by_words(answer.tokens)
-    weights = answer.weights.float().numpy()
-    rows = [
-        [float(weights[written, read].sum(1).mean()) if weights[written, read].size else 0.0 for _, read in source]
-        for _, written in target
-    ]
-    return [w for w, _ in source], [w for w, _ in target], np.array(rows).reshape(len(target), len(source))
 
 
 def _plot(path: str, answer: Any) -> None:

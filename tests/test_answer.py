@@ -139,6 +139,14 @@ def test_models(model: str, tmp_path: Path) -> None:
     assert set(elman.load(tmp_path / "run").evaluate(trained.held_out())) >= {"loss", "accuracy", "accuracy_s"}
 
 
+def test_first_words_of_sentences_are_words(tmp_path: Path) -> None:
+    lines = [f"1 {name} went home.\n2 Where is {name}?\thome\n" for name in ("Anna", "Zoe", "Brian") for _ in range(9)]
+    (tmp_path / "s.txt").write_text("".join(lines))
+    model = elman.train("answer", str(tmp_path / "s.txt"), steps=0, **SMALL)
+    for ids in model.ids([model.asked(f"{name} went home.", f"Where is {name}?") for name in ("Anna", "Zoe", "Brian")]):
+        assert 1 not in ids
+
+
 def test_a_reader_of_sentences_knows_no_padding() -> None:
     torch.manual_seed(0)
     reader = StoryReader(9, 5, 0, embedding_size=8, hidden_size=12).double().eval()

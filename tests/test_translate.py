@@ -18,7 +18,7 @@ from elman import cli
 from elman.data.buckets import Buckets
 from elman.data.pairs import read_pairs
 from elman.data.vectors import read_vectors
-from elman.predict import by_words
+from elman.tasks.answers import best_word, by_words
 from elman.tasks.scores import edit_distance, error_scores
 from elman.training.events import Started
 from tests.test_training import same
@@ -118,7 +118,7 @@ def test_the_card_and_info(run: str, capsys: pytest.CaptureFixture[str]) -> None
         {"model": "transformer", "hidden_size": 32}, {"model": "gnmt", "num_layers": 3}, {"cell": "gru"},
         {"input_feeding": True}, {"attention": "location"}, {"scheduled_sampling": 0.5}, {"word_dropout": 0.2},
         {"joint": True, "tie": False}, {"target_tokens": "word", "vocab_size": 50},
-        {"source_tokens": "bpe", "vocab_size": 260}, {"average": 0.9}, {"norm": "post", "model": "transformer"},
+        {"source_tokens": "bpe", "vocab_size": 260}, {"average": 0.0}, {"norm": "post", "model": "transformer"},
     ],
 )  # fmt: skip
 def test_options(options: dict[str, Any], files: tuple[str, str], tmp_path: Path) -> None:
@@ -154,6 +154,11 @@ def test_tables(tmp_path: Path) -> None:
         assert pairs.targets == ["x", "y"]
     with pytest.raises(elman.ElmanError, match=r"t.csv: has no column 'fr'; it has n, de, en"):
         read_pairs([str(tmp_path / "t.csv")], "de", "fr")
+    (tmp_path / "q.tsv").write_text('de\ten\n"Wer\tWho\nist\tis\nda"\tthere\n"Ja", sagt er.\t"Yes," he says.\n')
+    assert read_pairs([str(tmp_path / "q.tsv")], "de", "en").targets == ["Who", "is", "there", '"Yes," he says.']
+    (tmp_path / "list.jsonl").write_text('{"de": ["a"], "en": "b"}\n')
+    with pytest.raises(elman.ElmanError, match=r"column 'de': holds List\(String\), not text"):
+        read_pairs([str(tmp_path / "list.jsonl")], "de", "en")
     (tmp_path / "broken.jsonl").write_text('{"de": 1\n')
     with pytest.raises(elman.ElmanError, match=r"broken.jsonl: not a jsonl table"):
         read_pairs([str(tmp_path / "broken.jsonl")], "de", "fr")
@@ -183,6 +188,9 @@ def test_long_lines(files: tuple[str, str], caplog: pytest.LogCaptureFixture) ->
         assert "line " in caplog.text
         assert model.predict(["abcdabcd"], max_length=3)[0][0].text is not None
     assert "8 tokens; the model learnt from 5 at most" in caplog.text
+    learnt = SMALL | {"model": "transformer", "positions": "learnt", "hidden_size": 32, "max_tokens": 8}
+    with pytest.raises(elman.ElmanError, match="input 1 of 1: 20 tokens; .* the model has 16 places"):
+        elman.train("translate", files, steps=0, **learnt).predict("abcd" * 5)
     with pytest.raises(elman.ElmanError, match="every pair is longer than --max-tokens 1"):
         elman.train("translate", files, steps=0, max_tokens=1, **SMALL)
 
@@ -192,8 +200,33 @@ def test_words_that_are_not_known_are_copied(tmp_path: Path) -> None:
         (tmp_path / name).write_text("".join(f"{w} {w}\n" for w in ["yes", "no", "maybe"] * 30))
     settings = SMALL | {"source_tokens": "word", "target_tokens": "word", "vocab_size": 4}
     model = elman.train("translate", [str(tmp_path / "a"), str(tmp_path / "b")], steps=3, **settings)
-    ((answer,),) = model.predict(["quark no"], beam=1, max_length=4)
-    assert "unknown" not in answer.text
+    with torch.no_grad():
+        model.network.head.bias[1] += 100.0
+    ((answer,),) = model.predict("quark no", beam=1, max_length=3)
+    assert len(answer.tokens) == 3
+    assert set(answer.text.split()) <= {"quark", "no"}
+    assert answer.source == [" quark", " no"]
+    assert best_word(["Gr", "ün", " ist"], torch.tensor([0.3, 0.3, 0.4])) == "Grün"
+
+
+def test_pieces_of_characters(files: tuple[str, str]) -> None:
+    """A byte pair may be a part of a character: the labels of a picture are whole."""
+    settings = SMALL | {"source_tokens": "bpe", "target_tokens": "bpe", "vocab_size": 300}
+    model = elman.train("translate", files, steps=0, **settings)
+    assert "".join(model.pieces("a Привет")) == " a Привет"
+    assert len(model.pieces("a Привет")) == len(model.ids(["a Привет"])[0])
+    assert [word for word, _ in by_words(model.pieces("ab Привет"))] == [" ab", " Привет"]
+
+
+def test_how_long_answers_may_become(tmp_path: Path) -> None:
+    for name, times in (("a", 1), ("b", 9)):
+        (tmp_path / name).write_text("".join(f"{'xy'[k % 2] * times}\n" for k in range(60)))
+    model = elman.train("translate", [str(tmp_path / "a"), str(tmp_path / "b")], steps=0, **SMALL)
+    assert model.config.length_ratio == pytest.approx(12.0)
+    with torch.no_grad():
+        model.network.head.bias[0] -= 100.0
+    assert len(model.predict("xyx", beam=1)[0][0].text) == 46
+    assert len(model.predict("xyx", beam=1, max_length=5)[0][0].text) == 5
 
 
 def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
@@ -228,6 +261,9 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
         with pytest.raises(elman.ElmanError, match=message):
             elman.train("translate", files, steps=0, **settings | {"vectors": str(tmp_path / "v.txt")})
     (tmp_path / "short.bin").write_bytes(b"3 3\n" + body[:-6])
+    (tmp_path / "broken.txt.gz").write_bytes(b"\x1f\x8b\x08\x00nothing")
+    with pytest.raises(elman.ElmanError, match=r"broken.txt.gz: cannot be read"):
+        read_vectors(str(tmp_path / "broken.txt.gz"), {"a"})
     with pytest.raises(elman.ElmanError, match=r"short.bin: ends within word 3 of 3"):
         read_vectors(str(tmp_path / "short.bin"), {"a"})
 
@@ -235,6 +271,7 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
 def test_buckets() -> None:
     draw = np.random.default_rng(1)
     lengths = draw.integers(1, 40, (500, 2))
+    assert len({tuple(Buckets([3, 3, 3], 100, 0, rank, 4).rows(0)) for rank in range(4)}) == 1
     for world in (1, 3):
         ranks = [Buckets(lengths, 200, 0, rank, world) for rank in range(world)]
         seen: list[int] = []

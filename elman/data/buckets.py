@@ -52,17 +52,21 @@ class Buckets:
             part = part[np.lexsort((self._second[part], self.lengths[part]))]
             batches += cut(part, self.lengths, self.tokens)
         batches = [batches[i] for i in draw.permutation(len(batches))]
+        count = len(batches)
         while len(batches) % self.world:  # every process has as many
-            batches.append(batches[len(batches) % self.world])
+            batches.append(batches[len(batches) % count])
         return batches
 
 
-def cut(order: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Examples in the given order, cut into batches: the longest of each times their number is at most ``tokens``."""
+def cut(order: np.ndarray, lengths: np.ndarray, tokens: int, rows: int | None = None) -> list[np.ndarray]:
+    """Examples in the given order, cut into batches: the longest of each times their number is at most ``tokens``.
+
+    ``rows``: of a batch, at most.
+    """
     batches, start, longest = [], 0, 0
     for end, length in enumerate(lengths[order].tolist()):
         longest = max(longest, length)
-        if end > start and longest * (end + 1 - start) > tokens:
+        if end > start and (longest * (end + 1 - start) > tokens or end - start == rows):
             batches.append(order[start:end])
             start, longest = end, length
     return [*batches, order[start:]] if len(order) else []

@@ -33,8 +33,7 @@ def read_table(path: str, columns: Sequence[str] | None = None) -> polars.DataFr
         elif ending in (".jsonl", ".ndjson"):
             table = polars.read_ndjson(io.BytesIO(read_text(path).encode()), infer_schema_length=None)
         else:
-            separator = "\t" if ending == ".tsv" else ","
-            table = polars.read_csv(io.BytesIO(read_text(path).encode()), separator=separator, infer_schema=False)
+            table = _separated(read_text(path), "\t" if ending == ".tsv" else ",")
     except polars.exceptions.PolarsError as error:
         raise ElmanError(f"{path}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
     for name in columns or ():
@@ -45,7 +44,25 @@ def read_table(path: str, columns: Sequence[str] | None = None) -> polars.DataFr
 
 def column(table: polars.DataFrame, name: str) -> list[str]:
     """The cells of a column as text; empty ones are ''."""
-    return table[name].cast(polars.String).fill_null("").to_list()
+    try:
+        return table[name].cast(polars.String).fill_null("").to_list()
+    except polars.exceptions.PolarsError:
+        raise ElmanError(f"column {name!r}: holds {table[name].dtype}, not text") from None
+
+
+def _separated(text: str, separator: str) -> polars.DataFrame:
+    """A .csv or .tsv table. In a .tsv quotes may be just quotes: it is read so where they make no sense as others."""
+    data = io.BytesIO(text.encode())
+    try:
+        table = polars.read_csv(data, separator=separator, infer_schema=False)
+        cells = (table[name].str.contains("\t").any() for name in table.columns)
+        if separator != "\t" or not any(cells):
+            return table
+    except polars.exceptions.PolarsError:
+        if separator != "\t":
+            raise
+    data.seek(0)
+    return polars.read_csv(data, separator=separator, infer_schema=False, quote_char=None)
 
 
 def _ending(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -30,7 +32,9 @@ def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int |
                 found.setdefault(word, vector)
     except FileNotFoundError:
         raise ElmanError(f"{path}: no such file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, ElmanError):
+            raise
         raise ElmanError(f"{path}: cannot be read: {error}") from None
     return found
 

@@ -59,7 +59,7 @@ def beam_search(
     score = log p / ((5 + length) / 6)^alpha + beta sum_s log min(1, sum_t a_ts), the end counted in the length
     (Wu et al. 2016, https://arxiv.org/abs/1609.08144). A row is done when K answers have ended, or when none that
     goes on can become better than the n-th best; then it leaves the batch. Answers that do not end count only where
-    none has ended.
+    none has ended, without the id that stands where the end would.
 
     Shapes:
         memory, state: nested tuples of tensors (B, ...); most (B,): tokens of an answer at most, the end included.
@@ -125,10 +125,11 @@ class _Search:
         for r, k in ended.nonzero().tolist():
             self._put(r, float(sums[r, k]), int(parents[r, k]), step)
 
-    def _put(self, r: int, log_probability: float, beginning: int, length: int) -> None:
-        weights = torch.stack([looked[beginning] for looked in self.looked])
+    def _put(self, r: int, log_probability: float, beginning: int, length: int, cut: int = 0) -> None:
+        """Puts an answer aside; ``cut``: so many of its last ids have no place left."""
+        weights = torch.stack([looked[beginning] for looked in self.looked]).cpu()
         score = log_probability / self._norm(length) + self._coverage(weights, r)
-        ids = self.ids[beginning, 1:].tolist()
+        ids = self.ids[beginning, 1 : self.ids.shape[1] - cut].tolist()
         self.found[int(self.rows[r])].append(Hypothesis(ids, score, log_probability, weights))
 
     def _norm(self, length: float) -> float:
@@ -137,7 +138,7 @@ class _Search:
     def _coverage(self, weights: Tensor, r: int) -> float:
         if not self.search.coverage_penalty:
             return 0.0
-        seen = weights.sum(0)[self.memory.mask[r]]
+        seen = weights.sum(0)[self.memory.mask[r].cpu()]
         return self.search.coverage_penalty * float(seen.clamp(1e-6, 1.0).log().sum())
 
     def _keep(self, parents: Tensor, ids: Tensor) -> None:
@@ -156,7 +157,7 @@ class _Search:
             last = step >= most or best[r] == -math.inf
             if last and not found:  # nothing has ended: what there is
                 for k in (self.sums[r] > -math.inf).nonzero().flatten().tolist():
-                    self._put(r, float(self.sums[r, k]), r * K + k, step)
+                    self._put(r, float(self.sums[r, k]), r * K + k, step, cut=1)
             if not (last or len(found) >= max(K, n) or best[r] / self._norm(most) <= worst):
                 stay.append(r)
         if len(stay) < len(self.rows):

@@ -51,7 +51,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     Shapes:
         x (..., E), weight (V, E), bias (V,), targets (...) integers; negative ones count for nothing.
     """
-    loss, _, _, _ = _LinearCrossEntropy.apply(x.flatten(0, -2), weight, bias, targets.flatten(), smoothing)
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
+    loss, _, _, _ = _LinearCrossEntropy.apply(x.flatten(0, -2), weight, bias, targets.flatten(), smoothing, wanted)
     return loss
 
 
@@ -60,11 +61,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, wanted: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        wanted = any(ctx.needs_input_grad[:3])
         real = (targets >= 0).nonzero()[:, 0]
         every = len(real) == len(targets)
         rows, targets = (x, targets) if every else (x[real], targets[real])
@@ -107,8 +107,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *rest: Any) -> tuple:  # type: ignore[override]
         if grad is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         grads = [
             g * grad if needed else None for g, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
         ]
-        return *grads, None, None
+        return *grads, None, None, None

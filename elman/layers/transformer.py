@@ -42,9 +42,8 @@ class Place(nn.Module):
             if end > self.most:
                 raise ValueError(f"the model knows {self.most} places, not {end}")
             return x + self.learnt[start:end]
-        if end > len(self.table):
-            self.table = sinusoids(2 * end, x.shape[2]).to(self.table)
-        return x + self.table[start:end].to(x.dtype)
+        table = self.table if end <= len(self.table) else sinusoids(end, x.shape[2]).to(self.table)
+        return x + table[start:end].to(x.dtype)
 
 
 class SelfAttention(nn.Module):

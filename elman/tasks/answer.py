@@ -15,9 +15,10 @@ from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
-from elman.tasks.text_to_text import Examples, Sizes, TextToText, TextToTextConfig, encode_all, sensible, translator
+from elman.tasks.text_to_text import Examples, TextToText, encode_all
+from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
-from elman.training.run import Run, Sources
+from elman.training.run import LAST, Run, Sources
 
 #: Characters of a translation that take as long to learn as a question.
 _TIME = 100
@@ -78,11 +79,11 @@ class Answer(TextToText):
             rows.append(np.concatenate(parts[1:]).astype(np.int64))
         return rows
 
-    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        if self.config.model != "recurrent":
-            return [self.source.decode([i]) for i in ids]
-        parts = np.split(np.asarray(ids), np.flatnonzero(np.asarray(ids) == Tokenizer.end_id))
-        return [self.source.decode(part.tolist()) for part in parts]
+    def pieces(self, text: str) -> list[str]:
+        if self.config.model == "recurrent":
+            return text.split("\n")
+        read = np.concatenate(self.ids([text]))
+        return [self.source.decode([i]) for i in read.tolist()]
 
     @staticmethod
     def asked(story: str | Sequence[str], question: str) -> str:
@@ -100,7 +101,8 @@ class Answer(TextToText):
             source, target = cls.tokenizers(run)
         else:
             texts = [cls.asked(s.sentences, s.question) for s in train]
-            source = Tokenizer.learn("word", texts, config.vocab_size)
+            lines = [line for text in texts for line in text.split("\n")]  # as they are encoded
+            source = Tokenizer.learn("word", lines, config.vocab_size)
             target = Tokenizer.learn("word", [f" {s.answer}" for s in train], config.vocab_size)
         sources = Sources(
             data=[absolute(path) for path in data],
@@ -111,9 +113,11 @@ class Answer(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, _TIME * len(train), _SIZES), source, target, sources)
-        if run is None:
+        if run is None or not (run.path / LAST).exists():
             task.use_vectors()
-        return task, task._examples(train, training=True), task._examples(held)
+        examples = task._examples(train, training=True)
+        task.learn_ratio(examples)
+        return task, examples, task._examples(held)
 
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
@@ -155,6 +159,10 @@ class Answer(TextToText):
     @property
     def writes(self) -> TokenKind:
         return "word"
+
+    @property
+    def copies(self) -> bool:
+        return False
 
     def about(self) -> dict[str, str]:
         return {

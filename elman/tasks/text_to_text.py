@@ -7,78 +7,33 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind
 from elman.data.buckets import Buckets, cut
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import vectors_for
-from elman.decoding.beam import Search, beam_search
+from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
-from elman.layers.attention import AttentionKind
-from elman.layers.transformer import Positions
-from elman.layers.translator import RecurrentTranslator, TransformerTranslator, Translator, drop_words
-from elman.training.config import TrainConfig, parse
+from elman.layers.translator import Translator, drop_words
+from elman.tasks.answers import Answer, best_word
+from elman.tasks.text_to_text_options import TextToTextConfig
+from elman.training.config import parse
 from elman.training.run import Run
 from elman.training.task import Task, evaluation
 
 _log = logging.getLogger("elman")
 
-Config = TypeVar("Config", bound="TextToTextConfig")
-
 SOURCE, TARGET = "source.json", "target.json"
 
 #: Padded source tokens that are read at a time when answers are looked for.
 _DECODED = 2048
-
-
-class TextToTextConfig(TrainConfig):
-    """The options of every task that reads a text and writes one."""
-
-    batch_size: int = Field(2048, ge=1, description="Tokens a step, padding too, in each process.")
-    learning_rate: float = Field(3e-3, gt=0, description="The highest rate; by default by the model and its size.")
-    model: Literal["recurrent", "gnmt", "transformer"] = Field(
-        "recurrent",
-        description="gnmt: one bidirectional layer, then residual ones, eight on each side if not told else.",
-    )
-    cell: str = Field("lstm", description="Of the recurrent models.")
-    embedding_size: int = Field(256, ge=1, description="Size of a token's vector; the transformer's size throughout.")
-    hidden_size: int | None = Field(
-        None, ge=1, description="Units of a recurrent layer, or of the transformer's dense layers. By default by time."
-    )
-    num_layers: int | None = Field(
-        None, ge=1, description="On each side. By default by the model: gnmt 8, transformer 3."
-    )
-    attention: AttentionKind = Field("multihead", description="How a recurrent decoder looks at the source.")
-    heads: int = Field(4, ge=1, description="Of multi-head attention.")
-    input_feeding: bool = Field(False, description="Feed what was seen into the next step; slower, step by step.")
-    norm: Literal["pre", "post"] = Field("pre", description="The transformer's layer norm: before or after.")
-    positions: Positions = Field("sinusoidal", description="The transformer's places: computed, or learnt.")
-    tie: bool = Field(True, description="Use the target's token vectors as output weights too.")
-    vectors: str | None = Field(
-        None, description="Source vectors to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
-    )
-    target_vectors: str | None = Field(None, description="The same for the target.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Of vectors, layers and the output. By default by time.")
-    word_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a token that is read is hidden.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all tokens.")
-    scheduled_sampling: float = Field(
-        0.0, ge=0, lt=1, description="Probability that the model's own guess is read instead of the right token."
-    )
-    average: float = Field(
-        0.995,
-        ge=0,
-        lt=1,
-        description="Validate and keep an average of the weights over steps, with this decay; 0: none.",
-    )
-    max_tokens: int = Field(256, ge=1, description="The longest text that is read or written.")
-    truncate: bool = Field(False, description="Cut longer training texts there, instead of leaving them out.")
-    valid_fraction: float = Field(0.05, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
+#: And logits that exist at once meanwhile.
+_LOGITS = 1 << 24
 
 
 class PairBatch(NamedTuple):
@@ -99,21 +54,6 @@ class Examples(NamedTuple):
     source_ids: list[np.ndarray]
     target_ids: list[np.ndarray]
     kinds: list[str]
-
-
-class Answer(NamedTuple):
-    """What the model says.
-
-    score: of the search; log_probability: of the text. source, tokens: the pieces that were read, and those that were
-    written; weights (tokens, source): where the model looked for each.
-    """
-
-    text: str
-    score: float
-    log_probability: float
-    source: list[str]
-    tokens: list[str]
-    weights: Tensor
 
 
 class _Batches:
@@ -163,8 +103,8 @@ class TextToText(Task):
         """The network, not yet trained."""
 
     @abstractmethod
-    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The text of each place of the network's memory: what can be looked at."""
+    def pieces(self, text: str) -> list[str]:
+        """The text at each place of the network's memory, for what `input` gave: what can be looked at."""
 
     @abstractmethod
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -200,27 +140,48 @@ class TextToText(Task):
         ``places``: where each one stands, for messages.
         """
         ids = [self.ids(sources), encode_all(self.target, spaced(self.writes, targets))]
-        most, kept = self.config.max_tokens, list(range(len(sources)))
-        long = [k for k in kept if max(len(ids[0][k]), len(ids[1][k]) + 1) > most]
-        if long and training:
-            what = "cut" if self.config.truncate else "left out (--truncate cuts it, --max-tokens takes more)"
-            first = long[0]
-            longest = max(len(ids[0][first]), len(ids[1][first]))
+        kept, long = list(range(len(sources))), []
+        for k in kept:
+            longest = max(len(ids[0][k]), len(ids[1][k]) + 1)
+            if longest > self.config.max_tokens:
+                long.append((k, longest))
+        if long:
+            first, longest = long[0]
             _log.warning(
-                "%s: %d tokens, more than %d: %s; so are %d of %d pairs", places[first], longest, most, what, len(long),
-                len(sources),
+                "%s: %d tokens, more than %d: %s; so are %d of %d pairs", places[first], longest,
+                self.config.max_tokens, self._too_long(training), len(long), len(sources),
             )  # fmt: skip
-            if self.config.truncate:
-                ids = [[one[: most - 1] for one in side] for side in ids]
-            else:
-                out = set(long)
-                kept = [k for k in kept if k not in out]
-                if not kept:
-                    raise ElmanError(f"{places[0]}: every pair is longer than --max-tokens {most}")
+        if long and self.config.truncate:
+            ids = [[one[: self.config.max_tokens - 1] for one in side] for side in ids]
+        elif training:
+            out = {k for k, _ in long}
+            kept = [k for k in kept if k not in out]
+            if not kept:
+                raise ElmanError(f"{places[0]}: every pair is longer than --max-tokens {self.config.max_tokens}")
+        for k, longest in long if not (training or self.config.truncate) else ():
+            self._check(longest, places[k])
         return Examples(
             [sources[k] for k in kept], [targets[k] for k in kept], [ids[0][k] for k in kept],
             [ids[1][k] for k in kept], [kinds[k] for k in kept] if kinds else [],
         )  # fmt: skip
+
+    def _too_long(self, training: bool) -> str:
+        if self.config.truncate:
+            return "cut"
+        return "left out (--truncate cuts it, --max-tokens takes more)" if training else "the model has seen none such"
+
+    def _check(self, tokens: int, place: str) -> None:
+        """ElmanError where the model has no place for so many tokens."""
+        c = self.config
+        if c.model == "transformer" and c.positions == "learnt" and tokens > 2 * c.max_tokens:
+            raise ElmanError(f"{place}: {tokens} tokens; with learnt positions the model has {2 * c.max_tokens} places")
+
+    def learn_ratio(self, examples: Examples) -> None:
+        """How long answers may become, from the pairs that are learnt from: all but one in a thousand are shorter."""
+        if self.config.length_ratio is None:
+            pairs = zip(examples.source_ids, examples.target_ids, strict=True)
+            ratio = float(np.quantile([(len(t) + 1) / len(s) for s, t in pairs], 0.999))
+            self.config = self.config.model_copy(update={"length_ratio": round(1.2 * ratio, 3)})
 
     def batches(self, data: Examples, rank: int, world: int) -> _Batches:
         lengths = np.array([[len(s), len(t) + 1] for s, t in zip(data.source_ids, data.target_ids, strict=True)])
@@ -277,54 +238,66 @@ class TextToText(Task):
             answers = self._search(data.source_ids, parse(Search, {}))
             seconds = time.perf_counter() - began
             written = sum(len(found[0].ids) + 1 for found in answers)
-            texts = [self.target.decode(found[0].ids).strip() for found in answers]
+            pairs = zip(data.sources, answers, strict=True)
+            texts = [self._answer(self.pieces(source), found[0]).text for source, found in pairs]
             metrics |= self.scores(data, texts) | {"tokens_per_second": written / seconds}
         return metrics
 
-    def predict(self, texts: Sequence[str], **options: Any) -> list[list[Answer]]:
-        """The answers to each text, the best first; ``options`` are those of `elman.decoding.Search`.
+    def predict(self, texts: str | Sequence[str], **options: Any) -> list[list[Answer]]:
+        """The answers to each text (a str is one), the best first; ``options``: those of `elman.decoding.Search`.
 
         Raises:
-            ElmanError: a text is empty, or an option is wrong.
+            ElmanError: a text is empty or no text, or an option is wrong.
         """
         search = parse(Search, options)
+        texts = [texts] if isinstance(texts, str) else list(texts)
         for k, text in enumerate(texts, 1):
             if not text.strip():
                 raise ElmanError(f"input {k} of {len(texts)} is empty")
-        ids = self.ids([self.input(text) for text in texts])
-        answers = []
-        for text, read, found in zip(texts, ids, self._search(ids, search), strict=True):
+            if any("\ud800" <= c <= "\udfff" for c in text):  # how Python shows bytes that are no text
+                raise ElmanError(f"input {k} of {len(texts)}: not UTF-8")
+        inputs = [self.input(text) for text in texts]
+        ids = self.ids(inputs)
+        for k, read in enumerate(ids, 1):
             if len(read) > self.config.max_tokens:
+                self._check(len(read), f"input {k} of {len(texts)}")
                 _log.warning(
-                    "%r...: %d tokens; the model learnt from %d at most", text[:30], len(read), self.config.max_tokens
+                    "input %d: %d tokens; the model learnt from %d at most", k, len(read), self.config.max_tokens
                 )
-            source = self.pieces(read)
-            answers.append([self._answer(source, h) for h in found])
-        return answers
+        answered = zip(inputs, self._search(ids, search), strict=True)
+        return [[self._answer(self.pieces(text), h) for h in found] for text, found in answered]
 
-    def _answer(self, source: list[str], found: Any) -> Answer:
-        weights = found.weights[: len(found.ids), : len(source)]
-        ids, unknown = found.ids, Tokenizer.unknown_id
+    def _answer(self, source: list[str], found: Hypothesis) -> Answer:
+        """The text of a hypothesis; unknown words are those that were looked at."""
+        weights, write = found.weights[: len(found.ids), : len(source)], self.target.writer()
         tokens = [
-            source[int(weights[k].argmax())] if i == unknown else self.target.decode([i]) for k, i in enumerate(ids)
+            f" {best_word(source, weights[k])}" if i == Tokenizer.unknown_id else write(i)
+            for k, i in enumerate(found.ids)
         ]
-        text = "".join(tokens) if unknown in ids else self.target.decode(ids)
-        return Answer(text.strip(), found.score, found.log_probability, source, tokens, weights)
+        return Answer("".join(tokens).strip(), found.score, found.log_probability, source, tokens, weights)
 
     def _search(self, sources: Sequence[np.ndarray], search: Search) -> list[Any]:
         """What beam search finds for each source, in batches of like length."""
         lengths = np.array([len(ids) for ids in sources])
         results: list[Any] = [None] * len(sources)
-        never = [] if self.writes == "word" else [Tokenizer.unknown_id]
+        never = [] if self.copies else [Tokenizer.unknown_id]
+        at_once = max(1, _LOGITS // (search.beam * self.target.vocab_size))
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(np.argsort(lengths, kind="stable"), lengths, _DECODED):
+            for rows in cut(np.argsort(lengths, kind="stable"), lengths, _DECODED, at_once):
                 ids, real = pad([sources[k] for k in rows], 0)
                 memory, state = self.network.read(ids.to(self.device), real.to(self.device))
-                most = (2 * real + 10).clamp(max=self.config.max_tokens) if search.max_length is None else (
-                    torch.full_like(real, search.max_length)
-                )  # fmt: skip
+                most = ((self.config.length_ratio or 2.0) * real + 10).long().clamp(max=self.config.max_tokens)
+                if search.max_length is not None:
+                    most = torch.full_like(real, search.max_length).clamp(max=2 * self.config.max_tokens - 1)
                 found = beam_search(
-                    self.network, memory, state, most.to(self.device), search, Tokenizer.end_id, Tokenizer.end_id, never
+                    self.network,
+                    memory,
+                    state,
+                    (most + 1).to(self.device),
+                    search,
+                    Tokenizer.end_id,
+                    Tokenizer.end_id,
+                    never,
                 )
                 for row, one in zip(rows, found, strict=True):
                     results[row] = one
@@ -333,48 +306,12 @@ class TextToText(Task):
     @property
     @abstractmethod
     def writes(self) -> TokenKind:
-        """The kind of tokens that the model writes. Of words it may write unknown ones: what it looked at is copied."""
+        """The kind of tokens that the model writes."""
 
-
-class Sizes(NamedTuple):
-    """What is sensible for a model where nothing else is said."""
-
-    hidden_size: int
-    num_layers: int
-    learning_rate: float
-    dropout: float
-
-
-def sensible(config: Config, characters: int, sizes: dict[str, tuple[Sizes, Sizes]]) -> Config:
-    """The config with a value for every option that was left to data and time (docs/log.md says why these).
-
-    Time: a minute for each 100,000 characters that are to be written, from 2 to 30. ``sizes``: by model, for less than
-    eight minutes and for more.
-    """
-    given, minutes = config.model_fields_set, config.minutes
-    if minutes is None and config.steps is None:
-        minutes = min(30.0, max(2.0, characters / 100_000))
-    best = sizes[config.model][minutes is not None and minutes >= 8]
-    left = {key: value for key, value in best._asdict().items() if key not in given or getattr(config, key) is None}
-    return config.model_copy(update={"minutes": minutes, **left})
-
-
-def translator(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> Translator:
-    """The network that reads and writes token by token."""
-    c = config
-    assert c.hidden_size is not None
-    assert c.num_layers is not None
-    if c.model == "transformer":
-        return TransformerTranslator(
-            source_size, target_size, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-            num_layers=c.num_layers, heads=c.heads, norm=c.norm, positions=c.positions, most=2 * c.max_tokens,
-            tie=c.tie, shared=shared, dropout=c.dropout,
-        )  # fmt: skip
-    return RecurrentTranslator(
-        source_size, target_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-        num_layers=c.num_layers, gnmt=c.model == "gnmt", kind=c.attention, heads=c.heads,
-        input_feeding=c.input_feeding, tie=c.tie, shared=shared, dropout=c.dropout,
-    )  # fmt: skip
+    @property
+    @abstractmethod
+    def copies(self) -> bool:
+        """Whether an unknown word is written as the one that was looked at; if not, unknown words are not written."""
 
 
 def spaced(kind: TokenKind, texts: Sequence[str]) -> list[str]:

@@ -15,18 +15,10 @@ from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
 from elman.tasks.scores import error_scores, translation_scores
-from elman.tasks.text_to_text import (
-    Examples,
-    Sizes,
-    TextToText,
-    TextToTextConfig,
-    encode_all,
-    sensible,
-    spaced,
-    translator,
-)
+from elman.tasks.text_to_text import Examples, TextToText, encode_all, spaced
+from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
-from elman.training.run import Run, Sources
+from elman.training.run import LAST, Run, Sources
 
 _SIZES = {
     "recurrent": (Sizes(256, 1, 5e-3, 0.3), Sizes(512, 1, 3e-3, 0.4)),
@@ -61,8 +53,15 @@ class Translate(TextToText):
     def build(self) -> Translator:
         return translator(self.config, self.source.vocab_size, self.target.vocab_size, self.config.joint)
 
-    def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        return [self.source.decode([i]) for i in ids]
+    def pieces(self, text: str) -> list[str]:
+        (spaced_text,) = spaced(self.config.source_tokens, [text])
+        pieces, done = [], 0
+        for start, end in self.source.inner.encode(spaced_text, add_special_tokens=False).offsets:
+            pieces.append(
+                spaced_text[max(done, start) : max(done, end)]
+            )  # parts of a character have one place in the text
+            done = max(done, end)
+        return pieces
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         return encode_all(self.source, spaced(self.config.source_tokens, texts))
@@ -92,9 +91,11 @@ class Translate(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, sources.units, _SIZES), source, target, sources)
-        if run is None:
+        if run is None or not (run.path / LAST).exists():
             task.use_vectors()
-        return task, task.encode(*train, training=True), task.encode(*held)
+        examples = task.encode(*train, training=True)
+        task.learn_ratio(examples)
+        return task, examples, task.encode(*held)
 
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
@@ -123,6 +124,10 @@ class Translate(TextToText):
     @property
     def writes(self) -> TokenKind:
         return self.config.target_tokens
+
+    @property
+    def copies(self) -> bool:
+        return self.config.target_tokens == "word"
 
     def about(self) -> dict[str, str]:
         c = self.config
