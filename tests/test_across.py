@@ -98,6 +98,10 @@ def _variance(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     return x.a - x.b.var(-1, keepdim=True)  # the line that the error names
 
 
+def _double(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a - x.b.sum(-1, keepdim=True, dtype=torch.float64)  # the line that the error names
+
+
 def _largest(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     return x.a - x.b.amax(-1, keepdim=True)  # the line that the error names
 
@@ -108,6 +112,7 @@ def _largest(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
         (_rows, "depends on the number of rows or units"),
         (_pieces, "slice cuts a gate into pieces"),
         (_variance, "kernels do not know the operation var; they know .* and across units mean, sum"),
+        (_double, "kernels compute in one precision; they do not know sum with a dtype"),
         (_largest, "kernels do not know the operation amax"),
     ],
 )

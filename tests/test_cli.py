@@ -193,7 +193,10 @@ def copy(run: str, tmp_path: Path) -> Path:
 
 
 BAD: list[tuple[list[str], str]] = [
-    (["train", "langauge", "{text}"], "unknown task 'langauge': did you mean language? known are answer, language, translate"),
+    (
+        ["train", "langauge", "{text}"],
+        "unknown task 'langauge': did you mean language? known are answer, language, translate",
+    ),
     (["trian"], 'Unknown command "trian". Did you mean "train"?'),
     (["train", "language"], "no data: give one file or more"),
     (["train", "language", "{tmp}/none.txt"], "{tmp}/none.txt: no such file"),

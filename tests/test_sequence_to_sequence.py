@@ -59,10 +59,12 @@ def some_ids() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
+@pytest.mark.parametrize("few", [0, 10**6])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("negative", [0, 3])
-def test_the_fused_loss(smoothing: float, negative: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fused_loss(smoothing: float, negative: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.layers.heads._LOGITS", 40)  # three rows at a time
+    monkeypatch.setattr("elman.layers.heads._FEW", few)
     x = torch.randn(4, 5, 6, dtype=torch.double, requires_grad=True)
     w, b = (torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((V, 6), (V,)))
     targets = torch.randint(-negative, V, (4, 5))
@@ -75,7 +77,9 @@ def test_the_fused_loss(smoothing: float, negative: int, monkeypatch: pytest.Mon
         close(linear_cross_entropy(x, w, b, targets, smoothing), law)
 
 
-def test_the_fused_loss_of_nothing_and_in_bfloat16() -> None:
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_the_fused_loss_of_nothing_and_in_bfloat16(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elman.layers.heads._FEW", few)
     head = VocabularyHead(6, V)
     x = torch.randn(3, 6, requires_grad=True)
     head.loss(x, torch.full((3,), -100)).backward()

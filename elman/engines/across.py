@@ -18,6 +18,8 @@ OPERATIONS = frozenset(_NAMES.split())
 
 def write(trace: _Trace, op: str, args: tuple, kwargs: dict, result: Any) -> Any:
     """Writes an operation down; its result."""
+    if kwargs.get("dtype") is not None:
+        raise TraceError(f"{trace._where()}: kernels compute in one precision; they do not know {op} with a dtype")
     if op in ("sum", "mean"):
         return _reduced(trace, op, args, result)
     if op == "cat":

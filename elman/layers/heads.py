@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
 
 #: So many logits exist at once.
 _LOGITS = 1 << 22
+#: Up to so many, torch's own loss is faster.
+_FEW = 1 << 19
 
 
 class VocabularyHead(nn.Module):
@@ -35,7 +38,7 @@ class VocabularyHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., E) to logits (..., V)."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def loss(self, x: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """The mean of -log p(target) over the targets that are not negative; see `linear_cross_entropy`."""
@@ -46,11 +49,20 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     """The mean cross-entropy of ``W x + b`` against targets, in nats.
 
     As ``cross_entropy(linear(x, weight, bias), targets, label_smoothing=smoothing)``, but with the gradient made
-    beside the loss, from a part of the rows at a time: the (N, V) logits never exist as a whole. No second derivatives.
+    beside the loss, from a part of the rows at a time: more than a few (N, V) logits never exist as a whole. No second
+    derivatives then.
 
     Shapes:
         x (..., E), weight (V, E), bias (V,), targets (...) integers; negative ones count for nothing.
     """
+    if targets.numel() * len(weight) <= _FEW:
+        logits = linear(x, weight, bias).flatten(0, -2)
+        targets = targets.flatten()
+        total = cross_entropy(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)), targets.clamp(min=-1), ignore_index=-1,
+            reduction="sum", label_smoothing=smoothing,
+        )  # fmt: skip
+        return total / (targets >= 0).sum().clamp(min=1)
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
     loss, _, _, _ = _LinearCrossEntropy.apply(x.flatten(0, -2), weight, bias, targets.flatten(), smoothing, wanted)
     return loss

@@ -13,10 +13,10 @@ from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
 from elman.layers.recurrent import real_steps
 from elman.layers.stack import stack
-from elman.layers.translator import Translator
+from elman.layers.translator import RecurrentWriter
 
 
-class StoryReader(Translator):
+class StoryReader(RecurrentWriter):
     """p(answer | question, sentences): the question is known to the recurrence that reads the sentences.
 
     ::
@@ -71,11 +71,3 @@ class StoryReader(Translator):
         u, state = self.encoder(torch.cat((means, question, means * question), -1), None, parts)
         u = self.dropout(u)
         return self.decoder.attention.read(u, parts), self.bridge(state, self.decoder.initial_state(u))
-
-    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
-        return self.dropout(y), weights
-
-    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
-        y, weights, state = self.decoder.step(self.target(ids) * self.scale, memory, state)
-        return self.head(y), weights, state

@@ -52,7 +52,24 @@ class Translator(nn.Module, ABC):
     def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]: ...
 
 
-class RecurrentTranslator(Translator):
+class RecurrentWriter(Translator):
+    """A translator whose `AttentiveDecoder` writes; what reads is another's."""
+
+    decoder: AttentiveDecoder
+    dropout: SequenceDropout
+    #: Of the vectors on their way in: they are small, as the output may use them too.
+    scale: float
+
+    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
+        return self.dropout(y), weights
+
+    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
+        y, weights, state = self.decoder.step(self.target(ids) * self.scale, memory, state)
+        return self.head(y), weights, state
+
+
+class RecurrentTranslator(RecurrentWriter):
     """A bidirectional encoder, attention, and a recurrent decoder.
 
     Arguments:
@@ -84,7 +101,7 @@ class RecurrentTranslator(Translator):
     ) -> None:
         E, H = embedding_size, hidden_size
         super().__init__(source_size, target_size, E, shared)
-        self.scale = math.sqrt(E)  # vectors are small, as the output uses them too
+        self.scale = math.sqrt(E)
         self.encoder = deep_encoder(cell, E, H, num_layers, gnmt=gnmt, dropout=dropout)
         looking = attention(kind, H, self.encoder.output_size, H, heads)
         self.decoder = AttentiveDecoder(
@@ -98,14 +115,6 @@ class RecurrentTranslator(Translator):
         y, state = self.encoder(self.dropout(self.source(source) * self.scale), None, lengths)
         y = self.dropout(y)
         return self.decoder.attention.read(y, lengths), self.bridge(state, self.decoder.initial_state(y))
-
-    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
-        return self.dropout(y), weights
-
-    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
-        y, weights, state = self.decoder.step(self.target(ids) * self.scale, memory, state)
-        return self.head(y), weights, state
 
 
 class TransformerTranslator(Translator):
