@@ -238,3 +238,18 @@ def test_the_config_is_whole(model: Language, tmp_path: Path) -> None:
     assert config["task"] == "language"
     assert config["config"]["hidden_size"] == [32]
     assert set(config["config"]) == set(LanguageConfig.model_fields)
+
+
+def test_vectors(text_file: str, tmp_path: Path) -> None:
+    (tmp_path / "v.vec").write_text("3 2\ncat 1 2\nThe 3 4\ndog -1 0.5\n")
+    settings = {"tokens": "word", "vectors": str(tmp_path / "v.vec"), "window": 16, "steps": 0, "progress": False}
+    model = elman.train("language", text_file, **settings)
+    assert model.config.embedding_size == 2
+    cat, dog = (model.network.embedding.weight[model.tokenizer.encode(f"a {w}")[1]] for w in ("cat", "dog"))
+    ratio = cat / torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(dog, torch.tensor([-1.0, 0.5]) * ratio)
+    assert model.about()["vectors"].startswith("v.vec knows 2 of ")
+    with pytest.raises(elman.ElmanError, match="vectors are for words: give tokens word"):
+        elman.train("language", text_file, **settings | {"tokens": "char"})
+    with pytest.raises(elman.ElmanError, match=r"none.vec: no such file"):
+        elman.train("language", text_file, **settings | {"vectors": "none.vec"})

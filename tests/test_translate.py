@@ -251,6 +251,8 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
     assert torch.allclose(torch.tensor(rows["b"]) / ratio[0], b)
     (started,) = [event for event in events if isinstance(event, Started)]
     assert started.task.about()["vectors"] == "glove.txt knows 2 of 5 tokens"
+    own = {key: value for key, value in settings.items() if key != "embedding_size"}
+    assert elman.train("translate", files, steps=0, **own).config.embedding_size == 3
     for content, message in (
         ("a 1 2 3\nb 1 2\n", r"v.txt, line 2: 2 numbers, not 3"),
         ("a 1 2 3\nb 1 x 2\n", r"v.txt, line 2: not a word and 3 numbers"),

@@ -5,13 +5,24 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import fsspec
 import numpy as np
 
 from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.errors import ElmanError
+
+
+def vector_size(path: str) -> int:
+    """How many numbers the vectors of a file have."""
+    try:
+        with _opened(path) as file:
+            first = file.readline(1 << 20).split()
+            counts = len(first) == 2 and all(part.isdigit() for part in first)
+            return int(first[1]) if counts else len(first) - 1
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
 
 
 def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int | None = None) -> dict[str, np.ndarray]:
@@ -27,16 +38,28 @@ def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int |
     binary = any(part == "bin" for part in path.lower().split(".")[1:])
     found: dict[str, np.ndarray] = {}
     try:
-        with fsspec.open(path, "rb", compression="infer") as file:
+        with _opened(path) as file:
             for word, vector in (_binary if binary else _text)(file, path, wanted, size):
                 found.setdefault(word, vector)
-    except FileNotFoundError:
-        raise ElmanError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        if isinstance(error, ElmanError):
-            raise
-        raise ElmanError(f"{path}: cannot be read: {error}") from None
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
     return found
+
+
+#: What reading such a file can raise.
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+
+
+def _opened(path: str) -> Any:
+    return fsspec.open(path, "rb", compression="infer")
+
+
+def _unreadable(path: str, error: Exception) -> ElmanError:
+    if isinstance(error, ElmanError):
+        return error
+    return ElmanError(
+        f"{path}: no such file" if isinstance(error, FileNotFoundError) else f"{path}: cannot be read: {error}"
+    )
 
 
 def _text(

@@ -15,6 +15,7 @@ from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
+from elman.tasks.pretrained import sized
 from elman.tasks.text_to_text import Examples, TextToText, encode_all
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
@@ -51,6 +52,7 @@ class Answer(TextToText):
 
     name = "answer"
     Config = AnswerConfig
+    shown = ("accuracy",)
 
     config: AnswerConfig
 
@@ -96,6 +98,7 @@ class Answer(TextToText):
         cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
     ) -> tuple[Self, Examples, Examples]:
         assert isinstance(config, AnswerConfig)
+        config = sized(config, config.vectors, config.target_vectors)
         train, held = _split(config, data, valid)
         if run is not None:
             source, target = cls.tokenizers(run)

@@ -19,8 +19,9 @@ from elman.errors import ElmanError
 from elman.layers import Connection, State
 from elman.layers.transformer import Positions
 from elman.tasks.language_networks import LanguageNetwork, RecurrentLanguage, TransformerLanguage
+from elman.tasks.pretrained import sized, use_vectors
 from elman.training.config import TrainConfig, parse, several
-from elman.training.run import Run, Sources
+from elman.training.run import LAST, Run, Sources
 from elman.training.task import Task, evaluation
 
 _log = logging.getLogger("elman")
@@ -55,6 +56,9 @@ class LanguageConfig(TrainConfig):
     embedding_size: int = Field(64, ge=1, description="Size of a token's vector; of the transformer throughout (128).")
     heads: int = Field(4, ge=1, description="Of the transformer's attention.")
     positions: Positions = Field("sinusoidal", description="The transformer's places: computed, or learnt.")
+    vectors: str | None = Field(
+        None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
+    )
     tie: bool = Field(False, description="Use the token vectors as output weights too.")
     connection: Connection = Field("plain", description="How layers are joined.")
     dropout: float | None = Field(
@@ -77,6 +81,8 @@ class LanguageConfig(TrainConfig):
     def consistent(self) -> Self:
         if self.tokens == "char" and self.vocab_size is not None:
             raise ValueError("vocab_size is for word and bpe tokens; char takes every character of the text")
+        if self.tokens == "char" and self.vectors is not None:
+            raise ValueError("vectors are for words: give tokens word")
         return self
 
 
@@ -108,6 +114,7 @@ class Language(Task):
 
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
+        self.coverage = ""
         try:
             kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
             self.network = kind(config, tokenizer.vocab_size)
@@ -121,6 +128,7 @@ class Language(Task):
         cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
     ) -> tuple[Self, Corpus, Text]:
         assert isinstance(config, LanguageConfig)
+        config = sized(config, config.vectors)
         if valid and run is None and "valid_fraction" in config.model_fields_set:
             raise ElmanError("valid_fraction: nothing is held out where files to validate on are given; leave one out")
         train, held = _split(data, valid, config.valid_fraction)
@@ -142,6 +150,9 @@ class Language(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
+        if config.vectors is not None and (run is None or not (run.path / LAST).exists()):
+            embedding = task.network.embedding
+            task.coverage = use_vectors(embedding, tokenizer, config.vectors, embedding.weight.std().item())
         return task, Corpus(ids), task._text(held)
 
     @classmethod
@@ -286,7 +297,7 @@ class Language(Task):
             + f": {self.sources.units:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
             "model": f"{' '.join(c.cell) if c.model == 'recurrent' else c.model}, {c.num_layers} x "
             f"{', '.join(map(str, c.hidden_size or []))} units, {self.parameters():,} parameters",
-        }
+        } | ({"vectors": self.coverage} if self.coverage else {})
 
     def example(self) -> list[str]:
         return ['print(model.generate("", max_new_tokens=200))']

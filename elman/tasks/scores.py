@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Hashable, Sequence
 
@@ -16,7 +17,7 @@ def translation_scores(answers: Sequence[str], references: Sequence[str]) -> dic
     try:
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError:
-        _log.warning("no BLEU and chrF without sacrebleu: pip install 'elman[translate]'")
+        _missing()
         return {}
     bleu, chrf = BLEU(), CHRF()
     scores = {
@@ -24,6 +25,12 @@ def translation_scores(answers: Sequence[str], references: Sequence[str]) -> dic
         "chrf": chrf.corpus_score(list(answers), [list(references)]).score,
     }
     return {**scores, "signature": str(bleu.get_signature())}
+
+
+@functools.cache
+def _missing() -> None:
+    """Says so once."""
+    _log.warning("no BLEU and chrF without sacrebleu: pip install 'elman[translate]'")
 
 
 def error_scores(

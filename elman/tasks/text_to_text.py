@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,12 +14,11 @@ from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind
 from elman.data.buckets import Buckets, cut
-from elman.data.tokenizer import SPECIAL
-from elman.data.vectors import vectors_for
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.translator import Translator, drop_words
 from elman.tasks.answers import Answer, best_word
+from elman.tasks.pretrained import use_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
@@ -32,7 +30,9 @@ SOURCE, TARGET = "source.json", "target.json"
 
 #: Padded source tokens that are read at a time when answers are looked for.
 _DECODED = 2048
-#: And logits that exist at once meanwhile.
+#: So many answers are scored in a validation while training.
+_SHOWN = 100
+#: Logits that exist at once when answers are looked for.
 _LOGITS = 1 << 24
 
 
@@ -55,6 +55,13 @@ class Examples(NamedTuple):
     target_ids: list[np.ndarray]
     kinds: list[str]
 
+    def first(self, count: int) -> Examples:
+        """So many of them."""
+        return Examples(
+            self.sources[:count], self.targets[:count], self.source_ids[:count], self.target_ids[:count],
+            self.kinds[:count],
+        )  # fmt: skip
+
 
 class _Batches:
     def __init__(self, examples: Examples, buckets: Buckets) -> None:
@@ -68,6 +75,8 @@ class TextToText(Task):
     """p(target | source) by a `Translator`; a subclass says where the pairs come from."""
 
     unit = "tokens"
+    #: The scores that a validation while training shows.
+    shown: tuple[str, ...]
 
     config: TextToTextConfig
     network: Translator
@@ -87,16 +96,8 @@ class TextToText(Task):
         c, E = self.config, self.config.embedding_size
         sides = ((c.vectors, self.network.source, self.source), (c.target_vectors, self.network.target, self.target))
         for path, embedding, tokenizer in sides:
-            if path is None:
-                continue
-            found = vectors_for(tokenizer, path, E)
-            words = tokenizer.vocab_size - len(SPECIAL)
-            self.coverage.append(f"{os.path.basename(path)} knows {len(found):,} of {words:,} tokens")
-            if not found:
-                raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
-            matrix = torch.from_numpy(np.stack(list(found.values())))
-            with torch.no_grad():
-                embedding.weight[list(found)] = matrix * (E**-0.5 / matrix.std())
+            if path is not None:
+                self.coverage.append(use_vectors(embedding, tokenizer, path, E**-0.5))
 
     @abstractmethod
     def build(self) -> Translator:
@@ -219,7 +220,10 @@ class TextToText(Task):
         return 1 << 15
 
     def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
-        """loss: mean nats a token; perplexity: exp(loss). Without a limit also `scores` of what beam search finds."""
+        """loss: mean nats a token; perplexity: exp(loss); `scores` of what beam search finds.
+
+        With a limit: those of ``shown``, for what a hundred texts get from the most probable token each time.
+        """
         lengths = np.array([len(ids) + 1 for ids in data.target_ids])
         count = len(lengths) if limit is None else max(1, int(np.searchsorted(lengths.cumsum(), limit)))
         longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])[:count]
@@ -233,15 +237,16 @@ class TextToText(Task):
                 nats, tokens = nats + self.network.head.loss(y, batch.targets).item() * n, tokens + n
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
-        if limit is None:
-            began = time.perf_counter()
-            answers = self._search(data.source_ids, parse(Search, {}))
-            seconds = time.perf_counter() - began
-            written = sum(len(found[0].ids) + 1 for found in answers)
-            pairs = zip(data.sources, answers, strict=True)
-            texts = [self._answer(self.pieces(source), found[0]).text for source, found in pairs]
-            metrics |= self.scores(data, texts) | {"tokens_per_second": written / seconds}
-        return metrics
+        some = data if limit is None else data.first(_SHOWN)
+        began = time.perf_counter()
+        answers = self._search(some.source_ids, parse(Search, {} if limit is None else {"beam": 1}))
+        seconds = time.perf_counter() - began
+        pairs = zip(some.sources, answers, strict=True)
+        scores = self.scores(some, [self._answer(self.pieces(source), found[0]).text for source, found in pairs])
+        if limit is not None:
+            return metrics | {name: scores[name] for name in self.shown if name in scores}
+        written = sum(len(found[0].ids) + 1 for found in answers)
+        return metrics | scores | {"tokens_per_second": written / seconds}
 
     def predict(self, texts: str | Sequence[str], **options: Any) -> list[list[Answer]]:
         """The answers to each text (a str is one), the best first; ``options``: those of `elman.decoding.Search`.

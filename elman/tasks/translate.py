@@ -14,6 +14,7 @@ from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
+from elman.tasks.pretrained import sized
 from elman.tasks.scores import error_scores, translation_scores
 from elman.tasks.text_to_text import Examples, TextToText, encode_all, spaced
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
@@ -43,6 +44,7 @@ class Translate(TextToText):
 
     name = "translate"
     Config = TranslateConfig
+    shown = ("bleu", "word_error_rate", "character_error_rate")
 
     config: TranslateConfig
 
@@ -71,6 +73,7 @@ class Translate(TextToText):
         cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
     ) -> tuple[Self, Examples, Examples]:
         assert isinstance(config, TranslateConfig)
+        config = sized(config, config.vectors, config.target_vectors)
         if config.joint and config.source_tokens != config.target_tokens:
             raise ElmanError("joint: one vocabulary needs the same kind of tokens on both sides")
         train, held = _split(config, data, valid)

@@ -1,0 +1,41 @@
+"""Embeddings that begin with vectors which others have trained."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from elman.data.tokenizer import SPECIAL, Tokenizer
+from elman.data.vectors import vector_size, vectors_for
+from elman.errors import ElmanError
+from elman.training.config import TrainConfig
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def sized(config: Config, *paths: str | None) -> Config:
+    """The config with the size of the vectors in these files as ``embedding_size``, where none was given."""
+    given = [path for path in paths if path is not None]
+    if not given or "embedding_size" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"embedding_size": vector_size(given[0])})
+
+
+@torch.no_grad()
+def use_vectors(embedding: nn.Embedding, tokenizer: Tokenizer, path: str, deviation: float) -> str:
+    """Puts the vectors of the file in their places, brought to that standard deviation; says how many it knows.
+
+    Raises:
+        ElmanError: the file cannot be read, its vectors are of another size, or it knows none of the tokens.
+    """
+    found = vectors_for(tokenizer, path, embedding.embedding_dim)
+    words = tokenizer.vocab_size - len(SPECIAL)
+    if not found:
+        raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
+    matrix = torch.from_numpy(np.stack(list(found.values())))
+    embedding.weight[list(found)] = matrix * (deviation / matrix.std())
+    return f"{os.path.basename(path)} knows {len(found):,} of {words:,} tokens"
