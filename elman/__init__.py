@@ -22,6 +22,7 @@ _HOMES: dict[str, str | None] = {
     "detach": "elman.layers",
     "ElmanError": "elman.errors",
     "Cell": "elman.cells",
+    "SequenceClassifier": "elman.sklearn",
     "cells": None,
     "data": None,
     "decoding": None,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from elman.engines import engine
     from elman.errors import ElmanError
     from elman.layers import detach
+    from elman.sklearn import SequenceClassifier
     from elman.start import load, train
 
 
@@ -57,6 +59,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "__version__",
-    "Cell", "ElmanError", "cells", "data", "decoding", "detach", "engine", "engines",
+    "Cell", "ElmanError", "SequenceClassifier", "cells", "data", "decoding", "detach", "engine", "engines",
     "layers", "load", "nn", "reference", "tasks", "train", "training",
 ]  # fmt: skip

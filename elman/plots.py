@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from elman.errors import ElmanError
+
+if TYPE_CHECKING:
+    from elman.layers.recorder import Recorded
 
 
 def attention_picture(path: str, source: Sequence[str], target: Sequence[str], weights: np.ndarray) -> None:
@@ -30,6 +33,70 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
     axes.set_xlabel("read")
     axes.set_ylabel("written")
     figure.colorbar(picture, ax=axes, label="weight", fraction=0.03, pad=0.02)
+    _save(figure, path)
+
+
+def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
+    """A heat map: for each true label, a row, what share of its examples was said to be what."""
+    names = list(confusion)
+    counts = np.array([[confusion[true].get(said, 0) for said in names] for true in names])
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.0 + 0.38 * len(names)
+    figure = _figure(side + 1.0, side)
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    shown = [_shown(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=60, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), shown)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xlabel("said")
+    axes.set_ylabel("true")
+    if len(names) <= 30:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                dark = shares[row, column] > 0.5
+                axes.text(
+                    column, row, str(count), ha="center", va="center", fontsize=7, color="white" if dark else "black"
+                )
+    figure.colorbar(picture, ax=axes, label="share of the true label", fraction=0.03, pad=0.02)
+    _save(figure, path)
+
+
+def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded]) -> None:
+    """The norm of dLoss/dh_t of each layer against t, and below it every gate and state of each layer, units by steps.
+
+    ``pieces``: what was read at each step.
+    """
+    panels = [(one, name) for one in layers for name in one.values]
+    steps = max(len(one.states) for one in layers)
+    figure = _figure(3.0 + 0.28 * steps, 2.6 + 1.1 * len(panels))
+    axes = figure.subplots(
+        1 + len(panels), 1, gridspec_kw={"height_ratios": [2.2, *[1.0] * len(panels)]}, squeeze=False
+    )[:, 0]
+    for one in layers:
+        norms = one.gradients().numpy()
+        axes[0].semilogy(range(len(norms)), np.maximum(norms, 1e-12), marker=".", label=one.layer)
+    axes[0].set_ylabel("|dLoss/dh|")
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    axes[0].set_xlim(-0.5, steps - 0.5)
+    for place, (one, name) in zip(axes[1:], panels, strict=True):
+        values = one.values[name].float().numpy().T
+        gate = values.min() >= 0 and values.max() <= 1
+        most = 1.0 if gate else max(1e-6, float(np.abs(values).max()))
+        place.imshow(
+            values, aspect="auto", cmap="Greens" if gate else "RdBu_r", vmin=0.0 if gate else -most, vmax=most,
+            interpolation="nearest",
+        )  # fmt: skip
+        place.set_xlim(-0.5, steps - 0.5)
+        place.set_yticks([])
+        place.set_ylabel(f"{name}\n{one.layer.rpartition('.')[0][-18:] or one.layer}", fontsize=6)
+        place.set_xticks([])
+    if len(pieces) >= steps:
+        axes[-1].set_xticks(range(steps), [_shown(piece) for piece in pieces[:steps]], rotation=60, fontsize=7)
+    else:
+        axes[-1].set_xlabel("step")
     _save(figure, path)
 
 

@@ -33,6 +33,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.en").write_text("\n".join(line[::-1] for line in lines) + "\n")
     (tmp_path / "pairs.csv").write_text("de,en\n" + "".join(f"{n},{n + 1}\n" for n in range(100)))
     toy.main([str(tmp_path / "stories"), "--stories", "40"])
+    words = " ".join(lines).split()
+    (tmp_path / "reviews.csv").write_text("review,stars\n" + "".join(f"{x},{1 + k % 2}\n" for k, x in enumerate(lines)))
+    (tmp_path / "names").mkdir()
+    for name, ending in (("Irish", "y"), ("Greek", "as")):
+        (tmp_path / "names" / f"{name}.txt").write_text("".join(f"M{w}{ending}\n" for w in words[:40]))
+    rows = [f"{k},{t},{k % 2 * t},{k % 2}" for k in range(20) for t in range(5)]
+    (tmp_path / "gestures.csv").write_text("id,t,x,kind\n" + "\n".join(rows) + "\n")
+    ts = [f"{k % 2},1,2:{'ab'[k % 2]}" for k in range(20)]
+    (tmp_path / "runs.ts").write_text("@classLabel true a b\n@data\n" + "\n".join(ts) + "\n")
+    tagged = "".join(f"{w}\t{'B-X' if k % 3 else 'O'}\n" + "\n" * (k % 9 == 8) for k, w in enumerate(words[:300]))
+    (tmp_path / "names.txt").write_text(tagged)
+    conllu = "".join(f"1\t{w}\t_\tX\t_\t_\t_\t_\t_\t_\n\n" for w in words[:100])
+    (tmp_path / "train.conllu").write_text(conllu)
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

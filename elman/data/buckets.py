@@ -21,15 +21,22 @@ class Buckets:
         lengths: (N,) or (N, 2): of each example, the longer one counts.
         tokens: of a padded batch, at most.
         seed: of the order. rank, world: this process takes one of every world batches.
+        rows: examples of a batch, at most.
     """
 
     def __init__(
-        self, lengths: Sequence[int] | np.ndarray, tokens: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        tokens: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        rows: int | None = None,
     ) -> None:
         sizes = np.asarray(lengths)
         self.lengths = sizes.max(1) if sizes.ndim == 2 else sizes
         self._second = sizes.sum(1) if sizes.ndim == 2 else sizes
-        self.tokens, self.seed, self.rank, self.world = tokens, seed, rank, world
+        self.tokens, self.seed, self.rank, self.world, self.most = tokens, seed, rank, world, rows
         self._ends = [0]  # of the epochs so far, in steps
         self._epoch, self._batches = -1, [np.zeros(0, dtype=np.int64)]
 
@@ -45,12 +52,12 @@ class Buckets:
     def _draw(self, epoch: int) -> list[np.ndarray]:
         draw = np.random.default_rng([self.seed, epoch])
         order = draw.permutation(len(self.lengths))
-        pool = max(1, int(_POOL * self.tokens / max(1.0, self.lengths.mean())))
+        pool = max(1, int(_POOL * min(self.tokens / max(1.0, self.lengths.mean()), self.most or np.inf)))
         batches = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             part = part[np.lexsort((self._second[part], self.lengths[part]))]
-            batches += cut(part, self.lengths, self.tokens)
+            batches += cut(part, self.lengths, self.tokens, self.most)
         batches = [batches[i] for i in draw.permutation(len(batches))]
         count = len(batches)
         while len(batches) % self.world:  # every process has as many

@@ -50,6 +50,14 @@ def column(table: polars.DataFrame, name: str) -> list[str]:
         raise ElmanError(f"column {name!r}: holds {table[name].dtype}, not text") from None
 
 
+def lists(table: polars.DataFrame, name: str) -> list[list[str]] | None:
+    """The cells of a column that holds lists, of text each; None where it does not hold lists."""
+    found = table[name]
+    if not isinstance(found.dtype, (polars.List, polars.Array)):
+        return None
+    return [[str(one) for one in cell] for cell in found.fill_null([]).to_list()]
+
+
 def _separated(text: str, separator: str) -> polars.DataFrame:
     """A .csv or .tsv table. In a .tsv quotes may be just quotes: it is read so where they make no sense as others."""
     data = io.BytesIO(text.encode())

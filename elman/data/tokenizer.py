@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
@@ -77,6 +78,20 @@ class Tokenizer:
             inner.train_from_iterator(_all_pieces(texts), trainer)
         return cls(_plain(inner))
 
+    @classmethod
+    def of_words(cls, words: Iterable[str], vocab_size: int) -> Tokenizer:
+        """The tokenizer of text that is cut into words already: the most frequent ones; see `encode_words`."""
+        counts = Counter(words)
+        for token in SPECIAL:
+            counts.pop(token, None)
+        names = SPECIAL + [word for word, _ in counts.most_common(vocab_size)]
+        return cls(tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN)))
+
+    def encode_words(self, words: Sequence[str]) -> np.ndarray:
+        """ids (N,) of words, each as a whole."""
+        found = (self.inner.token_to_id(word) for word in words)
+        return np.array([self.unknown_id if i is None else i for i in found], dtype=np.int64)
+
     @property
     def vocab_size(self) -> int:
         return self.inner.get_vocab_size()
@@ -89,6 +104,14 @@ class Tokenizer:
             for encoding in self.inner.encode_batch_fast(pieces[start : start + 64], add_special_tokens=False):
                 parts.append(np.asarray(encoding.ids, dtype=np.int32))
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+
+    def cut(self, text: str) -> list[str]:
+        """The text of each token; parts of a character have one place in the text, the first one's."""
+        pieces, done = [], 0
+        for start, end in self.inner.encode(text, add_special_tokens=False).offsets:
+            pieces.append(text[max(done, start) : max(done, end)])
+            done = max(done, end)
+        return pieces
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text; END is left out, what was unknown reads as ``<|unknown|>``."""

@@ -11,7 +11,8 @@ from elman.layers.attention import AttentionKind, Memory, attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
-from elman.layers.recurrent import real_steps
+from elman.layers.hierarchical import parts
+from elman.layers.pooling import Pooling
 from elman.layers.stack import stack
 from elman.layers.translator import RecurrentWriter
 
@@ -50,6 +51,7 @@ class StoryReader(RecurrentWriter):
         self.scale, self.separator = E**0.5, separator
         self.words = stack(cell, E, (H + 1) // 2, bidirectional=True)
         D = self.words.output_size
+        self.mean = Pooling("mean", D)
         self.norm = torch.nn.LayerNorm(D)  # so that the products are of the size of their factors
         self.encoder = stack(cell, 3 * D, (H + 1) // 2, num_layers, bidirectional=True, dropout=dropout)
         looking = attention(kind, H, self.encoder.output_size, H, heads)
@@ -59,15 +61,10 @@ class StoryReader(RecurrentWriter):
         self.head = VocabularyHead(E if tie else H, target_size, self.target if tie else None)
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
-        begins = (source == self.separator) & real_steps(lengths, source.shape[1])
-        part = begins.long().cumsum(1)
-        y, _ = self.words(self.dropout(self.source(source) * self.scale), None, lengths, begins)
-        parts = part.gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0] + 1
-        sums = y.new_zeros(len(y), int(parts.max()), y.shape[2]).scatter_add(1, part[..., None].expand_as(y), y)
-        real = real_steps(lengths, source.shape[1]).to(y.dtype)
-        counts = y.new_zeros(sums.shape[:2]).scatter_add(1, part, real)
-        means = self.dropout(self.norm(sums / counts.clamp(min=1)[..., None]))
+        found = parts(self.dropout(self.source(source) * self.scale), source == self.separator, lengths)
+        y, _ = self.words(found.x, None, found.lengths)
+        means = found.together(self.dropout(self.norm(self.mean(y, found.lengths)[0])))
         question = means[:, :1].expand_as(means)
-        u, state = self.encoder(torch.cat((means, question, means * question), -1), None, parts)
+        u, state = self.encoder(torch.cat((means, question, means * question), -1), None, found.counts)
         u = self.dropout(u)
-        return self.decoder.attention.read(u, parts), self.bridge(state, self.decoder.initial_state(u))
+        return self.decoder.attention.read(u, found.counts), self.bridge(state, self.decoder.initial_state(u))

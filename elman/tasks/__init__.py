@@ -34,6 +34,24 @@ TASKS: dict[str, Entry] = {
         "A text for each text: translation, pronunciation, spelling; from two aligned files or a table.",
         "predict",
     ),
+    "classify": Entry(
+        "elman.tasks.classify",
+        "Classify",
+        "A label for a text, a series of numbers or a sound; from tables, folders, a file a class.",
+        "predict",
+    ),
+    "tag": Entry(
+        "elman.tasks.tag",
+        "Tag",
+        "A tag for each word, from CoNLL-U, files of two columns, or tables.",
+        "predict",
+    ),
+    "fill": Entry(
+        "elman.tasks.fill",
+        "Fill",
+        "The word that is missing, and vectors of words in their context; from text, a sentence a line.",
+        "predict",
+    ),
     "answer": Entry(
         "elman.tasks.answer",
         "Answer",

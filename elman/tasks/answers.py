@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from elman.errors import ElmanError
 
 
 class Answer(NamedTuple):
@@ -22,6 +26,64 @@ class Answer(NamedTuple):
     source: list[str]
     tokens: list[str]
     weights: Tensor
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"text": self.text, "score": self.score, "log_probability": self.log_probability}
+
+
+class Label(NamedTuple):
+    """A label that the model gives.
+
+    text: the label (or several); probability: of it; probabilities: of all labels; weights (pieces,): how much each
+    piece of the input had to do with it; pieces(): the text of each, where the input is one.
+    """
+
+    text: str
+    probability: float
+    probabilities: dict[str, float]
+    weights: Tensor
+    pieces: Callable[[], list[str]]
+
+    @property
+    def score(self) -> float:
+        """The probability."""
+        return self.probability
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"text": self.text, "probability": self.probability, "probabilities": self.probabilities}
+
+
+def inputs_of(inputs: Any, text: bool) -> list[Any]:
+    """One input, or several, as a list; texts are checked.
+
+    Raises:
+        ElmanError: one is empty, or not text.
+    """
+    single = isinstance(inputs, (str, os.PathLike)) or hasattr(inputs, "shape")
+    given = [inputs] if single else list(inputs)
+    for k, x in enumerate(given, 1):
+        if not text:
+            continue
+        if not isinstance(x, str):
+            raise ElmanError(f"input {k} of {len(given)}: a text is needed, not {type(x).__name__}")
+        if not x.strip():
+            raise ElmanError(f"input {k} of {len(given)} is empty")
+        if any("\ud800" <= c <= "\udfff" for c in x):  # how Python shows bytes that are no text
+            raise ElmanError(f"input {k} of {len(given)}: not UTF-8")
+    return given
+
+
+def explained(x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """How much each step of x (1, T, D) speaks for a score, (T,): the gradient times the input, summed over D.
+
+    Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(score(x), x)
+    return (gradient * x.detach())[0].sum(-1)
 
 
 def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
@@ -39,11 +101,17 @@ def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
     return words
 
 
-def looked_at(answer: Answer) -> tuple[list[str], list[str], np.ndarray]:
+def looked_at(answer: Answer | Label) -> tuple[list[str], list[str], np.ndarray]:
     """Source words, written words, and the weights between them: the sum over a source word's pieces, the mean over
-    those of a written one."""
-    source, target = by_words(answer.source), by_words(answer.tokens)
-    weights = answer.weights.float().numpy()
+    those of a written one. Of a label: its words, the label, and one row of weights."""
+    if isinstance(answer, Label):
+        source, target = by_words(answer.pieces()), [(answer.text, slice(0, 1))]
+        if not source:
+            raise ElmanError("where a model looks is shown for texts; elman inspect draws series and sounds")
+        weights = answer.weights.float().numpy()[None]
+    else:
+        source, target = by_words(answer.source), by_words(answer.tokens)
+        weights = answer.weights.float().numpy()
     rows = [
         [float(weights[written, read].sum(1).mean()) if weights[written, read].size else 0.0 for _, read in source]
         for _, written in target

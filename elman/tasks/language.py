@@ -275,6 +275,14 @@ class Language(Task):
             if rest := stop.rest():
                 yield row, rest
 
+    def probe(self, given: Any) -> tuple[list[str], Tensor]:
+        ids = torch.tensor([[Tokenizer.end_id, *self._prompt(str(given))]], device=self.device)
+        if ids.shape[1] < 2:
+            raise ElmanError("the input is empty")
+        y, _ = self.network.features(ids[:, :-1])
+        pieces = ["", *(self.tokenizer.decode([i]) for i in ids[0, 1:-1].tolist())]
+        return pieces, self.network.loss(y[:, -1:], ids[:, -1:])
+
     def _prompt(self, prompt: str) -> list[int]:
         if any("\ud800" <= c <= "\udfff" for c in prompt):  # how Python shows bytes that are no text
             raise ElmanError("prompt: not UTF-8")

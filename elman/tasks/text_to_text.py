@@ -17,7 +17,7 @@ from elman.data.buckets import Buckets, cut
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.translator import Translator, drop_words
-from elman.tasks.answers import Answer, best_word
+from elman.tasks.answers import Answer, best_word, inputs_of
 from elman.tasks.pretrained import use_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
@@ -75,6 +75,8 @@ class TextToText(Task):
     """p(target | source) by a `Translator`; a subclass says where the pairs come from."""
 
     unit = "tokens"
+    Options = Search
+    judged_by = "objective"
     #: The scores that a validation while training shows.
     shown: tuple[str, ...]
 
@@ -222,12 +224,13 @@ class TextToText(Task):
     def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
         """loss: mean nats a token; perplexity: exp(loss); `scores` of what beam search finds.
 
-        With a limit: those of ``shown``, for what a hundred texts get from the most probable token each time.
+        With a limit: objective, the loss with label smoothing, and the scores of ``shown`` for what a hundred texts
+        get from the most probable token each time.
         """
         lengths = np.array([len(ids) + 1 for ids in data.target_ids])
         count = len(lengths) if limit is None else max(1, int(np.searchsorted(lengths.cumsum(), limit)))
         longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])[:count]
-        nats, tokens = 0.0, 0
+        nats, smoothed, tokens = 0.0, 0.0, 0
         with evaluation(self.network), torch.inference_mode():
             for rows in cut(np.argsort(longest, kind="stable"), longest, _DECODED):
                 batch = PairBatch(*(t.to(self.device) for t in collate(data, rows)))
@@ -235,6 +238,8 @@ class TextToText(Task):
                 y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
                 n = self.size(batch)
                 nats, tokens = nats + self.network.head.loss(y, batch.targets).item() * n, tokens + n
+                if limit is not None:
+                    smoothed += self.network.head.loss(y, batch.targets, self.config.label_smoothing).item() * n
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
         some = data if limit is None else data.first(_SHOWN)
@@ -244,6 +249,7 @@ class TextToText(Task):
         pairs = zip(some.sources, answers, strict=True)
         scores = self.scores(some, [self._answer(self.pieces(source), found[0]).text for source, found in pairs])
         if limit is not None:
+            metrics["objective"] = smoothed / tokens
             return metrics | {name: scores[name] for name in self.shown if name in scores}
         written = sum(len(found[0].ids) + 1 for found in answers)
         return metrics | scores | {"tokens_per_second": written / seconds}
@@ -255,12 +261,7 @@ class TextToText(Task):
             ElmanError: a text is empty or no text, or an option is wrong.
         """
         search = parse(Search, options)
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        for k, text in enumerate(texts, 1):
-            if not text.strip():
-                raise ElmanError(f"input {k} of {len(texts)} is empty")
-            if any("\ud800" <= c <= "\udfff" for c in text):  # how Python shows bytes that are no text
-                raise ElmanError(f"input {k} of {len(texts)}: not UTF-8")
+        texts = inputs_of(texts, True)
         inputs = [self.input(text) for text in texts]
         ids = self.ids(inputs)
         for k, read in enumerate(ids, 1):
@@ -271,6 +272,16 @@ class TextToText(Task):
                 )
         answered = zip(inputs, self._search(ids, search), strict=True)
         return [[self._answer(self.pieces(text), h) for h in found] for text, found in answered]
+
+    def probe(self, given: Any) -> tuple[list[str], Tensor]:
+        (text,) = (self.input(one) for one in inputs_of(given, True))
+        (ids,) = self.ids([text])
+        (found,) = self._search([ids], parse(Search, {}))
+        answered = Examples([text], [""], [ids], [np.array(found[0].ids, dtype=np.int64)], [])
+        batch = PairBatch(*(t.to(self.device) for t in collate(answered, [0])))
+        memory, state = self.network.read(batch.source, batch.source_lengths)
+        y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
+        return self.pieces(text), self.network.head.loss(y, batch.targets)
 
     def _answer(self, source: list[str], found: Hypothesis) -> Answer:
         """The text of a hypothesis; unknown words are those that were looked at."""

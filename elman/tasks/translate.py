@@ -56,14 +56,7 @@ class Translate(TextToText):
         return translator(self.config, self.source.vocab_size, self.target.vocab_size, self.config.joint)
 
     def pieces(self, text: str) -> list[str]:
-        (spaced_text,) = spaced(self.config.source_tokens, [text])
-        pieces, done = [], 0
-        for start, end in self.source.inner.encode(spaced_text, add_special_tokens=False).offsets:
-            pieces.append(
-                spaced_text[max(done, start) : max(done, end)]
-            )  # parts of a character have one place in the text
-            done = max(done, end)
-        return pieces
+        return self.source.cut(*spaced(self.config.source_tokens, [text]))
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         return encode_all(self.source, spaced(self.config.source_tokens, texts))

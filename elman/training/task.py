@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from elman.errors import ElmanError
@@ -33,8 +34,14 @@ class Task(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[TrainConfig]]
+    #: The options of ``predict``, for tasks that answer.
+    Options: ClassVar[type[BaseModel] | None] = None
     #: What ``rate`` counts: tokens, examples, ...
     unit: ClassVar[str] = "examples"
+
+    #: The metric, the lower the better, by which a validation is the best so far: loss, or objective, what is trained
+    #: on where that differs (a model that learns from smoothed labels gets worse at plain ones while it gets better).
+    judged_by: ClassVar[str] = "loss"
 
     config: TrainConfig
     network: nn.Module
@@ -95,6 +102,10 @@ class Task(ABC):
     @abstractmethod
     def about(self) -> dict[str, str]:
         """A few lines on data and model, by label, for people."""
+
+    @abstractmethod
+    def probe(self, given: Any) -> tuple[list[str], Tensor]:
+        """For `elman inspect`: the pieces of an input, and the loss of the model's own answer to it, with its graph."""
 
     @property
     def device(self) -> torch.device:

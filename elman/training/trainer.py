@@ -216,7 +216,8 @@ class Trainer:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
             metrics = self.task.evaluate(self.held, self.task.validation_size)
         network.train()
-        better = metrics["loss"] < progress.best.get("loss", math.inf)
+        name = self.task.judged_by
+        better = metrics[name] < progress.best.get(name, math.inf)
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best = self.task.metrics = metrics

@@ -1,0 +1,52 @@
+"""Series and sounds changed a little, so that a model learns what does not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """A series (T, C) a little faster or slower, larger or smaller, with noise; deviation (C,): of each channel."""
+    x = stretch(x, draw.uniform(0.85, 1.18), 0)
+    x = x * draw.uniform(0.9, 1.1)
+    return x + (0.08 * deviation * draw.standard_normal(x.shape)).astype(np.float32)
+
+
+def vary_frames(x: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Log-mel frames (T, bands) as of another voice: faster or slower, higher or lower, tilted, with parts hidden.
+
+    Vocal tract length: Jaitly & Hinton 2013; hidden parts: Park et al. 2019, https://arxiv.org/abs/1904.08779
+    """
+    bands = x.shape[1]
+    x = stretch(x, draw.uniform(0.8, 1.25), 0)
+    x = shift(x, draw.uniform(0.85, 1.15))
+    x = x + (draw.uniform(-1, 1) + draw.uniform(-1.5, 1.5) * np.linspace(-1, 1, bands)).astype(np.float32)
+    x = np.logaddexp(x, x.min() + draw.uniform(-2, 3)).astype(np.float32)  # noise of equal power in all bands
+    middle = x.mean()
+    for axis, most in ((0, len(x) // 5), (1, bands // 5)):
+        width = draw.integers(0, most + 1)
+        start = draw.integers(0, x.shape[axis] - width + 1)
+        hidden = slice(start, start + width)
+        x[(hidden, slice(None)) if axis == 0 else (slice(None), hidden)] = middle
+    return x
+
+
+def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:
+    """x with ``factor`` times as many steps, by linear interpolation."""
+    n = x.shape[axis]
+    places = np.linspace(0, n - 1, max(1, round(n * factor)))
+    return _at(x, places, axis)
+
+
+def shift(x: np.ndarray, factor: float) -> np.ndarray:
+    """Bands (T, bands) read at ``factor`` times their place: a longer or shorter vocal tract."""
+    bands = x.shape[1]
+    return _at(x, np.clip(np.arange(bands) * factor, 0, bands - 1), 1)
+
+
+def _at(x: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    low = np.floor(places).astype(int)
+    high = np.minimum(low + 1, x.shape[axis] - 1)
+    share = (places - low).astype(np.float32)
+    share = share[:, None] if axis == 0 else share
+    return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share

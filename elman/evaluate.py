@@ -1,0 +1,77 @@
+"""How good a model is, for people and for programs."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from elman.errors import ElmanError
+from elman.info import number
+from elman.start import load
+
+#: A table of confusions of more labels is not shown: a picture is.
+_SHOWN = 20
+
+
+def evaluate(
+    run: str,
+    data: Sequence[str],
+    device: str = "cpu",
+    *,
+    json: bool = False,
+    int8: bool = False,
+    baseline: bool = False,
+    plot: str | None = None,
+) -> None:
+    """Prints the metrics of a run on files, or on what its training held out."""
+    model = load(run, device)
+    examples = model.read(data) if data else model.held_out()
+    metrics = model.evaluate(examples)
+    if plot is not None and "confusion" not in metrics:
+        raise ElmanError(f"--plot: shows which labels are confused; a {model.name} model says nothing of that")
+    if int8:
+        model.quantize()
+        rounded = model.evaluate(examples)
+        metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"]}
+    if baseline:
+        if not hasattr(model, "baselines"):
+            raise ElmanError(f"--baseline: there is none for a {model.name} model")
+        metrics |= model.baselines(examples)
+    if plot is not None:
+        from elman.plots import confusion_picture
+
+        confusion_picture(plot, metrics["confusion"])
+    if json:
+        print(json_format.dumps(metrics, ensure_ascii=False))
+        return
+    for name, value in metrics.items():
+        if not isinstance(value, dict):
+            print(f"{name.replace('_', ' '):20} {number(value)}")
+    console = Console(highlight=False)
+    if "labels" in metrics:
+        console.print(_labels(metrics["labels"]))
+    if 2 <= len(metrics.get("confusion", ())) <= _SHOWN:
+        console.print("\na row for each true label, a column for what was said")
+        console.print(_confusion(metrics["confusion"]))
+
+
+def _labels(labels: dict[str, dict[str, float]]) -> Table:
+    table = Table(box=None)
+    for name in ("label", "precision", "recall", "f1", "count"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for name, one in labels.items():
+        table.add_row(name, *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
+    return table
+
+
+def _confusion(confusion: dict[str, dict[str, int]]) -> Table:
+    table = Table(box=None)
+    for name in ("", *confusion):
+        table.add_column(name[:8], justify="right" if name else "left")
+    for name, said in confusion.items():
+        counts = {k: f"{n:,}" for k, n in said.items()}
+        table.add_row(name, *(f"[bold]{counts.get(k, '0')}[/]" if k == name else counts.get(k, "") for k in confusion))
+    return table

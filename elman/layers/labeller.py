@@ -1,0 +1,102 @@
+"""Networks that give labels: to a whole sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from elman.layers.bidirectional import Bidirectional
+from elman.layers.dropout import SequenceDropout
+from elman.layers.hierarchical import Hierarchical, MultiRate
+from elman.layers.pooling import Pooling, PoolingKind
+from elman.layers.recurrent import Recurrent, RecurrentLayer
+from elman.layers.stack import Stack, stack
+
+
+class Standard(nn.Module):
+    """x (B, T, C) with mean 0 and deviation 1 in each channel, as the training data had them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
+def backward_size(layer: RecurrentLayer) -> int:
+    """How many of the last units of a layer's output read from the end."""
+    if isinstance(layer, Stack):
+        return backward_size(layer.layers[-1])  # type: ignore[arg-type]
+    if isinstance(layer, Bidirectional):
+        return layer.directions[1].output_size  # type: ignore[return-value]
+    return 0
+
+
+class SequenceLabeller(nn.Module):
+    """Scores of labels for whole sequences: input, recurrent layers, pooling over time, a linear layer.
+
+    ::
+
+        x = network.source(ids or numbers)                      (B, T, ·) to (B, T, D)
+        logits, weights = network(x, lengths, begins)           (B, K); (B, T): how much each step had to do with it
+
+    Arguments:
+        source: an embedding, or what prepares numbers.
+        size: D.
+        labels: K.
+        cell, hidden_size, num_layers, bidirectional: of the recurrent layers; ``hidden_size`` of one direction.
+        pooling: over time.
+        hierarchical: one such recurrence over the steps of each part, pooled, and another over the parts (``begins``).
+        periods: the layers at so many rates, instead; see `MultiRate`.
+        dropout: of what goes in, between layers, and of what the linear layer sees.
+    """
+
+    def __init__(
+        self,
+        source: nn.Module,
+        size: int,
+        labels: int,
+        *,
+        cell: str = "gru",
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        pooling: PoolingKind = "max",
+        hierarchical: bool = False,
+        periods: list[int] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.source = source
+
+        def layers(D: int) -> RecurrentLayer:
+            if periods:
+                sizes = [D] + [hidden_size] * (len(periods) - 1)
+                return MultiRate([Recurrent(cell, one, hidden_size) for one in sizes], periods)
+            return stack(cell, D, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout)
+
+        def pooled(layer: RecurrentLayer) -> Pooling:
+            return Pooling(pooling, layer.output_size, backward_size(layer))
+
+        lower = layers(size)
+        upper = layers(lower.output_size) if hierarchical else lower
+        self.encoder: RecurrentLayer = Hierarchical(lower, pooled(lower), upper) if hierarchical else lower
+        self.pooling = pooled(upper)
+        self.dropout = SequenceDropout(dropout)
+        self.head = nn.Linear(upper.output_size, labels)
+
+    def forward(self, x: Tensor, lengths: Tensor, begins: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = self.dropout(x)
+        if isinstance(self.encoder, Hierarchical):
+            y, _, found, weights = self.encoder.read(x, None, lengths, begins)
+            pooled, above = self.pooling(y, found.counts)
+            spread = torch.cat([row[:n] for row, n in zip(above, found.counts.tolist(), strict=True)])
+            weights = weights * found.back(spread[:, None].expand(found.x.shape[:2]), x.shape[1])
+        else:
+            y, _ = self.encoder(x, None, lengths)
+            pooled, weights = self.pooling(y, lengths)
+        return self.head(self.dropout(pooled)), weights

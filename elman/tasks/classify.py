@@ -1,0 +1,299 @@
+"""One label, or several, for a text, a series of numbers or a sound."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from elman.data import Tokenizer, absolute, fingerprint
+from elman.data.buckets import Buckets, cut
+from elman.data.labelled import Labelled, read_labelled
+from elman.data.split import hold_out
+from elman.errors import ElmanError
+from elman.layers.labeller import SequenceLabeller, Standard
+from elman.layers.translator import drop_words
+from elman.tasks.answers import Label, explained, inputs_of
+from elman.tasks.baselines import majority, tfidf
+from elman.tasks.classify_inputs import Examples, Inputs, padded
+from elman.tasks.classify_options import ClassifyConfig, Top, sensible
+from elman.tasks.label_scores import label_scores
+from elman.tasks.pretrained import sized, use_vectors
+from elman.training.config import TrainConfig, parse
+from elman.training.run import LAST, Run, Sources
+from elman.training.task import Task, evaluation
+
+#: Padded steps that are read at a time.
+_STEPS = 1 << 14
+
+
+class Batch(NamedTuple):
+    """inputs (B, T) or (B, T, C), lengths (B,), labels (B, K)."""
+
+    inputs: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+
+class _Batches:
+    def __init__(self, task: Classify, examples: Examples, buckets: Buckets) -> None:
+        self.task, self.examples, self.buckets = task, examples, buckets
+
+    def batch(self, k: int) -> Batch:
+        rows = self.buckets.rows(k)
+        chosen = [self.examples.rows[row] for row in rows]
+        if self.task.varies:
+            draw = np.random.default_rng([self.task.config.seed, k, self.buckets.rank])
+            deviation = self.task.network.source.deviation.cpu().numpy()  # type: ignore[operator, union-attr]
+            chosen = [self.task.inputs.varied(x, deviation, draw) for x in chosen]
+        return Batch(*padded(chosen), torch.from_numpy(self.examples.labels[rows]).float())
+
+
+class Classify(Task):
+    """p(label | input): ``model.predict(["What a film!"])[0][0].text``."""
+
+    name = "classify"
+    Config = ClassifyConfig
+    Options = Top
+    judged_by = "objective"
+
+    config: ClassifyConfig
+    network: SequenceLabeller
+
+    def __init__(self, config: ClassifyConfig, inputs: Inputs, sources: Sources) -> None:
+        self.config, self.inputs, self.sources = config, inputs, sources
+        self.names, self.several = inputs.known.labels, inputs.known.several
+        self.varies = config.augment and inputs.tokenizer is None
+        self.coverage, self.weight = "", torch.ones(len(self.names))
+        c, tokenizer = config, inputs.tokenizer
+        size = inputs.size if tokenizer is None else c.embedding_size
+        if tokenizer is None:
+            source: torch.nn.Module = Standard(size)
+        else:
+            source = torch.nn.Embedding(tokenizer.vocab_size, size)
+            torch.nn.init.normal_(source.weight, std=0.5)
+        try:
+            self.network = SequenceLabeller(
+                source, size, len(self.names), cell=c.cell,
+                hidden_size=c.hidden_size, num_layers=c.num_layers, bidirectional=c.bidirectional,
+                pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods, dropout=c.dropout,
+            )  # fmt: skip
+        except ElmanError:
+            raise
+        except ValueError as error:
+            raise ElmanError(f"the model cannot be built: {error}") from None
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
+    ) -> tuple[Self, Examples, Examples]:
+        assert isinstance(config, ClassifyConfig)
+        train, held = _split(config, data, valid)
+        return cls.learn(config, train, held, list(data), list(valid), run)
+
+    @classmethod
+    def learn(
+        cls, config: ClassifyConfig, train: Labelled, held: Labelled, data: Sequence[str] = (),
+        valid: Sequence[str] = (), run: Run | None = None,
+    ) -> tuple[Self, Examples, Examples]:  # fmt: skip
+        """As `prepare`, from examples that are there already."""
+        if config.hierarchical and train.medium != "text":
+            raise ElmanError("hierarchical: is for texts, which have sentences; for long series there is --periods")
+        if config.vectors is not None and train.medium != "text":
+            raise ElmanError("vectors: are for texts")
+        config = sensible(sized(config, config.vectors), train)
+        inputs = Inputs.of(config, train, run)
+        sources = Sources(
+            data=[absolute(path) for path in data], valid=[absolute(path) for path in valid],
+            examples=len(train.inputs), units=sum(map(len, train.inputs)), fingerprint=_fingerprint(train, held),
+        )  # fmt: skip
+        torch.manual_seed(config.seed)
+        task = cls(config, inputs, sources)
+        examples = inputs.examples(train)
+        task._begin(examples, run is None or not (run.path / LAST).exists())
+        return task, examples, inputs.examples(held)
+
+    @torch.no_grad()
+    def _begin(self, examples: Examples, fresh: bool) -> None:
+        """What the training data say of the network before it learns."""
+        c, source = self.config, self.network.source
+        if isinstance(source, Standard):
+            every = np.concatenate(examples.rows).astype(np.float64)
+            source.mean.copy_(torch.from_numpy(every.mean(0)))
+            source.deviation.copy_(torch.from_numpy(every.std(0)).clamp(min=1e-6))
+        elif c.vectors is not None and fresh:
+            assert isinstance(source, torch.nn.Embedding)
+            assert self.inputs.tokenizer is not None
+            self.coverage = use_vectors(source, self.inputs.tokenizer, c.vectors, source.weight.std().item())
+        if c.class_weights == "balanced":
+            counts = torch.from_numpy(examples.labels.sum(0)).float()
+            self.weight = counts.sum() / (len(counts) * counts)
+
+    @classmethod
+    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
+        assert isinstance(config, ClassifyConfig)
+        return cls(config, Inputs.load(config, run), sources)
+
+    def files(self) -> dict[str, str]:
+        return self.inputs.files()
+
+    def batches(self, data: Examples, rank: int, world: int) -> _Batches:
+        c, lengths = self.config, [len(row) for row in data.rows]
+        return _Batches(self, data, Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size))
+
+    def size(self, batch: Batch) -> int:
+        return len(batch.inputs)
+
+    def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
+        """The mean of -log p(label), of each label by itself where an example can have several; in nats."""
+        inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
+        if self.inputs.tokenizer is not None and self.config.word_dropout:
+            inputs = drop_words(inputs, self.config.word_dropout, Tokenizer.unknown_id)
+        logits, _ = self._logits(inputs, batch.lengths)
+        return self._nats(logits.float(), labels, self.config.label_smoothing, self.weight.to(self.device)), None
+
+    def _nats(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0, weight: Tensor | None = None) -> Tensor:
+        if self.several:
+            return binary_cross_entropy_with_logits(logits, labels * (1 - smoothing) + smoothing / 2, weight)
+        return cross_entropy(logits, labels.argmax(1), weight, label_smoothing=smoothing)
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.several else logits.softmax(-1)
+
+    def _logits(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        begins = self.inputs.begins(inputs) if self.config.hierarchical else None
+        return self.network(self.network.source(inputs), lengths.to(inputs.device), begins)
+
+    def scan(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (N, K) of the labels; for each row how much each of its steps had to do with them, (T,)."""
+        lengths = np.array([len(row) for row in rows])
+        logits = torch.zeros(len(rows), len(self.names))
+        weights: list[Tensor] = [torch.zeros(0)] * len(rows)
+        with evaluation(self.network), torch.inference_mode():
+            for chosen in cut(np.argsort(lengths, kind="stable"), lengths, _STEPS):
+                inputs, n = padded([rows[k] for k in chosen])
+                found, looked = self._logits(inputs.to(self.device), n)
+                logits[torch.from_numpy(chosen)] = found.float().cpu()
+                for k, one, length in zip(chosen, looked.cpu(), n.tolist(), strict=True):
+                    weights[k] = one[:length]
+        return logits, weights
+
+    @property
+    def validation_size(self) -> int:
+        return 1000
+
+    def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
+        """loss: mean nats; accuracy, macro_f1. With a limit: objective, the loss with label smoothing.
+
+        Without one: also each label's scores, and which are confused.
+        """
+        labels = data.labels[:limit]
+        logits, _ = self.scan(data.rows[:limit])
+        said = (logits > 0).numpy().astype(np.int8)
+        if not self.several:
+            said = np.eye(len(self.names), dtype=np.int8)[logits.argmax(1).numpy()]
+        scores, truth = label_scores(labels, said, self.names), torch.from_numpy(labels).float()
+        metrics = {"loss": self._nats(logits, truth).item(), **{k: scores[k] for k in ("accuracy", "macro_f1")}}
+        if limit is not None:
+            return metrics | {"objective": self._nats(logits, truth, self.config.label_smoothing).item()}
+        return metrics | {"examples": len(labels)} | scores
+
+    def predict(self, inputs: Any, **options: Any) -> list[list[Label]]:
+        """The labels of each input, the most probable first; ``options``: those of `Top`.
+
+        inputs: texts; for series and sounds paths of files, or arrays (T, C), or waves (N,) at the model's own rate.
+        A text or a path is one input.
+
+        Raises:
+            ElmanError: an input is empty or not of the model's kind, or an option is wrong.
+        """
+        top, given = parse(Top, options).top, inputs_of(inputs, self.inputs.tokenizer is not None)
+        rows = self.inputs.read(given)
+        logits, weights = self.scan(rows)
+        probabilities = self._probabilities(logits)
+        order = probabilities.argsort(1, descending=True)[:, :top].tolist()
+        answers = []
+        for x, best, p, looked in zip(given, order, probabilities.tolist(), weights, strict=True):
+            every = dict(zip(self.names, p, strict=True))
+            pieces = functools.partial(self.inputs.pieces, x)
+            if self.several:
+                text = (self.config.label_separator or ", ").join(name for name in every if every[name] > 0.5)
+                answers.append([Label(text, max(p), every, looked, pieces)])
+            else:
+                answers.append([Label(self.names[j], p[j], every, looked, pieces) for j in best])
+        return answers
+
+    def explain(self, text: str) -> tuple[list[str], Tensor]:
+        """The pieces of a text and how much each speaks for the label that is given: gradient times input."""
+        if self.inputs.tokenizer is None:
+            raise ElmanError("gradient times input is shown for texts")
+        ids = torch.from_numpy(self.inputs.read(inputs_of(text, True))[0])[None].to(self.device)
+        begins = self.inputs.begins(ids) if self.config.hierarchical else None
+        lengths = torch.tensor([ids.shape[1]], device=self.device)
+        with evaluation(self.network):
+            weights = explained(self.network.source(ids), lambda x: self.network(x, lengths, begins)[0].amax())
+        return self.inputs.pieces(text), weights
+
+    def probe(self, given: Any) -> tuple[list[str], Tensor]:
+        x = torch.from_numpy(self.inputs.read(inputs_of(given, self.inputs.tokenizer is not None))[0])[None]
+        logits, _ = self._logits(x.to(self.device), torch.tensor([x.shape[1]]))
+        return self.inputs.pieces(given), -logits.float().log_softmax(-1).amax()
+
+    def read(self, data: Sequence[str]) -> Examples:
+        return self.inputs.examples(read_labelled(data, self.config.columns()))
+
+    def held_out(self) -> Examples:
+        train, held = _split(self.config, self.sources.data, self.sources.valid)
+        if _fingerprint(train, held) != self.sources.fingerprint:
+            files = ", ".join([*self.sources.data, *self.sources.valid])
+            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        return self.inputs.examples(held)
+
+    def baselines(self, data: Examples) -> dict[str, float]:
+        """The accuracy of the most frequent label and, for texts, of TF-IDF with logistic regression."""
+        if self.several:
+            raise ElmanError("--baseline: is for one label each")
+        train, _ = _split(self.config, self.sources.data, self.sources.valid)
+        labels, truth = [label for (label,) in train.labels], [self.names[k] for k in data.labels.argmax(1)]
+        scores = {"baseline_majority": majority(labels, truth)}
+        found = tfidf(train.inputs, labels, data.texts, truth) if data.texts else None
+        return scores if found is None else scores | {"baseline_tfidf": found}
+
+    def about(self) -> dict[str, str]:
+        c, known = self.config, self.inputs.known
+        what = {"text": f"texts ({c.tokens})", "sound": "sounds", "series": f"series of {len(known.channels)} channels"}
+        files = ", ".join(os.path.basename(path) for path in self.sources.data) or "data"
+        return {
+            "data": f"{files}: {self.sources.examples:,} {what[known.medium]}, {len(known.labels)} labels",
+            "model": f"{c.cell}, {len(c.periods or []) or c.num_layers} x {c.hidden_size} units"
+            f"{', hierarchical' * c.hierarchical}, {self.parameters():,} parameters",
+        } | ({"vectors": self.coverage} if self.coverage else {})
+
+    def example(self) -> list[str]:
+        return ['print(model.predict(["..."])[0][0].text)']
+
+
+def _split(config: ClassifyConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Labelled, Labelled]:
+    """The examples to train on and those held out: the files of ``valid``, or a share of each label or group."""
+    found = read_labelled(data, config.columns())
+    if valid:
+        return found, read_labelled(valid, config.columns())
+    train, held = hold_out(found.labels, found.groups, config.valid_fraction)
+    if not held or not train:
+        raise ElmanError(f"{', '.join(data)}: too few examples to hold some out; give more, or --valid files")
+    return found.part(train), found.part(held)
+
+
+def _fingerprint(*parts: Labelled) -> str:
+    def text(x: Any) -> str:
+        return x if isinstance(x, str) else hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+
+    texts = [t for part in parts for x, label in zip(part.inputs, part.labels, strict=True) for t in (text(x), *label)]
+    return fingerprint([*texts, str(len(parts[0].inputs))])

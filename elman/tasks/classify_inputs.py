@@ -1,0 +1,184 @@
+"""What a classifier reads of texts, series and sounds."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elman.data import Tokenizer
+from elman.data.augment import vary_frames, vary_series
+from elman.data.labelled import Labelled, Medium, frames, read_input
+from elman.data.series import check
+from elman.errors import ElmanError
+from elman.tasks.classify_options import ClassifyConfig
+from elman.tasks.text_to_text import encode_all, pad, spaced
+from elman.training.run import Run
+
+TOKENIZER, LABELS = "tokenizer.json", "labels.json"
+
+#: Where a sentence ends: what comes next begins another.
+_ENDS = re.compile(r"[.!?…。!?]['\")\]]*\s*$|\n")
+
+
+class Known(NamedTuple):
+    """What the data say: labels, whether an example can have several; channels and rate of what is read."""
+
+    labels: list[str]
+    several: bool
+    medium: Medium
+    channels: list[str]
+    rate: int
+
+
+class Examples(NamedTuple):
+    """What the network reads, ids (T,) or numbers (T, C); labels (N, K) of 0 and 1; texts, where there are."""
+
+    rows: list[np.ndarray]
+    labels: np.ndarray
+    texts: list[str]
+
+
+class Inputs:
+    """From raw inputs to what the network reads: ids (T,) of texts, numbers (T, C) of series and sounds."""
+
+    def __init__(self, config: ClassifyConfig, known: Known, tokenizer: Tokenizer | None) -> None:
+        self.config, self.known, self.tokenizer = config, known, tokenizer
+
+    @classmethod
+    def of(cls, config: ClassifyConfig, data: Labelled, run: Run | None) -> Inputs:
+        """What the training data say of inputs and labels; the tokenizer from ``run`` if there is one."""
+        several = config.label_separator is not None or any(len(label) > 1 for label in data.labels)
+        names = sorted({one for label in data.labels for one in label})
+        if len(names) < (1 if several else 2):
+            raise ElmanError(f"{data.places[0]}: all {len(data.labels)} examples have one label, {names[0]!r}")
+        known = Known(names, several, data.medium, data.channels, data.rate)
+        if data.medium != "text":
+            return cls(config, known, None)
+        assert config.tokens is not None
+        if run is not None:
+            return cls(config, known, _tokenizer(run))
+        texts = spaced(config.tokens, data.inputs)
+        return cls(config, known, Tokenizer.learn(config.tokens, texts, config.vocab_size))
+
+    @classmethod
+    def load(cls, config: ClassifyConfig, run: Run) -> Inputs:
+        """Those of a run directory."""
+        try:
+            known = Known(**json.loads(run.read(LABELS)))
+        except (TypeError, ValueError) as error:
+            raise ElmanError(f"{run.path / LABELS}: not the labels of a model: {error}") from None
+        return cls(config, known, _tokenizer(run) if known.medium == "text" else None)
+
+    def files(self) -> dict[str, str]:
+        files = {LABELS: json.dumps(self.known._asdict(), ensure_ascii=False, indent=1) + "\n"}
+        return files if self.tokenizer is None else files | {TOKENIZER: self.tokenizer.to_json()}
+
+    @property
+    def size(self) -> int:
+        """C: the numbers of a step."""
+        return self.config.bands if self.known.medium == "sound" else len(self.known.channels)
+
+    def examples(self, data: Labelled) -> Examples:
+        """The examples as the network reads them.
+
+        Raises:
+            ElmanError: a label is not one of the model's, or the inputs are not of its kind.
+        """
+        known = self.known
+        if data.medium != known.medium:
+            raise ElmanError(f"{data.places[0]}: {data.medium}; the model reads {known.medium}")
+        if data.medium == "series" and len(data.channels) != len(known.channels):
+            raise ElmanError(
+                f"{data.places[0]}: {len(data.channels)} channels; the model reads {len(known.channels)}: "
+                + ", ".join(known.channels)
+            )
+        index = {name: k for k, name in enumerate(known.labels)}
+        labels = np.zeros((len(data.labels), len(index)), dtype=np.int8)
+        for k, (label, place) in enumerate(zip(data.labels, data.places, strict=True)):
+            for one in label:
+                if one not in index:
+                    shown = ", ".join(known.labels[:20]) + (", ..." if len(known.labels) > 20 else "")
+                    raise ElmanError(f"{place}: the label {one!r} is not one that the model learnt: {shown}")
+                labels[k, index[one]] = 1
+        return Examples(self.rows(data.inputs, data.rate), labels, data.inputs if data.medium == "text" else [])
+
+    def rows(self, inputs: Sequence[Any], rate: int) -> list[np.ndarray]:
+        """What the network reads of texts, series, or waves at that rate."""
+        if self.tokenizer is not None:
+            assert self.config.tokens is not None
+            return encode_all(self.tokenizer, spaced(self.config.tokens, inputs))
+        if self.known.medium == "series":
+            return [np.asarray(x, dtype=np.float32) for x in inputs]
+        made = (frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs)
+        return [x - x.mean(0) for x in made]
+
+    def varied(self, x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """A series or a sound, changed a little."""
+        if self.known.medium == "sound":
+            x = vary_frames(x, draw)
+            return x - x.mean(0)
+        return vary_series(x, deviation, draw)
+
+    def read(self, given: Sequence[Any]) -> list[np.ndarray]:
+        """What the network reads of texts, paths or arrays."""
+        if self.tokenizer is not None:
+            return self.rows(given, 0)
+        return [self._one(x, f"input {k} of {len(given)}") for k, x in enumerate(given, 1)]
+
+    def _one(self, x: Any, place: str) -> np.ndarray:
+        """What the network reads of a path or an array."""
+        rate, names = self.known.rate, self.known.channels
+        if isinstance(x, (str, os.PathLike)):
+            place = os.fspath(x)
+            x, names, rate = read_input(place, self.known.medium)
+        x = np.asarray(x, dtype=np.float32)
+        if self.known.medium == "series":
+            x = x[:, None] if x.ndim == 1 else x
+            if x.ndim != 2 or x.shape[1] != len(self.known.channels):
+                wanted = ", ".join(self.known.channels)
+                shown = x.shape[1] if x.ndim == 2 else x.shape
+                raise ElmanError(f"{place}: {shown} channels; the model reads {len(self.known.channels)}: {wanted}")
+            check(x, place, names)
+        return self.rows([x], rate)[0]
+
+    def pieces(self, text: str) -> list[str]:
+        """The text of each token."""
+        if self.tokenizer is None:
+            return []
+        assert self.config.tokens is not None
+        return self.tokenizer.cut(*spaced(self.config.tokens, [text]))
+
+    def begins(self, ids: Tensor) -> Tensor:
+        """Where sentences begin, (B, T)."""
+        ends = self._ends.to(ids.device)[ids]
+        return torch.cat((torch.ones_like(ends[:, :1]), ends[:, :-1] & ~ends[:, 1:]), 1)
+
+    @functools.cached_property
+    def _ends(self) -> Tensor:
+        """Whether a token ends a sentence, (V,)."""
+        assert self.tokenizer is not None
+        words = (self.tokenizer.decode([i]) for i in range(self.tokenizer.vocab_size))
+        return torch.tensor([_ENDS.search(word) is not None for word in words])
+
+
+def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """inputs (B, T) or (B, T, C), 0 beyond each row's end, and lengths (B,)."""
+    if rows[0].ndim == 1:
+        return pad(rows, 0)
+    lengths = np.array([len(row) for row in rows])
+    x = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), dtype=np.float32)
+    for to, row in zip(x, rows, strict=True):
+        to[: len(row)] = row
+    return torch.from_numpy(x), torch.from_numpy(lengths)
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    return Tokenizer.from_json(run.read(TOKENIZER), str(run.path / TOKENIZER))

@@ -1,0 +1,90 @@
+"""The options of ``elman train classify``, and what is sensible where nothing is said."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from elman.data import TokenKind
+from elman.data.labelled import Columns, Labelled
+from elman.layers.pooling import PoolingKind
+from elman.training.config import TrainConfig, several
+
+
+class ClassifyConfig(TrainConfig):
+    """The options of ``elman train classify``."""
+
+    learning_rate: float = Field(2e-3, gt=0, description="The highest rate, reached after the warm-up.")
+    average: float = Field(
+        0.98, ge=0, lt=1, description="Validate and keep an average of the weights over steps; 0: none."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a better loss; 'none': never."
+    )
+    text: str = Field("text", description="The column with the text, where the data are tables.")
+    label: str = Field("label", description="The column with the label.")
+    label_separator: str | None = Field(None, description="What stands between several labels of one example.")
+    file: str = Field("file", description="The column with the path of a sound or of a table of numbers.")
+    group: str | None = Field(None, description="A column: rows with the same value are not divided by the split.")
+    series: str | None = Field(None, description="The column that says which series a row is a step of.")
+    time: str | None = Field(None, description="The column that orders the steps of a series.")
+    tokens: TokenKind | None = Field(
+        None, description="What is read of texts: by default words, or characters where texts are a word or two."
+    )
+    vocab_size: int = Field(20_000, ge=2, description="Different tokens of word and bpe, at most.")
+    vectors: str | None = Field(
+        None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
+    )
+    embedding_size: int = Field(128, ge=1, description="Size of a token's vector.")
+    bands: int = Field(40, ge=1, description="Bands of the mel scale, for sounds.")
+    cell: str = Field("gru", description="Of the recurrent layers.")
+    hidden_size: int = Field(128, ge=1, description="Units of a layer, in each direction.")
+    num_layers: int = Field(1, ge=1, description="Recurrent layers, one on top of the other.")
+    bidirectional: bool = Field(True, description="Read from both ends.")
+    pooling: PoolingKind = Field("max", description="Over time: last, max, mean, or attention, which can be shown.")
+    hierarchical: bool = Field(False, description="A recurrence over the words of each sentence, one over sentences.")
+    periods: list[int] | None = Field(None, min_length=1, description="Layers that move every so many steps: 1,2,4.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Of what goes into, between and out of the layers.")
+    word_dropout: float = Field(0.1, ge=0, lt=1, description="Probability that a token is hidden.")
+    augment: bool = Field(True, description="Change series and sounds a little each time they are read.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all labels.")
+    class_weights: Literal["equal", "balanced"] = Field("equal", description="balanced: rare labels count for more.")
+    valid_fraction: float = Field(0.1, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
+
+    periods_list = field_validator("periods", mode="before")(
+        lambda value: value if value is None else [int(one) for one in several(value)]
+    )
+
+    @model_validator(mode="after")
+    def consistent(self) -> Self:
+        if self.hierarchical and self.periods:
+            raise ValueError("hierarchical and periods are two ways to read long inputs; give one")
+        return self
+
+    def columns(self) -> Columns:
+        return Columns(self.text, self.label, self.file, self.group, self.series, self.time, self.label_separator)
+
+
+class Top(BaseModel):
+    """What is told of each input. Option of ``elman predict`` = keyword of ``model.predict``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top: int = Field(1, ge=1, description="So many labels, the most probable first.")
+
+
+def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
+    """The config with a value for every option that was left to the data (docs/log.md says why these)."""
+    chosen: dict[str, Any] = {}
+    size = sum(map(len, data.inputs))
+    if data.medium == "text":
+        if config.tokens is None:
+            words = sum(len(text.split()) for text in data.inputs)
+            chosen["tokens"] = "word" if words > 3 * len(data.inputs) else "char"
+        size //= 5 if (chosen.get("tokens") or config.tokens) == "word" else 1
+    elif data.medium == "sound":
+        size = size * 100 // data.rate
+    if config.minutes is None and config.steps is None:
+        chosen["minutes"] = min(10.0, max(1.0, size / 150_000))
+    return config.model_copy(update=chosen)

@@ -1,0 +1,233 @@
+"""Labels for texts, series and sounds: it learns, says how sure it is, shows what it saw, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import elman
+from elman import cli
+from elman.data.labelled import Columns, Labelled
+from elman.tasks.answers import looked_at
+from elman.tasks.classify import Classify
+from elman.tasks.classify_options import ClassifyConfig, sensible
+from elman.tasks.label_scores import label_scores
+from elman.training.config import parse
+from tests.test_labelled import wave
+
+SMALL = {"embedding_size": 16, "hidden_size": 16, "learning_rate": 1e-2, "progress": False}
+FLAGS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items() if key != "progress"]
+
+
+def reviews(path: Path, count: int, seed: int = 0) -> None:
+    """Good films are good unless they are not."""
+    draw, rows = random.Random(seed), ["text,label"]
+    for _ in range(count):
+        good, negated = draw.random() < 0.5, draw.random() < 0.5
+        word = draw.choice(["fine", "great", "lovely"] if good else ["bad", "dull", "awful"])
+        filler = " ".join(draw.choices(["film", "plot", "actor", "music", "we", "saw"], k=draw.randint(1, 6)))
+        rows.append(f'"{filler}. It was {"not " * negated}{word}.",{"up" if good != negated else "down"}')
+    path.write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("classify")
+    reviews(folder / "train.csv", 400)
+    reviews(folder / "test.csv", 100, 1)
+    path = str(folder / "run")
+    data = ["train", "classify", str(folder / "train.csv"), "--out", path, "--steps=150", "--dropout=0.2"]
+    assert cli.main([*data, "--pooling=attention", *FLAGS]) == 0
+    return path
+
+
+def test_it_learns_texts(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    test = str(Path(run).parent / "test.csv")
+    picture = tmp_path / "confusion.png"
+    assert cli.main(["evaluate", run, test, "--json", "--baseline", "--plot", str(picture)]) == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert metrics["accuracy"] > 0.95
+    assert metrics["confusion"]["up"]["up"] > 30
+    assert metrics["labels"]["up"].keys() == {"precision", "recall", "f1", "count"}
+    assert metrics["baseline_majority"] < 0.65
+    assert 0.5 < metrics["baseline_tfidf"] <= 1.0
+    assert picture.stat().st_size > 5000
+    assert cli.main(["evaluate", run, test]) == 0
+    assert "a row for each true label" in capsys.readouterr().out
+    assert cli.main(["predict", run, "We saw music. It was not bad.", "Plot. It was not great."]) == 0
+    assert capsys.readouterr().out == "up\ndown\n"
+
+
+def test_answers(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = elman.load(run)
+    ((first, second),) = model.predict("It was awful.", top=5)
+    assert (first.text, second.text) == ("down", "up")
+    assert first.probability + second.probability == pytest.approx(1.0, abs=1e-5)
+    assert first.probabilities == {"down": first.probability, "up": second.probability}
+    texts = ["It was awful.", "film film film plot. It was not awful.", "music. It was fine."]
+    together = [answer.probability for (answer,) in model.predict(texts)]
+    alone = [model.predict(text)[0][0].probability for text in texts]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert cli.main(["predict", run, "It was awful.", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["answers"][0].keys() == {"text", "probability", "probabilities"}
+    assert cli.main(["predict", run, "a", " "]) == 2
+    assert "input 2 of 2 is empty" in capsys.readouterr().err
+    assert cli.main(["predict", run, "a", "--beam", "3"]) == 2
+    assert "unknown option '--beam'" in capsys.readouterr().err
+    assert model.held_out().texts
+
+
+def test_it_shows_what_it_saw(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for how in ("attention", "gradient"):
+        assert cli.main(["predict", run, "film plot. It was awful.", "--show", how]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0] == "down"
+        assert shown[1].split() == ["down", "film", "plot.", "It", "was", "awful."]
+    pieces, weights = elman.load(run).explain("film plot. It was awful.")
+    assert pieces[int(weights.argmax())].strip() in ("awful", "was", ".")
+    assert cli.main(["predict", run, "It was awful.", "--plot", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pooling": "last"}, {"pooling": "mean", "bidirectional": False}, {"periods": [1, 2]}, {"tokens": "char"},
+        {"hierarchical": True, "pooling": "attention"}, {"tokens": "bpe", "vocab_size": 300},
+        {"cell": "lstm", "num_layers": 2}, {"class_weights": "balanced"},
+    ],
+)  # fmt: skip
+def test_every_kind_of_model(options: dict[str, Any], tmp_path: Path) -> None:
+    reviews(tmp_path / "t.csv", 60)
+    model = elman.train("classify", tmp_path / "t.csv", out=tmp_path / "run", steps=4, **SMALL | options)
+    text = "We saw plot. It was dull! We saw."
+    again = elman.load(tmp_path / "run").predict(text)[0][0]
+    assert again.probabilities == model.predict(text)[0][0].probabilities
+    if options.get("pooling") in (None, "attention", "mean"):
+        assert again.weights.sum().item() == pytest.approx(1.0, abs=1e-4)
+    assert len(again.weights) == len(again.pieces())
+
+
+def test_sentences_begin_behind_full_stops(tmp_path: Path) -> None:
+    reviews(tmp_path / "t.csv", 60)
+    model = elman.train("classify", tmp_path / "t.csv", steps=0, hierarchical=True, **SMALL)
+    ids = torch.from_numpy(model.inputs.read(["We saw. It was dull. We"])[0])[None]
+    assert model.inputs.begins(ids)[0].tolist() == [True, False, False, True, False, False, False, True]
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    draw, rows = random.Random(0), []
+    for _ in range(300):
+        words = draw.sample(["red", "blue", "green"], draw.randint(0, 3))
+        rows.append({"text": " ".join(["a", *words, "b"]), "label": sorted(words)})
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = SMALL | {"steps": 150, "label_separator": "+", "dropout": 0.1, "tokens": "word", "label_smoothing": 0.0}
+    model = elman.train("classify", tmp_path / "m.jsonl", **settings)
+    assert model.predict("a green red b")[0][0].text == "green+red"
+    assert model.predict("a b")[0][0].text == ""
+    metrics = model.evaluate(model.held_out())
+    assert metrics["accuracy"] > 0.9 and "confusion" not in metrics
+
+
+def series(path: Path, seed: int = 0) -> None:
+    draw, lines = np.random.default_rng(seed), ["@classLabel true up down", "@data"]
+    for k in range(60):
+        T, sign = draw.integers(5, 12), 1 if k % 2 else -1
+        x = sign * np.linspace(0, 1, T) + 0.1 * draw.standard_normal(T)
+        y = draw.standard_normal(T)
+        lines.append(f"{','.join(map(str, x))}:{','.join(map(str, 1000 + y))}:{'up' if k % 2 else 'down'}")
+    path.write_text("\n".join(lines))
+
+
+def test_it_learns_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series(tmp_path / "train.ts")
+    series(tmp_path / "test.ts", 1)
+    model = elman.train("classify", tmp_path / "train.ts", steps=80, out=tmp_path / "run", **SMALL)
+    assert model.evaluate(model.read([str(tmp_path / "test.ts")]))["accuracy"] > 0.9
+    (tmp_path / "one.csv").write_text("1,2\n" + "".join(f"{-k / 6},1000\n" for k in range(7)))
+    assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "one.csv")]) == 0
+    assert capsys.readouterr().out == "down\n"
+    (tmp_path / "one.csv").write_text("x\n1\n")
+    assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "one.csv")]) == 2
+    assert "one.csv: 1 channels; the model reads 2: 1, 2" in capsys.readouterr().err
+    assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: no such file" in capsys.readouterr().err
+    array = np.array([[0.0, 1000.0], [np.nan, 1000.0]], dtype=np.float32)
+    with pytest.raises(elman.ElmanError, match=r"step 2 of channel 1 is nan"):
+        model.predict(array)
+    ((answer,),) = model.predict(np.nan_to_num(array))
+    with pytest.raises(elman.ElmanError, match="where a model looks is shown for texts"):
+        looked_at(answer)
+
+
+def test_it_learns_sounds(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    draw = np.random.default_rng(0)
+    rows = ["file,label,speaker"]
+    for k in range(40):
+        pitch = draw.uniform(200, 400) if k % 2 else draw.uniform(1500, 2500)
+        samples = wave(draw.uniform(0.2, 0.4), pitch) + 0.01 * draw.standard_normal(1).astype(np.float32)
+        soundfile.write(tmp_path / f"{k}.wav", samples, 8000)
+        rows.append(f"{k}.wav,{'low' if k % 2 else 'high'},{k % 5}")
+    (tmp_path / "sounds.csv").write_text("\n".join(rows))
+    model = elman.train(
+        "classify", tmp_path / "sounds.csv", group="speaker", steps=60, out=tmp_path / "run", **SMALL
+    )  # fmt: skip
+    assert model.evaluate(model.held_out())["accuracy"] > 0.9
+    again = elman.load(tmp_path / "run")
+    assert again.predict([tmp_path / "1.wav", tmp_path / "2.wav"])[0][0].text == "low"
+    ((heard,),) = again.predict([wave(0.3, 2000)])
+    assert heard.text == "high"
+
+
+def test_what_is_wrong(tmp_path: Path, run: str) -> None:
+    (tmp_path / "one.csv").write_text("text,label\na,x\nb,x\n")
+    with pytest.raises(elman.ElmanError, match=r"one.csv, row \d: all 1 examples have one label, 'x'"):
+        elman.train("classify", tmp_path / "one.csv", steps=1, **SMALL)
+    model = elman.load(run)
+    (tmp_path / "new.csv").write_text("text,label\na,sideways\n")
+    with pytest.raises(
+        elman.ElmanError, match=r"new.csv, row 1: the label 'sideways' is not one that the model learnt"
+    ):
+        model.read([str(tmp_path / "new.csv")])
+    series(tmp_path / "s.ts")
+    with pytest.raises(elman.ElmanError, match=r"s.ts, line 3: series; the model reads text"):
+        model.read([str(tmp_path / "s.ts")])
+    for options, message in (
+        ({"hierarchical": True}, "hierarchical: is for texts"),
+        ({"vectors": "x.txt"}, "vectors: are for texts|x.txt: no such file"),
+        ({"pooling": "men"}, "pooling: should be 'last', 'max', 'mean' or 'attention', not 'men'"),
+        ({"hierarchical": True, "periods": "1,2"}, "give one"),
+    ):
+        with pytest.raises(elman.ElmanError, match=message):
+            elman.train("classify", tmp_path / "s.ts", steps=1, **SMALL | options)
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    draw = np.random.default_rng(0)
+    truth, guess = draw.integers(0, 4, 200), draw.integers(0, 4, 200)
+    scores = label_scores(np.eye(5, dtype=np.int8)[truth], np.eye(5, dtype=np.int8)[guess], list("abcde"))
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(truth, guess))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(truth, guess, average="macro"))
+    matrix = metrics.confusion_matrix(truth, guess)
+    assert all(scores["confusion"]["abcd"[i]].get("abcd"[j], 0) == matrix[i, j] for i in range(4) for j in range(4))
+
+
+def test_tokens_follow_the_texts() -> None:
+    def chosen(*texts: str) -> str | None:
+        n = len(texts)
+        data = Labelled("text", list(texts), [("a",)] * n, [""] * n, [""] * n, [], 0)
+        return sensible(parse(ClassifyConfig, {}), data).tokens
+
+    assert chosen("Murphy", "O Neill") == "char"
+    assert chosen("A film of great power.", "Not for me, I think.") == "word"
+    assert ClassifyConfig().columns() == Columns("text", "label", "file", None, None, None, None)
+    assert Classify.unit == "examples"

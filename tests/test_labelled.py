@@ -1,0 +1,180 @@
+"""Labelled data: every form that is read, every way in which it can be wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+
+import elman
+from elman.data.augment import shift, stretch, vary_frames, vary_series
+from elman.data.labelled import Columns, Labelled, read_labelled
+from elman.data.series import read_one
+from elman.data.sound import log_mel, read_sound, resample
+from elman.data.split import hold_out
+
+TABLE = Columns("text", "label", "file", None, None, None, None)
+
+
+def read(*paths: Path, **columns: str) -> Labelled:
+    return read_labelled([str(path) for path in paths], TABLE._replace(**columns))
+
+
+def wave(seconds: float, pitch: float, rate: int = 8000) -> np.ndarray:
+    t = np.arange(int(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * math.pi * pitch * t)).astype(np.float32)
+
+
+def test_tables_of_texts(tmp_path: Path) -> None:
+    rows = [('A "quoted"\nline, \U0001f600', "good"), ("Plain; text", "not so good")]
+    polars.DataFrame(
+        {"Review Text": [r[0] for r in rows], "the label": [r[1] for r in rows], "who": ["x", "y"]}
+    ).write_csv(tmp_path / "t.csv")
+    found = read(tmp_path / "t.csv", text="Review Text", label="the label", group="who")
+    assert found.inputs == [r[0] for r in rows]
+    assert found.labels == [("good",), ("not so good",)]
+    assert found.groups == ["x", "y"]
+    assert found.medium == "text"
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps({"text": "a", "label": ["x", "y"]}) + "\n" + '{"text":"b","label":["z"]}\n'
+    )
+    assert read(tmp_path / "m.jsonl").labels == [("x", "y"), ("z",)]
+    (tmp_path / "s.csv").write_text('text,label\na,"x; y"\nb,\n')
+    assert read(tmp_path / "s.csv", separator=";").labels == [("x", "y"), ()]
+    (tmp_path / "n.tsv").write_text("text\tlabel\na\t1\nb\t0\n")
+    assert read(tmp_path / "n.tsv").labels == [("1",), ("0",)]
+
+
+def test_a_file_or_a_folder_a_class(tmp_path: Path) -> None:
+    (tmp_path / "Irish.txt").write_text("O'Neill\n\nMurphy\n")
+    (tmp_path / "Greek.txt").write_text("Pappas\n")
+    found = read(tmp_path / "Irish.txt", tmp_path / "Greek.txt")
+    assert list(zip(found.inputs, found.labels, strict=True)) == [
+        ("O'Neill", ("Irish",)), ("Murphy", ("Irish",)), ("Pappas", ("Greek",)),
+    ]  # fmt: skip
+    assert found.places[1].endswith("Irish.txt, line 3")
+    for label in ("neg", "pos"):
+        (tmp_path / "films" / label).mkdir(parents=True)
+        (tmp_path / "films" / label / "1.txt").write_text(f"A {label} film.\nWell.")
+    assert read(tmp_path / "films").labels == [("neg",), ("pos",)]
+
+
+def test_series(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_text("#x\n@problemName a\n@classLabel true u v\n@data\n1,2,3:4,5,6:u\n0.5,1:2,3e-1:v\n")
+    found = read(tmp_path / "a.ts")
+    assert found.inputs[0].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert found.inputs[1].shape == (2, 2)
+    assert found.labels == [("u",), ("v",)]
+    (tmp_path / "long.csv").write_text(
+        "run,t,x,note,y,kind\nb,2,1,hi,2,up\na,1,3,ho,4,down\nb,1,5,hu,6,up\na,2,7,he,8,down\n"
+    )
+    found = read(tmp_path / "long.csv", series="run", time="t", label="kind")
+    assert found.channels == ["x", "y"]
+    assert [x.tolist() for x in found.inputs] == [[[5, 6], [1, 2]], [[3, 4], [7, 8]]]
+    assert found.labels == [("up",), ("down",)]
+    for label in ("up", "down"):
+        (tmp_path / "many" / label).mkdir(parents=True)
+        (tmp_path / "many" / label / "1.csv").write_text("x,y\n1,2\n3,4\n")
+    found = read(tmp_path / "many")
+    assert found.medium == "series" and found.labels == [("down",), ("up",)]
+    (tmp_path / "list.csv").write_text("file,label\nmany/up/1.csv,U\nmany/down/1.csv,D\n")
+    assert read(tmp_path / "list.csv").labels == [("U",), ("D",)]
+    assert read_one(str(tmp_path / "many/up/1.csv"))[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_sounds(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    for name, pitch, rate in (("low", 200, 8000), ("high", 2000, 16000)):
+        (tmp_path / "tones" / name).mkdir(parents=True)
+        stereo = np.stack([wave(0.3, pitch, rate)] * 2, 1)
+        soundfile.write(tmp_path / "tones" / name / "1.wav", stereo, rate)
+    found = read(tmp_path / "tones")
+    assert found.medium == "sound" and found.rate in (8000, 16000)
+    assert {len(x) for x in found.inputs} == {int(0.3 * found.rate)}
+    samples, rate = read_sound(str(tmp_path / "tones/low/1.wav"))
+    assert rate == 8000 and abs(samples).max() == pytest.approx(0.3, abs=0.01)
+    low, high = (log_mel(wave(0.3, pitch), 8000).mean(0).argmax() for pitch in (300, 2500))
+    assert low < 12 < 28 < high
+    assert log_mel(wave(0.3, 300), 8000).shape == (31, 40)
+    there_and_back = resample(resample(wave(0.2, 300), 8000, 16000), 16000, 8000)
+    assert np.abs(there_and_back - wave(0.2, 300))[100:-100].max() < 0.02
+    (tmp_path / "tones/low/2.wav").write_bytes(b"RIFFnothing")
+    with pytest.raises(elman.ElmanError, match=r"low/2.wav: not a sound file that can be decoded"):
+        read(tmp_path / "tones")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns", "message"),
+    [
+        ("a.csv", "texts,label\na,b\n", {}, r"a.csv: has no column 'text'; it has texts, label"),
+        ("a.csv", "text,labl\na,b\n", {}, r"a.csv: has no column 'label'; it has text, labl"),
+        ("a.csv", "text,label\na,b\n ,b\n", {}, r"a.csv, row 2: the text is empty"),
+        ("a.csv", "text,label\na,\n", {}, r"a.csv, row 1: no label"),
+        ("a.txt", "a\n", {}, r"a.txt: one text file has no labels; give one file a class, or a table"),
+        (
+            "a.csv",
+            "id,x,label\n1,2,u\n1,,u\n",
+            {"series": "id"},
+            r"series '1': step 2 of channel x is nan, not a number",
+        ),
+        (
+            "a.csv",
+            "id,x,label\n1,2,u\n1,3,v\n",
+            {"series": "id"},
+            r"a.csv, row 1: series '1' has more than one label: u, v",
+        ),
+        (
+            "a.csv",
+            "id,x,label\n1,2,u\n1,q,u\n1,3,u\n",
+            {"series": "id"},
+            r"a.csv, row 2: column 'x' holds 'q' among numbers",
+        ),
+        ("a.csv", "id,x,label\n1,b,u\n", {"series": "id"}, r"a.csv: no column of numbers beside id, label"),
+        ("a.ts", "@classLabel false\n@data\n", {}, r"a.ts, line 1: the series have no class labels"),
+        ("a.ts", "@classLabel true u\n@data\n1,2:3:u\n", {}, r"a.ts, line 3: channels of unequal length: 2, 1"),
+        ("a.ts", "@classLabel true u\n@data\n1,?:3,4:u\n", {}, r"a.ts, line 3: not numbers between commas"),
+        ("a.ts", "@classLabel true u\n@data\n1,2:w\n", {}, r"line 3: the label 'w' is not one of @classLabel: u"),
+        ("a.ts", "@classLabel true u\n@data\n1,2:u\n1:2:u\n", {}, r"a.ts, line 4: 2 channels; those before have 1"),
+        ("a.ts", "@timeStamps true\n@data\n", {}, r"a.ts, line 1: time stamps in .ts files are not read"),
+        ("a.csv", "file,label\nno.wav,u\n", {}, r"no.wav: no such file"),
+    ],
+)
+def test_wrong_data(name: str, text: str, columns: dict, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(elman.ElmanError, match=message):
+        read(tmp_path / name, **columns)
+
+
+def test_wrong_folders(tmp_path: Path) -> None:
+    with pytest.raises(elman.ElmanError, match="no folder in it; give a folder with a folder for each class"):
+        read(tmp_path)
+    for label, header in (("up", "x,y"), ("down", "x,z")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.csv").write_text(header + "\n1,2\n")
+    with pytest.raises(elman.ElmanError, match=r"up/1.csv: its channels are x, y; those of .*down/1.csv are x, z"):
+        read(tmp_path)
+
+
+def test_what_is_held_out() -> None:
+    labels = ["a"] * 80 + ["b"] * 19 + ["c"]
+    train, held = hold_out(labels, [""] * 100, 0.1)
+    assert sorted(train + held) == list(range(100))
+    assert [sum(labels[k] == name for k in held) for name in "abc"] == [8, 2, 0]
+    assert hold_out(labels, [""] * 100, 0.1) == (train, held)
+    groups = [str(k // 10) for k in range(100)]
+    train, held = hold_out(labels, groups, 0.2)
+    assert not {groups[k] for k in train} & {groups[k] for k in held}
+    assert len(held) == 20
+
+
+def test_changes_keep_what_matters() -> None:
+    draw = np.random.default_rng(0)
+    x = np.stack([np.arange(20.0), -np.arange(20.0)], 1).astype(np.float32)
+    assert len(stretch(x, 1.5, 0)) == 30 and stretch(x, 1.5, 0)[-1].tolist() == [19, -19]
+    assert shift(np.eye(40, dtype=np.float32)[None, 20].repeat(3, 0), 0.5).argmax(1).tolist() == [39] * 3
+    assert vary_series(x, x.std(0), draw).shape[1] == 2
+    assert vary_frames(draw.standard_normal((50, 40)).astype(np.float32), draw).shape[1] == 40
