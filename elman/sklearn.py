@@ -106,7 +106,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ElmanError(f"y has one class, {self.classes_[0]!r}; two are needed")
         if medium == "series":
-            self.n_features_in_, self._table = _width(X, inputs), getattr(X, "ndim", 0) == 2
+            self._table, self.n_features_in_ = _features(X, inputs)
         options = {key: value for key, value in self.get_params().items() if value is not None}
         config = parse(ClassifyConfig, options)
         names = [(f"{number:09}",) for number in numbers.tolist()]
@@ -129,10 +129,11 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         if medium != self.model_.inputs.known.medium:
             raise ElmanError(f"X holds {medium}; the model has learnt from {self.model_.inputs.known.medium}")
         if medium == "series":
-            steps, width = getattr(X, "ndim", 0) == 2 and self._table, _width(X, inputs)
-            if width != self.n_features_in_ if steps else inputs[0].shape[1] != len(self.model_.inputs.known.channels):
+            table, features = _features(X, inputs)
+            wanted = self.n_features_in_ if table and self._table else len(self.model_.inputs.known.channels)
+            if (features if table and self._table else inputs[0].shape[1]) != wanted:
                 raise ElmanError(
-                    f"X has {width} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input"
+                    f"X has {features} features, but {type(self).__name__} is expecting {wanted} features as input"
                 )
         return np.array([list(best.probabilities.values()) for (best,) in self.model_.predict(inputs)])
 
@@ -154,7 +155,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
             raise ElmanError("X is empty: 0 sample(s)")
         if all(isinstance(x, str) for x in items):
             return "text", [str(x) for x in items]
-        found = []
+        found: list[np.ndarray] = []
         for k, x in enumerate(items):
             values = np.asarray(x)
             if np.iscomplexobj(values):
@@ -183,6 +184,8 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         return "series", found
 
 
-def _width(X: Any, inputs: list[np.ndarray]) -> int:
-    """What must not change from fit to predict: T of an (N, T) X, else the channels."""
-    return X.shape[1] if getattr(X, "ndim", 0) == 2 else inputs[0].shape[1]
+def _features(X: Any, inputs: list[np.ndarray]) -> tuple[bool, int]:
+    """Whether X is a table (N, T) of N series; and what must not change after fit: its T, else the channels."""
+    flat = all(isinstance(x, (list, tuple)) and np.ndim(x[0]) == 0 for x in X) and len({len(x) for x in X}) == 1
+    table = getattr(X, "ndim", 0) == 2 or (isinstance(X, (list, tuple)) and flat)
+    return table, len(inputs[0]) if table else inputs[0].shape[1]

@@ -119,6 +119,9 @@ def test_it_learns_to_tag(crf: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics["accuracy"] > 0.95
     assert metrics["entity_f1"] > 0.9
+    assert cli.main(["evaluate", run, "--json", "--baseline"]) == 0
+    scores = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert scores["baseline_majority"] < scores["baseline_most_frequent"] < scores["accuracy"]
     assert cli.main(["predict", run, "the poked nul."]) == 0
     assert capsys.readouterr().out == "the/O poked/B-A nul/O ./O\n"
     model = elman.load(run)

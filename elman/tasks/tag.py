@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -290,6 +291,23 @@ class Tag(Task):
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
         return self.examples(held)
+
+    def baselines(self, data: Examples) -> dict[str, float]:
+        """The accuracy of giving each word its most frequent tag, and of the most frequent tag alone."""
+        train, _ = _split(self.config, self.sources.data, self.sources.valid)
+        of_word: dict[str, Counter[str]] = defaultdict(Counter)
+        for words, tags in zip(train.words, train.tags, strict=True):
+            for word, tag in zip(words, tags, strict=True):
+                of_word[word][tag] += 1
+        every = sum(of_word.values(), Counter()).most_common(1)[0][0]
+        truth = [tag for row in data.tags for tag in row.tolist()]
+        said = [of_word[word].most_common(1)[0][0] if word in of_word else every for t in data.texts for word in t]
+        numbers = {tag: k for k, tag in enumerate(self.tags)}
+        right = sum(numbers[guess] == true for guess, true in zip(said, truth, strict=True))
+        return {
+            "baseline_majority": truth.count(numbers[every]) / len(truth),
+            "baseline_most_frequent": right / len(truth),
+        }
 
     def about(self) -> dict[str, str]:
         c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
