@@ -6,6 +6,7 @@ import json as json_format
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from elman.errors import ElmanError
@@ -63,15 +64,17 @@ def _labels(labels: dict[str, dict[str, float]]) -> Table:
     for name in ("label", "precision", "recall", "f1", "count"):
         table.add_column(name, justify="left" if name == "label" else "right")
     for name, one in labels.items():
-        table.add_row(name, *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
+        table.add_row(escape(name), *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
     return table
 
 
 def _confusion(confusion: dict[str, dict[str, int]]) -> Table:
     table = Table(box=None)
     for name in ("", *confusion):
-        table.add_column(name[:8], justify="right" if name else "left")
+        table.add_column(escape(name), justify="right" if name else "left", max_width=8 if name else None)
     for name, said in confusion.items():
         counts = {k: f"{n:,}" for k, n in said.items()}
-        table.add_row(name, *(f"[bold]{counts.get(k, '0')}[/]" if k == name else counts.get(k, "") for k in confusion))
+        table.add_row(
+            escape(name), *(f"[bold]{counts.get(k, '0')}[/]" if k == name else counts.get(k, "") for k in confusion)
+        )
     return table

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from elman.errors import ElmanError
@@ -32,7 +33,7 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
     steps = max(map(len, gradients))
     for t in range(steps):
         norms = [f"{float(g[t]):.2e}" if t < len(g) else "" for g in gradients]
-        table.add_row(str(t + 1), pieces[t].strip() if t < len(pieces) else "", *norms)
+        table.add_row(str(t + 1), escape(pieces[t].strip()) if len(pieces) == steps else "", *norms)
     console.print(table)
     console.print(f"drawn in {out}", soft_wrap=True)
 

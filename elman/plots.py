@@ -75,14 +75,14 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
         1 + len(panels), 1, gridspec_kw={"height_ratios": [2.2, *[1.0] * len(panels)]}, squeeze=False
     )[:, 0]
     for one in layers:
-        norms = one.gradients().numpy()
+        norms = one.gradients().cpu().numpy()
         axes[0].semilogy(range(len(norms)), np.maximum(norms, 1e-12), marker=".", label=one.layer)
     axes[0].set_ylabel("|dLoss/dh|")
     axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     axes[0].set_xlim(-0.5, steps - 0.5)
     for place, (one, name) in zip(axes[1:], panels, strict=True):
-        values = one.values[name].float().numpy().T
+        values = one.values[name].float().cpu().numpy().T
         gate = values.min() >= 0 and values.max() <= 1
         most = 1.0 if gate else max(1e-6, float(np.abs(values).max()))
         place.imshow(
@@ -93,7 +93,7 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
         place.set_yticks([])
         place.set_ylabel(f"{name}\n{one.layer.rpartition('.')[0][-18:] or one.layer}", fontsize=6)
         place.set_xticks([])
-    if len(pieces) >= steps:
+    if len(pieces) == steps:
         axes[-1].set_xticks(range(steps), [_shown(piece) for piece in pieces[:steps]], rotation=60, fontsize=7)
     else:
         axes[-1].set_xlabel("step")

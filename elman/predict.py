@@ -39,6 +39,8 @@ def predict(
         raise ElmanError(f"--vectors: a {model.name} model has no vectors of words in their context; a fill model has")
     if show == "gradient" and not hasattr(model, "explain"):
         raise ElmanError(f"--show gradient: not for a {model.name} model; --show attention is")
+    if (show == "attention" or plot) and not model.looks:
+        raise ElmanError(f"--show attention, --plot: a {model.name} model does not say where it looks")
     several = len(inputs) > 1 or not inputs
     answered, progress = 0, _Progress()
     for texts in _batches(inputs or _lines()):

@@ -107,13 +107,14 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
             raise ElmanError(f"y has one class, {self.classes_[0]!r}; two are needed")
         if medium == "series":
             self._table, self.n_features_in_ = _features(X, inputs)
-        options = {key: value for key, value in self.get_params().items() if value is not None}
+        given = {key: value for key, value in self.get_params().items() if value is not None}
+        options = {key: value.item() if isinstance(value, np.generic) else value for key, value in given.items()}
         config = parse(ClassifyConfig, options)
         names = [(f"{number:09}",) for number in numbers.tolist()]
         channels = [str(k) for k in range(1, inputs[0].shape[1] + 1)] if medium == "series" else []
         places = [f"X[{k}]" for k in range(len(inputs))]
         data = Labelled(medium, inputs, names, [""] * len(inputs), places, channels, 0)  # type: ignore[arg-type]
-        train, held = hold_out(names, data.groups, config.valid_fraction)
+        train, held = hold_out(len(names), config.valid_fraction, names)
         if not held or len({names[k] for k in train}) < len(self.classes_):
             train = held = list(range(len(names)))  # too few to hold some out
         with torch.random.fork_rng():

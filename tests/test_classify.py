@@ -120,6 +120,7 @@ def test_sentences_begin_behind_full_stops(tmp_path: Path) -> None:
     model = elman.train("classify", tmp_path / "t.csv", steps=0, hierarchical=True, **SMALL)
     ids = torch.from_numpy(model.inputs.read(["We saw. It was dull. We"])[0])[None]
     assert model.inputs.begins(ids)[0].tolist() == [True, False, False, True, False, False, False, True]
+    assert model.inputs.begins(torch.full((1, 500), 5))[0].nonzero()[:, 0].tolist() == [0, 200, 400]
 
 
 def test_several_labels(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_it_learns_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "down\n"
     (tmp_path / "one.csv").write_text("x\n1\n")
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "one.csv")]) == 2
-    assert "one.csv: 1 channels; the model reads 2: 1, 2" in capsys.readouterr().err
+    assert "one.csv: 1 channels: x; 2 are wanted: 1, 2" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "none.csv")]) == 2
     assert "none.csv: no such file" in capsys.readouterr().err
     array = np.array([[0.0, 1000.0], [np.nan, 1000.0]], dtype=np.float32)

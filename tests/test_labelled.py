@@ -15,7 +15,7 @@ from elman.data.augment import shift, stretch, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, read_labelled
 from elman.data.series import read_one
 from elman.data.sound import log_mel, read_sound, resample
-from elman.data.split import hold_out
+from elman.data.split import hold_out, spread
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
 
@@ -81,6 +81,11 @@ def test_series(tmp_path: Path) -> None:
         (tmp_path / "many" / label / "1.csv").write_text("x,y\n1,2\n3,4\n")
     found = read(tmp_path / "many")
     assert found.medium == "series" and found.labels == [("down",), ("up",)]
+    (tmp_path / "many" / "up" / "2.csv").write_text("y,x\n1,2\n")
+    assert read(tmp_path / "many").inputs[2].tolist() == [[2, 1]]
+    stamps = "run,t,x,label\n" + "".join(f"a,{1_700_000_000 + k},{k},u\n" for k in (3, 1, 2))
+    (tmp_path / "stamps.csv").write_text(stamps)
+    assert read(tmp_path / "stamps.csv", series="run", time="t").inputs[0].tolist() == [[1], [2], [3]]
     (tmp_path / "list.csv").write_text("file,label\nmany/up/1.csv,U\nmany/down/1.csv,D\n")
     assert read(tmp_path / "list.csv").labels == [("U",), ("D",)]
     assert read_one(str(tmp_path / "many/up/1.csv"))[0].tolist() == [[1, 2], [3, 4]]
@@ -141,6 +146,9 @@ def test_sounds(tmp_path: Path) -> None:
         ("a.ts", "@classLabel true u\n@data\n1,2:u\n1:2:u\n", {}, r"a.ts, line 4: 2 channels; those before have 1"),
         ("a.ts", "@timeStamps true\n@data\n", {}, r"a.ts, line 1: time stamps in .ts files are not read"),
         ("a.csv", "file,label\nno.wav,u\n", {}, r"no.wav: no such file"),
+        ("a.csv", "text,label\n", {}, r"the data hold no example"),
+        ("a.csv", "id,t,x,label\n1,,2,u\n", {"series": "id", "time": "t"}, r"a.csv, row 1: column 't' is empty"),
+        ("a.ts", "@classLabel\n@data\n1:u\n", {}, r"a.ts, line 1: the series have no class labels"),
     ],
 )
 def test_wrong_data(name: str, text: str, columns: dict, message: str, tmp_path: Path) -> None:
@@ -155,20 +163,33 @@ def test_wrong_folders(tmp_path: Path) -> None:
     for label, header in (("up", "x,y"), ("down", "x,z")):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.csv").write_text(header + "\n1,2\n")
-    with pytest.raises(elman.ElmanError, match=r"up/1.csv: its channels are x, y; those of .*down/1.csv are x, z"):
+    with pytest.raises(elman.ElmanError, match=r"up/1.csv: 2 channels: x, y; 2 are wanted: x, z"):
         read(tmp_path)
 
 
 def test_what_is_held_out() -> None:
     labels = ["a"] * 80 + ["b"] * 19 + ["c"]
-    train, held = hold_out(labels, [""] * 100, 0.1)
+    train, held = hold_out(100, 0.1, [(x,) for x in labels])
     assert sorted(train + held) == list(range(100))
     assert [sum(labels[k] == name for k in held) for name in "abc"] == [8, 2, 0]
-    assert hold_out(labels, [""] * 100, 0.1) == (train, held)
+    assert hold_out(100, 0.1, [(x,) for x in labels]) == (train, held)
     groups = [str(k // 10) for k in range(100)]
-    train, held = hold_out(labels, groups, 0.2)
+    train, held = hold_out(100, 0.2, [("a",)] * 100, groups)
     assert not {groups[k] for k in train} & {groups[k] for k in held}
     assert len(held) == 20
+    sizes = ["A"] * 900 + ["B"] * 20 + ["C"] * 80
+    assert {sizes[k] for k in hold_out(1000, 0.1, [("a",)] * 1000, sizes)[1]} <= {"B", "C"}
+    of_one = [("x",) if group == "B" else ("y",) for group in sizes]  # who alone has a label is learnt from
+    assert {sizes[k] for k in hold_out(1000, 0.1, of_one, sizes)[1]} == {"C"}
+    assert len(hold_out(100, 0.1, [(str(k), "t") for k in range(100)])[1]) == 10
+    assert len(hold_out(1000, 0.1, [(str(k // 2),) for k in range(1000)])[1]) == 100
+    assert hold_out(1, 0.1) == ([0], [])
+
+
+def test_what_is_looked_at_comes_from_everywhere() -> None:
+    assert spread([5] * 10, None).tolist() == list(range(10))
+    assert spread([5] * 10, 15).tolist() == [0, 4, 9]
+    assert spread([5] * 10, 1).tolist() == [0]
 
 
 def test_changes_keep_what_matters() -> None:
@@ -177,4 +198,5 @@ def test_changes_keep_what_matters() -> None:
     assert len(stretch(x, 1.5, 0)) == 30 and stretch(x, 1.5, 0)[-1].tolist() == [19, -19]
     assert shift(np.eye(40, dtype=np.float32)[None, 20].repeat(3, 0), 0.5).argmax(1).tolist() == [39] * 3
     assert vary_series(x, x.std(0), draw).shape[1] == 2
+    assert abs(vary_series(x + 1000, x.std(0), draw).mean() - 1000) < 10
     assert vary_frames(draw.standard_normal((50, 40)).astype(np.float32), draw).shape[1] == 40

@@ -88,6 +88,8 @@ def test_formats(tmp_path: Path) -> None:
         ("x.txt", "a X\n", "upos", r"x.txt: --tag is the number of a column there, from 1, not 'upos'"),
         ("x.conllu", CONLLU, "pos", r"unknown column of CoNLL-U 'pos'"),
         ("x.csv", 'words,tags\na b,X Y\n"a b c",X Y\n', None, r"x.csv, row 2: 3 words and 2 tags"),
+        ("x.txt", "a X\nb\t\n", None, r"x.txt, line 2: a word or its tag is empty"),
+        ("x.txt", "a X\n", "0", r"--tag is the number of a column there, from 1, not '0'"),
         ("x.csv", "word,tags\na,X\n", None, r"x.csv: has no column 'words'; it has word, tags"),
     ):
         (tmp_path / name).write_text(text)
@@ -130,8 +132,11 @@ def test_it_learns_to_tag(crf: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert all(0.3 < p <= 1.0001 for p in one.probabilities)
     together = model.predict(["the poked nul.", "Tomu lated."])
     assert [a.tags for (a,) in together] == [["O", "B-A", "O", "O"], ["B-N", "O", "O"]]
-    (tmp_path / "odd.txt").write_text("the Z\n")
-    assert model.evaluate(model.read([str(tmp_path / "odd.txt")]))["accuracy"] == 0.0
+    (tmp_path / "odd.txt").write_text("the B-Z\n")
+    odd = model.evaluate(model.read([str(tmp_path / "odd.txt")]))
+    assert odd["accuracy"] == odd["entity_recall"] == 0.0
+    assert cli.main(["predict", run, "the poked nul.", "--show", "attention"]) == 2
+    assert "a tag model does not say where it looks" in capsys.readouterr().err
     assert elman.load(run).held_out().texts == model.held_out().texts
 
 

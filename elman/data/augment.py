@@ -8,7 +8,7 @@ import numpy as np
 def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """A series (T, C) a little faster or slower, larger or smaller, with noise; deviation (C,): of each channel."""
     x = stretch(x, draw.uniform(0.85, 1.18), 0)
-    x = x * draw.uniform(0.9, 1.1)
+    x = x.mean(0) + (x - x.mean(0)) * np.float32(draw.uniform(0.9, 1.1))
     return x + (0.08 * deviation * draw.standard_normal(x.shape)).astype(np.float32)
 
 

@@ -92,7 +92,7 @@ def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
         )
     else:
         found = _join([_class_file(path) for path in data])
-    _check(found, columns.separator is not None)
+    _check(found, columns.separator is not None or any(len(label) > 1 for label in found.labels))
     return found
 
 
@@ -119,7 +119,7 @@ def _table(path: str, columns: Columns) -> Labelled:
         groups = fixed[c.group] if c.group else [""] * len(values)
         return Labelled("series", values, _split(fixed[c.label], c.separator), groups, places, channels, 0)
     table = read_table(path)
-    source = c.file if c.file in table.columns and c.text not in table.columns else c.text
+    source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
     table = read_table(path, [source, c.label, *extra])
     several = lists(table, c.label)
     labels = _split(column(table, c.label), c.separator) if several is None else [tuple(one) for one in several]
@@ -127,8 +127,11 @@ def _table(path: str, columns: Columns) -> Labelled:
     places = [f"{path}, row {k}" for k in range(1, len(labels) + 1)]
     if source == c.text:
         return Labelled("text", column(table, source), labels, groups, places, [], 0)
-    beside = Path(path).parent
-    files = [name if "://" in name or os.path.isabs(name) else str(beside / name) for name in column(table, source)]
+    beside = path.rpartition("/")[0]
+    files = [
+        name if "://" in name or os.path.isabs(name) or not beside else f"{beside}/{name}"
+        for name in column(table, source)
+    ]
     if not files:
         raise ElmanError(f"{path}: no rows")
     return _files(files, labels, groups, places)
@@ -144,12 +147,9 @@ def _files(files: list[str], labels: list[tuple[str, ...]], groups: list[str], p
         return Labelled("sound", inputs, labels, groups, places, [], rate)
     if is_table(files[0]):
         found = [series.read_one(path) for path in files]
-        for path, (_, names) in zip(files, found, strict=True):
-            if names != found[0][1]:
-                raise ElmanError(
-                    f"{path}: its channels are {', '.join(names)}; those of {files[0]} are {', '.join(found[0][1])}"
-                )
-        return Labelled("series", [values for values, _ in found], labels, groups, places, found[0][1], 0)
+        wanted = found[0][1]
+        inputs = [series.ordered(x, names, wanted, path) for path, (x, names) in zip(files, found, strict=True)]
+        return Labelled("series", inputs, labels, groups, places, wanted, 0)
     return Labelled("text", [read_text(path) for path in files], labels, groups, places, [], 0)
 
 
@@ -175,7 +175,8 @@ def _ts(path: str) -> Labelled:
 
 def _class_file(path: str) -> Labelled:
     lines = [(k, line) for k, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    label, places = Path(path).name.partition(".")[0], [f"{path}, line {k}" for k, _ in lines]
+    name = Path(path).name
+    label, places = name.removesuffix(".gz").removesuffix(".txt") or name, [f"{path}, line {k}" for k, _ in lines]
     return Labelled("text", [line for _, line in lines], [(label,)] * len(lines), [""] * len(lines), places, [], 0)
 
 
@@ -186,6 +187,12 @@ def _join(parts: list[Labelled]) -> Labelled:
             raise ElmanError(f"{one.places[0]}: {one.medium}, where {first.places[0]} is {first.medium}")
     rate, rates = first.rate, {one.rate for one in parts}
     inputs = [x if len(rates) == 1 else resample(x, one.rate, rate) for one in parts for x in one.inputs]
+    if first.medium == "series":
+        inputs = [
+            series.ordered(x, one.channels, first.channels, place) if x.shape[1] == len(one.channels) else x
+            for one in parts
+            for x, place in zip(one.inputs, one.places, strict=True)
+        ]
     labels, groups, places = ([x for one in parts for x in getattr(one, n)] for n in ("labels", "groups", "places"))
     return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate)
 
@@ -197,6 +204,8 @@ def _split(labels: Sequence[str], separator: str | None) -> list[tuple[str, ...]
 
 
 def _check(found: Labelled, several: bool) -> None:
+    if not found.inputs:
+        raise ElmanError("the data hold no example")
     for place, x, label in zip(found.places, found.inputs, found.labels, strict=True):
         if found.medium == "text" and not x.strip():
             raise ElmanError(f"{place}: the text is empty")

@@ -31,7 +31,7 @@ def read_ts(path: str) -> tuple[list[np.ndarray], list[str], list[str]]:
             if name.lower() == "@timestamps" and rest.strip().lower() == "true":
                 raise ElmanError(f"{path}, line {number}: time stamps in .ts files are not read; give plain values")
             if name.lower() == "@classlabel":
-                said, *known = rest.split()
+                said, *known = rest.split() or [""]
                 if said.lower() != "true":
                     raise ElmanError(f"{path}, line {number}: the series have no class labels")
             inside = name.lower() == "@data"
@@ -70,11 +70,13 @@ def read_long(
     channels = list(numbers)
     if not channels:
         raise ElmanError(f"{path}: no column of numbers beside {', '.join([key, *fixed])}")
-    values = np.stack(list(numbers.values()), 1)
+    values = np.stack(list(numbers.values()), 1).astype(np.float32)
     keys = column(table, key)
     _, first, which = np.unique(np.array(keys), return_index=True, return_inverse=True)
     texts = {name: np.array(column(table, name)) for name in fixed}
     when = None if time is None else _numbers(table, path, time)
+    if when is not None and np.isnan(when).any():
+        raise ElmanError(f"{path}, row {int(np.isnan(when).argmax()) + 1}: column {time!r} is empty")
     if time is not None and when is None:
         when = np.unique(np.array(column(table, time)), return_inverse=True)[1]  # dates, as they sort
     series: list[np.ndarray] = []
@@ -94,6 +96,24 @@ def read_long(
     return series, known, channels, [f"{path}, series {keys[first[one]]!r}" for one in np.argsort(first)]
 
 
+def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], place: str) -> np.ndarray:
+    """A series with its channels in the order of ``wanted``, by their names; names that are numbers say nothing.
+
+    Raises:
+        ElmanError: it has other channels.
+    """
+    if list(names) == list(wanted):
+        return values
+    if sorted(names) == sorted(wanted):
+        return values[:, [list(names).index(name) for name in wanted]]
+    nameless = not names or all(n.isdigit() for n in names) or all(n.isdigit() for n in wanted)
+    if values.shape[1] != len(wanted) or not nameless:
+        raise ElmanError(
+            f"{place}: {values.shape[1]} channels: {', '.join(names)}; {len(wanted)} are wanted: {', '.join(wanted)}"
+        )
+    return values
+
+
 def read_one(path: str) -> tuple[np.ndarray, list[str]]:
     """One series (T, C) from a table of numbers, a row a step, and the names of its channels."""
     table = read_table(path)
@@ -103,7 +123,8 @@ def read_one(path: str) -> tuple[np.ndarray, list[str]]:
             raise ElmanError(f"{path}: column {name!r} holds no numbers")
     if not len(table):
         raise ElmanError(f"{path}: no rows")
-    return np.stack([found for _, found in values if found is not None], 1), [name for name, _ in values]
+    columns = [found for _, found in values if found is not None]
+    return np.stack(columns, 1).astype(np.float32), [name for name, _ in values]
 
 
 def check(values: np.ndarray, place: str, names: Sequence[str]) -> None:
@@ -133,4 +154,4 @@ def _numbers(table: polars.DataFrame, path: str, name: str) -> np.ndarray | None
         found = numbers
     elif not found.dtype.is_numeric():
         return None
-    return found.cast(polars.Float32).fill_null(float("nan")).to_numpy()
+    return found.cast(polars.Float64).fill_null(float("nan")).to_numpy()

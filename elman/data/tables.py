@@ -55,7 +55,7 @@ def lists(table: polars.DataFrame, name: str) -> list[list[str]] | None:
     found = table[name]
     if not isinstance(found.dtype, (polars.List, polars.Array)):
         return None
-    return [[str(one) for one in cell] for cell in found.fill_null([]).to_list()]
+    return [[str(one) for one in cell or () if one is not None] for cell in found.to_list()]
 
 
 def _separated(text: str, separator: str) -> polars.DataFrame:

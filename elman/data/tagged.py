@@ -43,11 +43,11 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str) -> 
             name = tag or "upos"
             if name not in CONLLU:
                 raise unknown_name("column of CoNLL-U", name, CONLLU)
-            _lines(path, 1, CONLLU.index(name), 10, found)
+            _lines(path, 1, CONLLU.index(name), True, found)
         else:
-            if tag is not None and not tag.isdigit():
+            if tag is not None and not (tag.isdecimal() and int(tag) > 0):
                 raise ElmanError(f"{path}: --tag is the number of a column there, from 1, not {tag!r}")
-            _lines(path, 0, int(tag) - 1 if tag else -1, 0, found)
+            _lines(path, 0, int(tag) - 1 if tag else -1, False, found)
     if not found.words:
         raise ElmanError(f"{', '.join(data)}: no sentences")
     return found
@@ -65,11 +65,10 @@ def _table(path: str, words: str, tags: str, found: Tagged) -> None:
             found.places.append(f"{path}, row {row}")
 
 
-def _lines(path: str, word: int, tag: int, columns: int, found: Tagged) -> None:
-    """``columns``: CoNLL-U's ten; 0: as many as the first line has."""
+def _lines(path: str, word: int, tag: int, conllu: bool, found: Tagged) -> None:
     words: list[str] = []
     tags: list[str] = []
-    begin = 0
+    begin, columns = 0, len(CONLLU) if conllu else 0  # 0: as many as the first line has
     for number, line in enumerate([*read_text(path).split("\n"), ""], 1):
         if not line.strip():
             if words:
@@ -78,7 +77,7 @@ def _lines(path: str, word: int, tag: int, columns: int, found: Tagged) -> None:
                 found.places.append(f"{path}, line {begin}")
             words, tags = [], []
             continue
-        if columns == 10 and line.startswith("#") and not words:
+        if conllu and line.startswith("#") and not words:
             continue
         cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if not columns:
@@ -87,10 +86,12 @@ def _lines(path: str, word: int, tag: int, columns: int, found: Tagged) -> None:
                 raise ElmanError(f"{path}, line {number}: {columns} columns; a word and its tag are needed")
         if len(cells) != columns:
             raise ElmanError(f"{path}, line {number}: {len(cells)} columns, not {columns}; every word needs its tag")
-        if columns == 10 and ("-" in cells[0] or "." in cells[0]):  # a word of several tokens, or one left out
+        if conllu and ("-" in cells[0] or "." in cells[0]):  # a word of several tokens, or one left out
             continue
         if cells[0] == "-DOCSTART-":
             continue
+        if not cells[word].strip() or not cells[tag].strip():
+            raise ElmanError(f"{path}, line {number}: a word or its tag is empty")
         begin = begin if words else number
         words.append(cells[word])
         tags.append(cells[tag])

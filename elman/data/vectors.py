@@ -20,7 +20,9 @@ def vector_size(path: str) -> int:
         with _opened(path) as file:
             first = file.readline(1 << 20).split()
             counts = len(first) == 2 and all(part.isdigit() for part in first)
-            return int(first[1]) if counts else len(first) - 1
+            size = int(first[1]) if counts else len(first) - 1
+            _check(path, 1, size, None)
+            return size
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
 

@@ -51,7 +51,7 @@ class SequenceLabeller(nn.Module):
         cell, hidden_size, num_layers, bidirectional: of the recurrent layers; ``hidden_size`` of one direction.
         pooling: over time.
         hierarchical: one such recurrence over the steps of each part, pooled, and another over the parts (``begins``).
-        periods: the layers at so many rates, instead; see `MultiRate`.
+        periods: forward layers at so many rates, instead; see `MultiRate`.
         dropout: of what goes in, between layers, and of what the linear layer sees.
     """
 

@@ -26,7 +26,7 @@ class Recorded(NamedTuple):
 
     def gradients(self) -> Tensor:
         """|dLoss/dh_t|, (T,), after ``loss.backward()``: by all ways, also through the steps that follow."""
-        return torch.stack([torch.zeros(()) if h.grad is None else h.grad.norm() for h in self.states])
+        return torch.stack([h.new_zeros(()) if h.grad is None else h.grad.norm() for h in self.states])
 
 
 class Recorder:
@@ -44,6 +44,7 @@ class Recorder:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self._network = network
         self._names = {module: name for name, module in network.named_modules() if isinstance(module, Recurrent)}
         self._steps: dict[str, list[tuple[dict[str, Tensor], tuple[Tensor, ...]]]] = {}
         self._layer: Recurrent | None = None
@@ -68,7 +69,7 @@ class Recorder:
         """What was recorded, by layer in the order in which they ran."""
         found = []
         for name, steps in self._steps.items():
-            ordered = steps[::-1] if ".directions.1" in f".{name}" else steps  # a backward direction
+            ordered = steps[::-1] if self._backward(name) else steps
             keys = [key for key in ordered[0][0] if all(key in values for values, _ in ordered)]
             values = {key: torch.cat([values[key].detach() for values, _ in ordered]) for key in keys}
             cell = next(module.cell for module, own in self._names.items() if own == name)
@@ -76,6 +77,15 @@ class Recorder:
                 values[part] = torch.cat([state[k].detach() for _, state in ordered])
             found.append(Recorded(name or "layer", values, [state[0] for _, state in ordered]))
         return found
+
+    def _backward(self, name: str) -> bool:
+        """Whether the layer reads from the end: the second of two directions, or what says so of itself."""
+        module, parts = self._network, name.split(".") if name else []
+        backward = False
+        for part in parts:
+            backward |= getattr(module, "reads_backward", None) == part
+            module = getattr(module, part)
+        return backward or ".directions.1" in f".{name}"
 
     def _enter(self, module: nn.Module, inputs: tuple) -> None:
         self._layer = module if isinstance(module, Recurrent) and inputs[0].shape[0] == 1 else None

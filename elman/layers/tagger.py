@@ -103,6 +103,9 @@ class Filler(nn.Module):
     Arguments: as for `Tagger`; ``words``: size of the vocabulary.
     """
 
+    #: The part that is given its input in reverse order.
+    reads_backward = "after"
+
     def __init__(
         self,
         words: int,

@@ -15,11 +15,11 @@ from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
-from elman.tasks.pretrained import sized
+from elman.tasks.pretrained import fresh, sized
 from elman.tasks.text_to_text import Examples, TextToText, encode_all
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
-from elman.training.run import LAST, Run, Sources
+from elman.training.run import Run, Sources
 
 #: Characters of a translation that take as long to learn as a question.
 _TIME = 100
@@ -116,7 +116,7 @@ class Answer(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, _TIME * len(train), _SIZES), source, target, sources)
-        if run is None or not (run.path / LAST).exists():
+        if fresh(run):
             task.use_vectors()
         examples = task._examples(train, training=True)
         task.learn_ratio(examples)
@@ -137,9 +137,7 @@ class Answer(TextToText):
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if fingerprint(_texts(train, held)) != self.sources.fingerprint:
-            files = ", ".join([*self.sources.data, *self.sources.valid])
-            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        self.unchanged(fingerprint(_texts(train, held)))
         return self._examples(held)
 
     def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:

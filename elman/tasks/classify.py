@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.buckets import Buckets, cut
 from elman.data.labelled import Labelled, read_labelled
-from elman.data.split import hold_out
+from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
 from elman.layers.labeller import SequenceLabeller, Standard
 from elman.layers.translator import drop_words
@@ -25,10 +25,10 @@ from elman.tasks.baselines import majority, tfidf
 from elman.tasks.classify_inputs import Examples, Inputs, padded
 from elman.tasks.classify_options import ClassifyConfig, Top, sensible
 from elman.tasks.label_scores import label_scores
-from elman.tasks.pretrained import sized, use_vectors
+from elman.tasks.pretrained import fresh, sized, use_vectors
 from elman.training.config import TrainConfig, parse
-from elman.training.run import LAST, Run, Sources
-from elman.training.task import Task, evaluation
+from elman.training.run import Run, Sources
+from elman.training.task import Task, building, evaluation
 
 #: Padded steps that are read at a time.
 _STEPS = 1 << 14
@@ -62,7 +62,8 @@ class Classify(Task):
     name = "classify"
     Config = ClassifyConfig
     Options = Top
-    judged_by = "objective"
+    looks = True
+    judged_by = "error"
 
     config: ClassifyConfig
     network: SequenceLabeller
@@ -79,16 +80,12 @@ class Classify(Task):
         else:
             source = torch.nn.Embedding(tokenizer.vocab_size, size)
             torch.nn.init.normal_(source.weight, std=0.5)
-        try:
+        with building():
             self.network = SequenceLabeller(
                 source, size, len(self.names), cell=c.cell,
                 hidden_size=c.hidden_size, num_layers=c.num_layers, bidirectional=c.bidirectional,
                 pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods, dropout=c.dropout,
             )  # fmt: skip
-        except ElmanError:
-            raise
-        except ValueError as error:
-            raise ElmanError(f"the model cannot be built: {error}") from None
 
     @classmethod
     def prepare(
@@ -117,7 +114,7 @@ class Classify(Task):
         torch.manual_seed(config.seed)
         task = cls(config, inputs, sources)
         examples = inputs.examples(train)
-        task._begin(examples, run is None or not (run.path / LAST).exists())
+        task._begin(examples, fresh(run))
         return task, examples, inputs.examples(held)
 
     @torch.no_grad()
@@ -127,7 +124,9 @@ class Classify(Task):
         if isinstance(source, Standard):
             every = np.concatenate(examples.rows).astype(np.float64)
             source.mean.copy_(torch.from_numpy(every.mean(0)))
-            source.deviation.copy_(torch.from_numpy(every.std(0)).clamp(min=1e-6))
+            deviation = every.std(0)
+            constant = deviation <= 1e-6 * np.abs(every.mean(0))  # no more than rounding
+            source.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
         elif c.vectors is not None and fresh:
             assert isinstance(source, torch.nn.Embedding)
             assert self.inputs.tokenizer is not None
@@ -190,19 +189,22 @@ class Classify(Task):
         return 1000
 
     def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
-        """loss: mean nats; accuracy, macro_f1. With a limit: objective, the loss with label smoothing.
+        """loss: mean nats; accuracy, macro_f1. With a limit: error, the share of wrong answers, and a
+        thousandth of the loss with label smoothing, which decides between equals.
 
         Without one: also each label's scores, and which are confused.
         """
-        labels = data.labels[:limit]
-        logits, _ = self.scan(data.rows[:limit])
+        chosen = spread(np.ones(len(data.rows)), limit)
+        labels = data.labels[chosen]
+        logits, _ = self.scan([data.rows[k] for k in chosen])
         said = (logits > 0).numpy().astype(np.int8)
         if not self.several:
             said = np.eye(len(self.names), dtype=np.int8)[logits.argmax(1).numpy()]
         scores, truth = label_scores(labels, said, self.names), torch.from_numpy(labels).float()
         metrics = {"loss": self._nats(logits, truth).item(), **{k: scores[k] for k in ("accuracy", "macro_f1")}}
         if limit is not None:
-            return metrics | {"objective": self._nats(logits, truth, self.config.label_smoothing).item()}
+            objective = self._nats(logits, truth, self.config.label_smoothing).item()
+            return metrics | {"error": 1 - scores["accuracy"] + objective / 1000}
         return metrics | {"examples": len(labels)} | scores
 
     def predict(self, inputs: Any, **options: Any) -> list[list[Label]]:
@@ -224,8 +226,9 @@ class Classify(Task):
             every = dict(zip(self.names, p, strict=True))
             pieces = functools.partial(self.inputs.pieces, x)
             if self.several:
-                text = (self.config.label_separator or ", ").join(name for name in every if every[name] > 0.5)
-                answers.append([Label(text, max(p), every, looked, pieces)])
+                said = [name for name in every if every[name] > 0.5]
+                sure = float(np.prod([max(x, 1 - x) for x in p]))  # of exactly these labels
+                answers.append([Label((self.config.label_separator or ", ").join(said), sure, every, looked, pieces)])
             else:
                 answers.append([Label(self.names[j], p[j], every, looked, pieces) for j in best])
         return answers
@@ -251,9 +254,7 @@ class Classify(Task):
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if _fingerprint(train, held) != self.sources.fingerprint:
-            files = ", ".join([*self.sources.data, *self.sources.valid])
-            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        self.unchanged(_fingerprint(train, held))
         return self.inputs.examples(held)
 
     def baselines(self, data: Examples) -> dict[str, float]:
@@ -285,7 +286,7 @@ def _split(config: ClassifyConfig, data: Sequence[str], valid: Sequence[str]) ->
     found = read_labelled(data, config.columns())
     if valid:
         return found, read_labelled(valid, config.columns())
-    train, held = hold_out(found.labels, found.groups, config.valid_fraction)
+    train, held = hold_out(len(found.inputs), config.valid_fraction, found.labels, found.groups)
     if not held or not train:
         raise ElmanError(f"{', '.join(data)}: too few examples to hold some out; give more, or --valid files")
     return found.part(train), found.part(held)

@@ -16,7 +16,7 @@ from torch import Tensor
 from elman.data import Tokenizer
 from elman.data.augment import vary_frames, vary_series
 from elman.data.labelled import Labelled, Medium, frames, read_input
-from elman.data.series import check
+from elman.data.series import check, ordered
 from elman.errors import ElmanError
 from elman.tasks.classify_options import ClassifyConfig
 from elman.tasks.text_to_text import encode_all, pad, spaced
@@ -25,7 +25,9 @@ from elman.training.run import Run
 TOKENIZER, LABELS = "tokenizer.json", "labels.json"
 
 #: Where a sentence ends: what comes next begins another.
-_ENDS = re.compile(r"[.!?…。!?]['\")\]]*\s*$|\n")
+_ENDS = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]['\"\u201d\u2019)\]]*\s*$|\n")
+#: Where none ends for so many tokens, one is cut.
+_LONGEST = 200
 
 
 class Known(NamedTuple):
@@ -84,7 +86,7 @@ class Inputs:
     @property
     def size(self) -> int:
         """C: the numbers of a step."""
-        return self.config.bands if self.known.medium == "sound" else len(self.known.channels)
+        return 2 * self.config.bands if self.known.medium == "sound" else len(self.known.channels)
 
     def examples(self, data: Labelled) -> Examples:
         """The examples as the network reads them.
@@ -95,11 +97,9 @@ class Inputs:
         known = self.known
         if data.medium != known.medium:
             raise ElmanError(f"{data.places[0]}: {data.medium}; the model reads {known.medium}")
-        if data.medium == "series" and len(data.channels) != len(known.channels):
-            raise ElmanError(
-                f"{data.places[0]}: {len(data.channels)} channels; the model reads {len(known.channels)}: "
-                + ", ".join(known.channels)
-            )
+        if data.medium == "series":
+            pairs = zip(data.inputs, data.places, strict=True)
+            data = data._replace(inputs=[ordered(x, data.channels, known.channels, place) for x, place in pairs])
         index = {name: k for k, name in enumerate(known.labels)}
         labels = np.zeros((len(data.labels), len(index)), dtype=np.int8)
         for k, (label, place) in enumerate(zip(data.labels, data.places, strict=True)):
@@ -118,13 +118,12 @@ class Inputs:
         if self.known.medium == "series":
             return [np.asarray(x, dtype=np.float32) for x in inputs]
         made = (frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs)
-        return [x - x.mean(0) for x in made]
+        return [spoken(x) for x in made]
 
     def varied(self, x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         """A series or a sound, changed a little."""
         if self.known.medium == "sound":
-            x = vary_frames(x, draw)
-            return x - x.mean(0)
+            return spoken(vary_frames(x[:, : self.config.bands], draw))
         return vary_series(x, deviation, draw)
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:
@@ -135,18 +134,20 @@ class Inputs:
 
     def _one(self, x: Any, place: str) -> np.ndarray:
         """What the network reads of a path or an array."""
-        rate, names = self.known.rate, self.known.channels
+        rate = self.known.rate
+        names: list[str] = []
         if isinstance(x, (str, os.PathLike)):
             place = os.fspath(x)
             x, names, rate = read_input(place, self.known.medium)
         x = np.asarray(x, dtype=np.float32)
         if self.known.medium == "series":
             x = x[:, None] if x.ndim == 1 else x
-            if x.ndim != 2 or x.shape[1] != len(self.known.channels):
-                wanted = ", ".join(self.known.channels)
-                shown = x.shape[1] if x.ndim == 2 else x.shape
-                raise ElmanError(f"{place}: {shown} channels; the model reads {len(self.known.channels)}: {wanted}")
-            check(x, place, names)
+            if x.ndim != 2:
+                raise ElmanError(f"{place}: of shape {x.shape}; a series is (T, C)")
+            x = ordered(x, names, self.known.channels, place)
+            check(x, place, self.known.channels)
+        elif x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+            raise ElmanError(f"{place}: a sound is a wave (N,) of numbers, not {x.shape}")
         return self.rows([x], rate)[0]
 
     def pieces(self, text: str) -> list[str]:
@@ -159,7 +160,10 @@ class Inputs:
     def begins(self, ids: Tensor) -> Tensor:
         """Where sentences begin, (B, T)."""
         ends = self._ends.to(ids.device)[ids]
-        return torch.cat((torch.ones_like(ends[:, :1]), ends[:, :-1] & ~ends[:, 1:]), 1)
+        begins = torch.cat((torch.ones_like(ends[:, :1]), ends[:, :-1] & ~ends[:, 1:]), 1)
+        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        since = places - torch.where(begins, places, 0).cummax(1).values
+        return begins | (since % _LONGEST == 0)
 
     @functools.cached_property
     def _ends(self) -> Tensor:
@@ -167,6 +171,16 @@ class Inputs:
         assert self.tokenizer is not None
         words = (self.tokenizer.decode([i]) for i in range(self.tokenizer.vocab_size))
         return torch.tensor([_ENDS.search(word) is not None for word in words])
+
+
+def spoken(frames: np.ndarray) -> np.ndarray:
+    """Log-mel frames (T, bands) less their mean, the voice's and the room's, and how they change: (T, 2 bands).
+
+    Furui 1986, https://doi.org/10.1109/TASSP.1986.1164788 (with the plain difference of neighbours)
+    """
+    x = frames - frames.mean(0)
+    change = np.gradient(x, axis=0) if len(x) > 1 else np.zeros_like(x)
+    return np.concatenate((x, change), 1).astype(np.float32)
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

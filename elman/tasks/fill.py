@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -15,15 +16,16 @@ from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint, read_text
 from elman.data.buckets import Buckets, cut
+from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
 from elman.layers.tagger import Filler
 from elman.layers.translator import drop_words
 from elman.tasks.answers import by_words, inputs_of
-from elman.tasks.pretrained import sized, use_vectors
+from elman.tasks.pretrained import fresh, sized, use_vectors
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.config import TrainConfig, parse
-from elman.training.run import LAST, Run, Sources
-from elman.training.task import Task, evaluation
+from elman.training.run import Run, Sources
+from elman.training.task import Task, building, evaluation
 
 _TOKENIZER = "tokenizer.json"
 
@@ -113,10 +115,11 @@ class Fill(Task):
     def __init__(self, config: FillConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources, self.coverage = config, tokenizer, sources, ""
         c = config
-        self.network = Filler(
-            tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-            num_layers=c.num_layers, dropout=c.dropout,
-        )  # fmt: skip
+        with building():
+            self.network = Filler(
+                tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+                num_layers=c.num_layers, dropout=c.dropout,
+            )  # fmt: skip
 
     @classmethod
     def prepare(
@@ -136,7 +139,7 @@ class Fill(Task):
             units=units, fingerprint=fingerprint([*train, "", *held]),
         )  # fmt: skip
         task = cls(config, tokenizer, sources)
-        if config.vectors is not None and (run is None or not (run.path / LAST).exists()):
+        if config.vectors is not None and fresh(run):
             E = config.embedding_size
             task.coverage = use_vectors(task.network.words, tokenizer, config.vectors, E**-0.5)
         return task, _parts(lines), _parts(encode_all(tokenizer, spaced("word", held)))
@@ -174,10 +177,10 @@ class Fill(Task):
         Salazar et al. 2020, https://arxiv.org/abs/1910.14659; here all words of a line at once, as none sees itself.
         """
         lengths = np.array([len(row) + 2 for row in data])
-        count = len(lengths) if limit is None else max(1, int(np.searchsorted(lengths.cumsum(), limit)))
+        chosen = spread(lengths, limit)
         nats, right, words = 0.0, 0, 0
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(np.argsort(lengths[:count], kind="stable"), lengths, _STEPS):
+            for rows in cut(chosen[np.argsort(lengths[chosen], kind="stable")], lengths, _STEPS):
                 ids, targets, n = (t.to(self.device) for t in collate([data[k] for k in rows]))
                 y, _ = self.network(ids, n)
                 known = int((targets >= 0).sum())
@@ -186,6 +189,8 @@ class Fill(Task):
                 if limit is None:
                     for part, wanted in zip(y.split(8), targets.split(8), strict=True):
                         right += int((self.network.head(part).argmax(-1) == wanted).sum())
+        if not words:
+            raise ElmanError("none of the words to be measured on is in the model's vocabulary")
         metrics = {"loss": nats / words, "pseudo_perplexity": math.exp(min(700.0, nats / words))}
         return metrics if limit is not None else metrics | {"accuracy": right / words, "words": words}
 
@@ -206,17 +211,35 @@ class Fill(Task):
         answers: list[list[Guess]] = []
         for ids, places in zip(rows, blanks, strict=True):
             with evaluation(self.network), torch.inference_mode():
-                x = torch.from_numpy(np.concatenate(([Tokenizer.end_id], ids, [Tokenizer.end_id])))[None]
-                y, _ = self.network(x.to(self.device), torch.tensor([x.shape[1]], device=self.device))
+                y, _ = self._read(ids)
                 logits = self.network.head(y[0, [place + 1 for place in places]]).float()
-                logits[:, [Tokenizer.end_id, Tokenizer.unknown_id]] = -torch.inf
-                best = logits.softmax(-1).topk(min(top, logits.shape[1] - 2))
+                logits[:, self._silent] = -torch.inf
+                p = torch.zeros_like(logits).index_add_(1, self._forms.to(logits.device), logits.softmax(-1))
+                best = p.topk(min(top, int(self._forms.unique().numel())))
             answers.append([
                 Guess(self.tokenizer.decode([i]).strip(), p, number)
                 for number, (one, sure) in enumerate(zip(best.indices.tolist(), best.values.tolist(), strict=True), 1)
                 for i, p in zip(one, sure, strict=True)
             ])  # fmt: skip
         return answers
+
+    @functools.cached_property
+    def _forms(self) -> Tensor:
+        """For each token the first that reads the same but for the space before it, (V,)."""
+        first: dict[str, int] = {}
+        words = (self.tokenizer.decode([i]).strip() for i in range(self.tokenizer.vocab_size))
+        return torch.tensor([first.setdefault(word, i) for i, word in enumerate(words)])
+
+    @functools.cached_property
+    def _silent(self) -> list[int]:
+        """Tokens that are no word: the end, the unknown one, white space."""
+        spaces = (i for i in range(self.tokenizer.vocab_size) if not self.tokenizer.decode([i]).strip())
+        return sorted({Tokenizer.end_id, Tokenizer.unknown_id, *spaces})
+
+    def _read(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        """What the network gives for one line."""
+        batch = collate([ids])
+        return self.network(batch.ids.to(self.device), batch.lengths.to(self.device))
 
     def _with_blanks(self, text: str) -> tuple[np.ndarray, list[int]]:
         """ids, unknown at the blanks, and where these are."""
@@ -238,8 +261,7 @@ class Fill(Task):
             (spaced_text,) = spaced("word", [text])
             ids = encode_all(self.tokenizer, [spaced_text])[0]
             with evaluation(self.network), torch.inference_mode():
-                x = torch.from_numpy(np.concatenate(([Tokenizer.end_id], ids, [Tokenizer.end_id])))[None]
-                _, y = self.network(x.to(self.device), torch.tensor([x.shape[1]], device=self.device))
+                _, y = self._read(ids)
             found = y[0, 1:-1].float().cpu().numpy()
             words = by_words(self.tokenizer.cut(spaced_text))
             yield [(word.strip(), found[places].mean(0)) for word, places in words if word.strip()]
@@ -247,8 +269,7 @@ class Fill(Task):
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         (text,) = inputs_of(given, True)
         ids, places = self._with_blanks(text)
-        x = torch.from_numpy(np.concatenate(([Tokenizer.end_id], ids, [Tokenizer.end_id])))[None].to(self.device)
-        y, _ = self.network(x, torch.tensor([x.shape[1]], device=self.device))
+        y, _ = self._read(ids)
         at = places[-1] + 1 if places else len(ids)
         pieces = ["___" if k in places else self.tokenizer.decode([i]) for k, i in enumerate(ids.tolist())]
         return ["", *pieces, ""], -self.network.head(y[0, at]).float().log_softmax(-1).amax()
@@ -258,9 +279,7 @@ class Fill(Task):
 
     def held_out(self) -> list[np.ndarray]:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if fingerprint([*train, "", *held]) != self.sources.fingerprint:
-            files = ", ".join([*self.sources.data, *self.sources.valid])
-            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        self.unchanged(fingerprint([*train, "", *held]))
         return _parts(encode_all(self.tokenizer, spaced("word", held)))
 
     def about(self) -> dict[str, str]:
@@ -299,11 +318,10 @@ def _split(config: FillConfig, data: Sequence[str], valid: Sequence[str]) -> tup
     lines = _lines(data)
     if valid:
         return lines, _lines(valid)
-    count = min(2000, max(1, round(len(lines) * config.valid_fraction)))
-    if count >= len(lines):
+    learnt, held = hold_out(len(lines), config.valid_fraction)
+    if not held:
         raise ElmanError(f"{', '.join(data)}: {len(lines)} line; each line is a sentence: too few to hold some out")
-    chosen = set(np.random.default_rng(0).choice(len(lines), count, replace=False).tolist())
-    return [x for k, x in enumerate(lines) if k not in chosen], [x for k, x in enumerate(lines) if k in chosen]
+    return [lines[k] for k in learnt], [lines[k] for k in held]
 
 
 def _tokenizer(run: Run) -> Tokenizer:

@@ -19,10 +19,10 @@ from elman.errors import ElmanError
 from elman.layers import Connection, State
 from elman.layers.transformer import Positions
 from elman.tasks.language_networks import LanguageNetwork, RecurrentLanguage, TransformerLanguage
-from elman.tasks.pretrained import sized, use_vectors
+from elman.tasks.pretrained import fresh, sized, use_vectors
 from elman.training.config import TrainConfig, parse, several
-from elman.training.run import LAST, Run, Sources
-from elman.training.task import Task, evaluation
+from elman.training.run import Run, Sources
+from elman.training.task import Task, building, evaluation
 
 _log = logging.getLogger("elman")
 
@@ -115,13 +115,9 @@ class Language(Task):
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
         self.coverage = ""
-        try:
+        with building():
             kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
             self.network = kind(config, tokenizer.vocab_size)
-        except ElmanError:
-            raise
-        except ValueError as error:  # sizes that do not go together
-            raise ElmanError(f"the model cannot be built: {error}") from None
 
     @classmethod
     def prepare(
@@ -150,7 +146,7 @@ class Language(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
-        if config.vectors is not None and (run is None or not (run.path / LAST).exists()):
+        if config.vectors is not None and fresh(run):
             embedding = task.network.embedding
             task.coverage = use_vectors(embedding, tokenizer, config.vectors, embedding.weight.std().item())
         return task, Corpus(ids), task._text(held)
@@ -186,9 +182,7 @@ class Language(Task):
 
     def held_out(self) -> Text:
         train, held = _split(self.sources.data, self.sources.valid, self.config.valid_fraction)
-        if fingerprint([*train, "", *held]) != self.sources.fingerprint:
-            files = ", ".join([*self.sources.data, *self.sources.valid])
-            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        self.unchanged(fingerprint([*train, "", *held]))
         return self._text(held)
 
     def _text(self, texts: Sequence[str]) -> Text:

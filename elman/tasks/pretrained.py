@@ -13,6 +13,7 @@ from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.data.vectors import vector_size, vectors_for
 from elman.errors import ElmanError
 from elman.training.config import TrainConfig
+from elman.training.run import LAST, Run
 
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -23,6 +24,11 @@ def sized(config: Config, *paths: str | None) -> Config:
     if not given or "embedding_size" in config.model_fields_set:
         return config
     return config.model_copy(update={"embedding_size": vector_size(given[0])})
+
+
+def fresh(run: Run | None) -> bool:
+    """Whether a training begins, so that nothing has been learnt yet that vectors would overwrite."""
+    return run is None or not (run.path / LAST).exists()
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind
 from elman.data.buckets import Buckets, cut
+from elman.data.split import spread
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.translator import Translator, drop_words
@@ -22,7 +23,7 @@ from elman.tasks.pretrained import use_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
-from elman.training.task import Task, evaluation
+from elman.training.task import Task, building, evaluation
 
 _log = logging.getLogger("elman")
 
@@ -55,11 +56,11 @@ class Examples(NamedTuple):
     target_ids: list[np.ndarray]
     kinds: list[str]
 
-    def first(self, count: int) -> Examples:
-        """So many of them."""
+    def part(self, rows: Sequence[int] | np.ndarray) -> Examples:
+        """Those examples alone."""
         return Examples(
-            self.sources[:count], self.targets[:count], self.source_ids[:count], self.target_ids[:count],
-            self.kinds[:count],
+            [self.sources[k] for k in rows], [self.targets[k] for k in rows], [self.source_ids[k] for k in rows],
+            [self.target_ids[k] for k in rows], [self.kinds[k] for k in rows] if self.kinds else [],
         )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ class TextToText(Task):
 
     unit = "tokens"
     Options = Search
+    looks = True
     judged_by = "objective"
     #: The scores that a validation while training shows.
     shown: tuple[str, ...]
@@ -86,12 +88,8 @@ class TextToText(Task):
     def __init__(self, config: TextToTextConfig, source: Tokenizer, target: Tokenizer) -> None:
         self.config, self.source, self.target = config, source, target
         self.coverage: list[str] = []
-        try:
+        with building():
             self.network = self.build()
-        except ElmanError:
-            raise
-        except ValueError as error:  # sizes that do not go together
-            raise ElmanError(f"the model cannot be built: {error}") from None
 
     def use_vectors(self) -> None:
         """Begins with the word vectors that the config names, brought to the spread of the network's own."""
@@ -163,10 +161,7 @@ class TextToText(Task):
                 raise ElmanError(f"{places[0]}: every pair is longer than --max-tokens {self.config.max_tokens}")
         for k, longest in long if not (training or self.config.truncate) else ():
             self._check(longest, places[k])
-        return Examples(
-            [sources[k] for k in kept], [targets[k] for k in kept], [ids[0][k] for k in kept],
-            [ids[1][k] for k in kept], [kinds[k] for k in kept] if kinds else [],
-        )  # fmt: skip
+        return Examples(list(sources), list(targets), ids[0], ids[1], list(kinds)).part(kept)
 
     def _too_long(self, training: bool) -> str:
         if self.config.truncate:
@@ -228,11 +223,11 @@ class TextToText(Task):
         get from the most probable token each time.
         """
         lengths = np.array([len(ids) + 1 for ids in data.target_ids])
-        count = len(lengths) if limit is None else max(1, int(np.searchsorted(lengths.cumsum(), limit)))
-        longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])[:count]
+        chosen = spread(lengths, limit)
+        longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])
         nats, smoothed, tokens = 0.0, 0.0, 0
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(np.argsort(longest, kind="stable"), longest, _DECODED):
+            for rows in cut(chosen[np.argsort(longest[chosen], kind="stable")], longest, _DECODED):
                 batch = PairBatch(*(t.to(self.device) for t in collate(data, rows)))
                 memory, state = self.network.read(batch.source, batch.source_lengths)
                 y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
@@ -242,7 +237,7 @@ class TextToText(Task):
                     smoothed += self.network.head.loss(y, batch.targets, self.config.label_smoothing).item() * n
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
-        some = data if limit is None else data.first(_SHOWN)
+        some = data if limit is None else data.part(spread(np.ones(len(lengths)), _SHOWN))
         began = time.perf_counter()
         answers = self._search(some.source_ids, parse(Search, {} if limit is None else {"beam": 1}))
         seconds = time.perf_counter() - began

@@ -14,12 +14,12 @@ from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
-from elman.tasks.pretrained import sized
+from elman.tasks.pretrained import fresh, sized
 from elman.tasks.scores import error_scores, translation_scores
 from elman.tasks.text_to_text import Examples, TextToText, encode_all, spaced
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
-from elman.training.run import LAST, Run, Sources
+from elman.training.run import Run, Sources
 
 _SIZES = {
     "recurrent": (Sizes(256, 1, 5e-3, 0.3), Sizes(512, 1, 3e-3, 0.4)),
@@ -87,7 +87,7 @@ class Translate(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, sources.units, _SIZES), source, target, sources)
-        if run is None or not (run.path / LAST).exists():
+        if fresh(run):
             task.use_vectors()
         examples = task.encode(*train, training=True)
         task.learn_ratio(examples)
@@ -103,9 +103,7 @@ class Translate(TextToText):
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
-        if fingerprint(_texts(train, held)) != self.sources.fingerprint:
-            files = ", ".join([*self.sources.data, *self.sources.valid])
-            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
+        self.unchanged(fingerprint(_texts(train, held)))
         return self.encode(*held)
 
     def input(self, text: str) -> str:

@@ -36,6 +36,8 @@ class Task(ABC):
     Config: ClassVar[type[TrainConfig]]
     #: The options of ``predict``, for tasks that answer.
     Options: ClassVar[type[BaseModel] | None] = None
+    #: Whether its answers say where the model looked.
+    looks: ClassVar[bool] = False
     #: What ``rate`` counts: tokens, examples, ...
     unit: ClassVar[str] = "examples"
 
@@ -85,6 +87,12 @@ class Task(ABC):
     @abstractmethod
     def held_out(self) -> Any:
         """The data that training held out, read again from ``sources``."""
+
+    def unchanged(self, fingerprint: str) -> None:
+        """ElmanError where the data are not those of the training, by what was read of them."""
+        if fingerprint != self.sources.fingerprint:
+            files = ", ".join([*self.sources.data, *self.sources.valid])
+            raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
 
     @abstractmethod
     def evaluate(self, data: Any, limit: int | None = None) -> dict[str, float]:
@@ -167,6 +175,17 @@ class Task(ABC):
     @abstractmethod
     def example(self) -> list[str]:
         """Lines of Python that use ``model``."""
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Says of sizes that do not go together that the model cannot be built."""
+    try:
+        yield
+    except ElmanError:
+        raise
+    except ValueError as error:
+        raise ElmanError(f"the model cannot be built: {error}") from None
 
 
 @contextmanager

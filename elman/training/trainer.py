@@ -217,6 +217,10 @@ class Trainer:
             metrics = self.task.evaluate(self.held, self.task.validation_size)
         network.train()
         name = self.task.judged_by
+        if not math.isfinite(metrics[name]):
+            raise ElmanError(
+                f"the held-out {name} is {metrics[name]} at step {progress.step}: no model can be chosen by it"
+            )
         better = metrics[name] < progress.best.get(name, math.inf)
         progress.stale = 0 if better else progress.stale + 1
         if better:
