@@ -16,18 +16,22 @@ import torch
 from elman.layers import Recurrent
 from elman.layers.recorder import Recorder
 
-CELLS = {"RNN": ("rnn_tanh", 0.0), "LSTM": ("lstm", 1.0), "GRU": ("gru", 1.0)}
+#: A cell, and its gate that lets the state through; its bias starts at 3.
+CELLS = {"RNN": ("rnn_tanh", ""), "LSTM": ("lstm", "f"), "GRU": ("gru", "z")}
 GAINS = (0.5, 1.0, 2.0)
 
 
-def norms(cell: str, open_bias: float, gain: float, units: int = 64, steps: int = 100) -> torch.Tensor:
+def norms(cell: str, gate: str, gain: float, units: int = 64, steps: int = 100) -> torch.Tensor:
     """|dLoss/dh_t| over |dLoss/dh_T|, (T,): the mean of logarithms over ten draws."""
     rows = []
     for seed in range(10):
         torch.manual_seed(seed)
-        layer = Recurrent(cell, 8, units, open_bias=open_bias)  # recurrent matrices start orthogonal
+        layer = Recurrent(cell, 8, units, open_bias=0.0)  # recurrent matrices start orthogonal
         with torch.no_grad():
             assert layer.weight_hh is not None
+            assert layer.bias_ih is not None
+            for name, bias in zip(layer.cell.input_gates, layer.bias_ih.split(units), strict=True):
+                bias.fill_(3.0 if name == gate else 0.0)
             layer.weight_hh.mul_(gain)
         with Recorder(layer) as recorder:
             y, _ = layer(0.3 * torch.randn(1, steps, 8))
@@ -45,8 +49,8 @@ def main() -> None:
 
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, gain in zip(figure.subplots(1, len(GAINS), sharey=True), GAINS, strict=True):
-        for name, (cell, open_bias) in CELLS.items():
-            found = norms(cell, open_bias, gain)
+        for name, (cell, gate) in CELLS.items():
+            found = norms(cell, gate, gain)
             axes.semilogy(range(1, len(found) + 1), found.numpy(), label=name)
             print(f"recurrent matrices x {gain}: {name} {found[0]:.1e} after {len(found) - 1} steps back")
         axes.set_title(f"recurrent matrices x {gain}", fontsize=10)
