@@ -91,7 +91,9 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
         )  # fmt: skip
         place.set_xlim(-0.5, steps - 0.5)
         place.set_yticks([])
-        place.set_ylabel(f"{name}\n{one.layer.rpartition('.')[0][-18:] or one.layer}", fontsize=6)
+        place.set_ylabel(name)
+        if name == next(iter(one.values)):
+            place.set_title(one.layer, fontsize=7, loc="left")
         place.set_xticks([])
     if len(pieces) == steps:
         axes[-1].set_xticks(range(steps), [_shown(piece) for piece in pieces[:steps]], rotation=60, fontsize=7)

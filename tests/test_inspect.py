@@ -35,6 +35,9 @@ def test_values_and_gradients() -> None:
         c = v["f"] * c + v["i"] * v["g"]
         close(c, v["c"])
         close(v["o"] * torch.tanh(c), v["h"])
+    with Recorder(Recurrent("gru", 3, 4).double()) as gru:
+        next(iter(gru._names))(x)
+    assert list(gru.layers()[0].values) == ["r", "z", "n", "h"]
     h = second.values["h"].clone().requires_grad_()
     assert second.gradients()[-1].item() == pytest.approx(2 * h[-1].norm().item())
     assert second.gradients()[0] < second.gradients()[-1]
@@ -47,6 +50,7 @@ def test_a_backward_direction_and_a_cell_of_ones_own() -> None:
         y, _ = layer(x)
         y.sum().backward()
     forward, backward = recorder.layers()
+    assert list(forward.values) == ["h"]
     close(torch.cat((forward.values["h"], backward.values["h"]), 1), y[0].detach())
     assert "a" not in forward.values  # one number for each unit, not a value a step
     assert len(backward.gradients()) == 5

@@ -103,10 +103,9 @@ class Recorder:
                 self._depth += 1
         elif self._depth:
             self._depth -= 1
-            found = frame.f_locals
-            self._seen = {
-                name: one for name, one in found.items() if isinstance(one, Tensor) and one.dim() == 2
-            } | self._seen
+            if frame.f_globals.get("__name__") == type(self._layer.cell).__module__:  # the equations, nothing below
+                found = {k: one for k, one in frame.f_locals.items() if isinstance(one, Tensor) and one.dim() == 2}
+                self._seen = found | self._seen
             if not self._depth and value is not None:
                 state = (value,) if isinstance(value, Tensor) else tuple(value)
                 if state[0].requires_grad:
