@@ -195,7 +195,7 @@ def copy(run: str, tmp_path: Path) -> Path:
 BAD: list[tuple[list[str], str]] = [
     (
         ["train", "langauge", "{text}"],
-        "unknown task 'langauge': did you mean language? known are answer, language, translate",
+        "unknown task 'langauge': did you mean language? known are answer, classify, fill, language, tag, translate",
     ),
     (["trian"], 'Unknown command "trian". Did you mean "train"?'),
     (["train", "language"], "no data: give one file or more"),

@@ -31,6 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train", "val", "test"):
         (tmp_path / f"{name}.de").write_text("\n".join(lines) + "\n")
         (tmp_path / f"{name}.en").write_text("\n".join(line[::-1] for line in lines) + "\n")
+    spelt = "".join(f"{' '.join(w)}\t{' '.join(w.upper())}\n" for w in sorted(set(" ".join(lines).split())))
+    (tmp_path / "words.tsv").write_text("letters\tphonemes\n" + spelt)
     (tmp_path / "pairs.csv").write_text("de,en\n" + "".join(f"{n},{n + 1}\n" for n in range(100)))
     toy.main([str(tmp_path / "stories"), "--stories", "40"])
     words = " ".join(lines).split()

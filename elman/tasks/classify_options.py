@@ -60,8 +60,8 @@ class ClassifyConfig(TrainConfig):
     def consistent(self) -> Self:
         if self.hierarchical and self.periods:
             raise ValueError("hierarchical and periods are two ways to read long inputs; give one")
-        if self.periods and (self.num_layers > 1 or (self.bidirectional and "bidirectional" in self.model_fields_set)):
-            raise ValueError("periods: one for each layer, all forward; leave num_layers and bidirectional out")
+        if self.periods and self.num_layers > 1:
+            raise ValueError("periods: one for each layer, all forward; leave num_layers out")
         return self
 
     def columns(self) -> Columns:
