@@ -19,6 +19,9 @@ class TextToTextConfig(TrainConfig):
 
     batch_size: int = Field(2048, ge=1, description="Tokens a step, padding too, in each process.")
     learning_rate: float = Field(3e-3, gt=0, description="The highest rate; by default by the model and its size.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations that are not the best; 'none': never, the rate falls."
+    )
     model: Literal["recurrent", "gnmt", "transformer"] = Field(
         "recurrent",
         description="gnmt: one bidirectional layer, then residual ones, eight on each side if not told else.",
