@@ -204,6 +204,7 @@ def test_what_is_wrong(tmp_path: Path, run: str) -> None:
     for options, message in (
         ({"hierarchical": True}, "hierarchical: is for texts"),
         ({"vectors": "x.txt"}, "vectors: are for texts|x.txt: no such file"),
+        ({"label_separator": ""}, "label_separator: string should have at least 1 character"),
         ({"pooling": "men"}, "pooling: should be 'last', 'max', 'mean' or 'attention', not 'men'"),
         ({"hierarchical": True, "periods": "1,2"}, "give one"),
     ):

@@ -12,7 +12,7 @@ import numpy as np
 
 from elman.data import series
 from elman.data.sound import SOUNDS, log_mel, read_sound, resample
-from elman.data.tables import column, is_table, lists, read_table
+from elman.data.tables import column, is_table, lists, read_table, require
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -120,7 +120,7 @@ def _table(path: str, columns: Columns) -> Labelled:
         return Labelled("series", values, _split(fixed[c.label], c.separator), groups, places, channels, 0)
     table = read_table(path)
     source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
-    table = read_table(path, [source, c.label, *extra])
+    require(table, path, [source, c.label, *extra])
     several = lists(table, c.label)
     labels = _split(column(table, c.label), c.separator) if several is None else [tuple(one) for one in several]
     groups = column(table, c.group) if c.group else [""] * len(labels)

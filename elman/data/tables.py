@@ -36,10 +36,15 @@ def read_table(path: str, columns: Sequence[str] | None = None) -> polars.DataFr
             table = _separated(read_text(path), "\t" if ending == ".tsv" else ",")
     except polars.exceptions.PolarsError as error:
         raise ElmanError(f"{path}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
-    for name in columns or ():
+    require(table, path, columns or ())
+    return table
+
+
+def require(table: polars.DataFrame, path: str, columns: Sequence[str]) -> None:
+    """ElmanError where a table lacks one of the columns; those present are named."""
+    for name in columns:
         if name not in table.columns:
             raise ElmanError(f"{path}: has no column {name!r}; it has {', '.join(table.columns)}")
-    return table
 
 
 def column(table: polars.DataFrame, name: str) -> list[str]:
