@@ -24,7 +24,9 @@ class ClassifyConfig(TrainConfig):
     )
     text: str = Field("text", description="The column with the text, where the data are tables.")
     label: str = Field("label", description="The column with the label.")
-    label_separator: str | None = Field(None, min_length=1, description="What stands between several labels of one example.")
+    label_separator: str | None = Field(
+        None, min_length=1, description="What stands between several labels of one example."
+    )
     file: str = Field("file", description="The column with the path of a sound or of a table of numbers.")
     group: str | None = Field(None, description="A column: rows with the same value are not divided by the split.")
     series: str | None = Field(None, description="The column that says which series a row is a step of.")
