@@ -136,6 +136,7 @@ class Loop:
         B, V, end = len(ids), self.task.target.vocab_size, 0
         memory = type(memory)(*(t.repeat_interleave(K, 0) for t in memory))
         states = [tuple(s.repeat_interleave(K, 0)[None] for s in layer) for layer in state.layers]
+        looked: tuple = ()
         decoder = self.network.decoder
         written = torch.zeros(B * K, 1, dtype=torch.long)
         scores = torch.full((B, K), -torch.inf)
@@ -144,7 +145,7 @@ class Loop:
         for _ in range(int(2 * lengths.max()) + 10):
             x = self.network.target(written[:, -1:]) * self.network.scale
             h, states[0] = self.layers[0](x, states[0])
-            context, _, _ = decoder.attention(h, memory)
+            context, _, looked = decoder.attention(h, memory, looked)
             for k in range(1, len(self.layers)):
                 h, states[k] = self.layers[k](torch.cat((h, context), -1), states[k])
             y = torch.tanh(decoder.output(torch.cat((h, context), -1)))
@@ -157,6 +158,7 @@ class Loop:
             chosen = (places % V).flatten()
             written = torch.cat((written[parents], chosen[:, None]), 1)
             states = [tuple(s[:, parents] for s in layer) for layer in states]
+            looked = tuple(s[parents] for s in looked)
             done = (chosen == end).view(B, K)
             if bool(done.all()):
                 break

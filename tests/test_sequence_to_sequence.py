@@ -116,11 +116,29 @@ def test_attention(kind: AttentionKind) -> None:
     close(torch.cat(parts, 1), weights)
 
 
+def test_rotary_attention_sees_how_far_things_are() -> None:
+    """What stands everywhere is told apart by its distance: from the query in one head, from the end in the other."""
+    looking = attention("rotary", 16, 6, 5, heads=2).double()
+    values, query = torch.randn(1, 1, 6).double().expand(2, 9, 6), torch.randn(1, 1, 16).double().expand(2, 9, 16)
+    lengths = torch.tensor([9, 5])
+    memory = looking.read(values, lengths)
+    k = memory.keys.unflatten(2, (2, 2, 8))[:, :, 0]
+    q, _ = looking._turned(query, None)  # type: ignore[operator]
+    scores = torch.einsum("bthd,bshd->bhts", q, k)
+    for t, s in itertools.product(range(8), range(4)):
+        close(scores[:, 0, t, s], scores[:, 0, t + 1, s + 1], 1e-5)
+        close(scores[:, 1, t, s + 1], scores[:, 1, t + 1, s], 1e-5)
+    close(scores[0, 1, 2, 4:9], scores[1, 1, 2, 0:5], 1e-5)
+    assert scores[0, 0, 3].std() > 0.01
+
+
 def test_wrong_attention() -> None:
     with pytest.raises(ValueError, match="must be of one size"):
         attention("dot", 4, 6, 5)
     with pytest.raises(ValueError, match="heads must divide the size of queries, 6; 4 does not"):
         attention("multihead", 6, 6, 5)
+    with pytest.raises(ValueError, match="rotary attention: 3 heads need queries of at least 6, not 3"):
+        attention("rotary", 3, 6, 5, heads=3)
     with pytest.raises(ValueError, match="unknown attention 'self': known are additive, concat, dot"):
         attention("self", 6, 6, 5)  # type: ignore[arg-type]
 
@@ -260,6 +278,22 @@ def test_a_full_beam_finds_the_best(seed: int, alpha: float) -> None:
     best = sorted(scores, key=scores.__getitem__, reverse=True)[:3]
     assert [tuple(h.ids) for h in found] == best
     close([torch.tensor(h.score) for h in found], [torch.tensor(scores[ids]) for ids in best], 1e-5)
+
+
+def test_the_end_is_not_taken_for_an_answer_because_it_is_among_the_best() -> None:
+    """A sure writer of six tokens, whose second best is always the end: K bad ends do not stop the search."""
+    table = torch.full((8, 8), -20.0)
+    for last in range(7):
+        table[last, last + 1] = 0.0
+        table[last, 7] = 0.0 if last == 6 else -9.0
+    tiny = Tiny(0, 8)
+    tiny.table = table
+    memory = Memory(torch.zeros(1, 3, 1), torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.bool))
+    for beam in (1, 2, 5):
+        (found,) = beam_search(
+            tiny, memory, (torch.zeros(1, 1),), torch.tensor([20]), parse(Search, {"beam": beam}), 0, 7, []
+        )
+        assert found[0].ids == [1, 2, 3, 4, 5, 6]
 
 
 def test_named_states_keep_their_names() -> None:

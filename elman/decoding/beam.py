@@ -57,8 +57,9 @@ def beam_search(
     """The answers for each row, best first; ``search.n_best`` of them, or as many as there are.
 
     score = log p / ((5 + length) / 6)^alpha + beta sum_s log min(1, sum_t a_ts), the end counted in the length
-    (Wu et al. 2016, https://arxiv.org/abs/1609.08144). A row is done when K answers have ended, or when none that
-    goes on can become better than the n-th best; then it leaves the batch. Answers that do not end count only where
+    (Wu et al. 2016, https://arxiv.org/abs/1609.08144). A row is done when none that goes on can become better
+    than the n-th best, or when K answers have ended and none that goes on is better so far; then it leaves the
+    batch. Answers that do not end count only where
     none has ended, without the id that stands where the end would.
 
     Shapes:
@@ -158,7 +159,8 @@ class _Search:
             if last and not found:  # nothing has ended: what there is
                 for k in (self.sums[r] > -math.inf).nonzero().flatten().tolist():
                     self._put(r, float(self.sums[r, k]), r * K + k, step, cut=1)
-            if not (last or len(found) >= max(K, n) or best[r] / self._norm(most) <= worst):
+            length = step if len(found) >= max(K, n) else most
+            if not (last or best[r] / self._norm(length) <= worst):
                 stay.append(r)
         if len(stay) < len(self.rows):
             kept = torch.tensor(stay, dtype=torch.long, device=self.rows.device)

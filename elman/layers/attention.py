@@ -18,7 +18,7 @@ from elman.layers.state import over
 #: Queries are scored by a sum over hidden units for so many numbers at once, where a score needs that.
 _SCORES = 1 << 24
 
-AttentionKind = Literal["additive", "concat", "dot", "general", "location", "multihead"]
+AttentionKind = Literal["additive", "concat", "dot", "general", "location", "multihead", "rotary"]
 
 
 class Memory(NamedTuple):
@@ -203,17 +203,75 @@ class MultiHead(Attention):
         return self.key_value(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        B, T, Q = query.shape
-        q = self.query(query).view(B, T, self.heads, -1).transpose(1, 2)
-        k, v = memory.keys.view(B, -1, 2, self.heads, Q // self.heads).permute(2, 0, 3, 1, 4)
-        scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(Q // self.heads))
+        return *self._heads_look(self.query(query).unflatten(2, (self.heads, -1)), memory), ()
+
+    def _heads_look(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """q (B, T, heads, d) to the context and the weights."""
+        B, T = q.shape[:2]
+        q = q.transpose(1, 2)
+        k, v = memory.keys.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(q.shape[3]))
         weights = weights_of(scores.flatten(1, 2), memory.mask).view_as(scores)
-        context = (weights @ v).transpose(1, 2).reshape(B, T, Q)
-        return self.output(context), weights.mean(1), ()
+        context = (weights @ v).transpose(1, 2).reshape(B, T, self.query_size)
+        return self.output(context), weights.mean(1)
+
+
+class Rotary(MultiHead):
+    """Multi-head attention that knows places: query t and memory s meet turned by t and s.
+
+    e_ts = (R_t W_q q_t)_k . (R_s W_k m_s)_k / sqrt(d): R_t turns pair i of n by t 10000^(-i / n), n pairs being half of
+    a head's numbers, so that e_ts knows s - t. Half of the heads count s from the memory's end instead. What stands
+    twice in the memory is told apart, and a head can walk along it, forwards or backwards, however long it is.
+
+    The state: t of the next query, (B, 1).
+
+    Su et al. 2021, https://arxiv.org/abs/2104.09864
+    """
+
+    def __init__(self, query_size: int, memory_size: int, heads: int = 4, output_size: int | None = None) -> None:
+        super().__init__(query_size, memory_size, heads, output_size)
+        if query_size < 2 * heads:
+            raise ValueError(f"rotary attention: {heads} heads need queries of at least {2 * heads}, not {query_size}")
+
+    def read(self, values: Tensor, lengths: Tensor | None = None) -> Memory:
+        memory = super().read(values, lengths)
+        k, v = memory.keys.unflatten(2, (2, self.heads, -1)).unbind(2)
+        starts = torch.arange(k.shape[1], device=k.device).expand(memory.mask.shape)
+        ends = memory.mask.sum(1, keepdim=True) - 1 - starts
+        half = self.heads // 2
+        places = torch.stack([starts] * (self.heads - half) + [ends] * half, 2)
+        return memory._replace(keys=torch.stack((turned(k, places), v), 2).flatten(2))
+
+    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        B, R = len(memory.values), len(query)
+        q, state = self._turned(query[:, None], state)
+        context, weights = self._heads_look(q.view(B, R // B, self.heads, -1), memory)
+        return context.reshape(R, -1), weights.reshape(R, -1), state
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        q, state = self._turned(query, state)
+        return *self._heads_look(q, memory), state
+
+    def _turned(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
+        """The heads' queries (B, T, heads, d), turned, and the next state."""
+        B, T = query.shape[:2]
+        (start,) = state or (torch.zeros(B, 1, dtype=torch.long, device=query.device),)
+        places = start + torch.arange(T, device=query.device)
+        return turned(self.query(query).unflatten(2, (self.heads, -1)), places[..., None]), (start + T,)
+
+
+def turned(x: Tensor, places: Tensor) -> Tensor:
+    """x (B, T, heads, d) with d / 4 pairs of its numbers turned by places (B, T, heads or 1)."""
+    pairs = max(1, x.shape[-1] // 4)
+    rates = torch.exp(torch.arange(pairs, device=x.device) * (-math.log(10_000.0) / pairs))
+    angles = places[..., None] * rates
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b, same = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos, same), -1)
 
 
 def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:
-    """The attention of that kind; ``size``: of its hidden layer, where it has one; ``heads``: of multihead."""
+    """The attention of that kind; ``size``: of its hidden layer, if it has one; ``heads``: of multihead and rotary."""
     if kind in ("additive", "concat"):
         return Additive(query_size, memory_size, size)
     if kind == "location":
@@ -224,4 +282,6 @@ def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int,
         return General(query_size, memory_size)
     if kind == "multihead":
         return MultiHead(query_size, memory_size, heads)
+    if kind == "rotary":
+        return Rotary(query_size, memory_size, heads)
     raise ValueError(f"unknown attention {kind!r}: known are {', '.join(get_args(AttentionKind))}")

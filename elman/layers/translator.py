@@ -92,7 +92,7 @@ class RecurrentTranslator(RecurrentWriter):
         hidden_size: int = 512,
         num_layers: int = 2,
         gnmt: bool = False,
-        kind: AttentionKind = "multihead",
+        kind: AttentionKind = "rotary",
         heads: int = 4,
         input_feeding: bool = False,
         tie: bool = True,

@@ -13,6 +13,7 @@ from pydantic import Field
 from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.stories import Story, read_stories, sentences
 from elman.errors import ElmanError
+from elman.layers.attention import AttentionKind
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
 from elman.tasks.pretrained import fresh, sized
@@ -39,6 +40,7 @@ class AnswerConfig(TextToTextConfig):
     answer: str = Field("answer", description="The column with the answer.")
     kind: str = Field("kind", description="The column with the kind of question, if there is one.")
     cell: str = Field("gru", description="Of the recurrent models.")
+    attention: AttentionKind = Field("multihead", description="How a recurrent decoder looks at the sentences.")
     embedding_size: int = Field(64, ge=1, description="Size of a word's vector; the transformer's size throughout.")
     vocab_size: int = Field(20_000, ge=2, description="Different words at most.")
     tie: bool = Field(False, description="Use the vectors of words as output weights too.")

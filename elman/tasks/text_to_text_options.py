@@ -34,8 +34,8 @@ class TextToTextConfig(TrainConfig):
     num_layers: int | None = Field(
         None, ge=1, description="On each side. By default by the model: gnmt 8, transformer 3."
     )
-    attention: AttentionKind = Field("multihead", description="How a recurrent decoder looks at the source.")
-    heads: int = Field(4, ge=1, description="Of multi-head attention.")
+    attention: AttentionKind = Field("rotary", description="How a recurrent decoder looks at the source.")
+    heads: int = Field(4, ge=1, description="Of multihead and rotary attention.")
     input_feeding: bool = Field(False, description="Feed what was seen into the next step; slower, step by step.")
     norm: Literal["pre", "post"] = Field("pre", description="The transformer's layer norm: before or after.")
     positions: Positions = Field("sinusoidal", description="The transformer's places: computed, or learnt.")
