@@ -188,7 +188,9 @@ MODELS: dict[str, dict] = {
 }
 
 
-def models(data: Sequence[str], valid: Sequence[str], test: Sequence[str], minutes: float, only: str | None) -> None:
+def models(
+    data: Sequence[str], valid: Sequence[str], test: Sequence[str], minutes: float, only: str | None, out: str | None
+) -> None:
     """A table: the same data, the same minutes."""
     columns = ["model", "parameters", "training tokens/s", "BLEU", "chrF", "sentences/s", "peak memory"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
@@ -203,7 +205,7 @@ def models(data: Sequence[str], valid: Sequence[str], test: Sequence[str], minut
 
         with tempfile.TemporaryDirectory() as folder:
             model = elman.train(
-                "translate", data, valid=valid, minutes=minutes, out=Path(folder) / "run", progress=False,
+                "translate", data, valid=valid, minutes=minutes, out=out or Path(folder) / "run", progress=False,
                 listeners=[listen], **options,
             )  # fmt: skip
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -228,6 +230,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--only", help="one of the models, so that peak memory is its own")
+    parser.add_argument("--out", help="a folder to keep the run in, of the one model of --only")
     parser.add_argument("--options", type=json.loads, default={}, help="of the model, as JSON")
     given = parser.parse_args()
     if given.what == "step":
@@ -235,7 +238,7 @@ def main() -> None:
     elif given.what == "search":
         search(given.data[0], given.data[1:], given.sentences, given.rounds)
     else:
-        models(given.data, given.valid, given.test, given.minutes, given.only)
+        models(given.data, given.valid, given.test, given.minutes, given.only, given.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from elman.data.vectors import read_vectors
 from elman.tasks.answers import best_word, by_words
 from elman.tasks.scores import edit_distance, error_scores
 from elman.training.events import Started
-from tests.test_training import same
 
 SMALL: dict[str, Any] = {
     "source_tokens": "char", "target_tokens": "char", "embedding_size": 24, "hidden_size": 48, "num_layers": 1,
@@ -129,15 +128,6 @@ def test_options(options: dict[str, Any], files: tuple[str, str], tmp_path: Path
     texts = ["abc", "dd"]
     again = elman.load(tmp_path / "run").predict(texts, beam=2)
     assert [[a.text for a in row] for row in again] == [[a.text for a in row] for row in model.predict(texts, beam=2)]
-
-
-@pytest.mark.parametrize("options", [{"average": 0.9}, {"model": "transformer", "hidden_size": 32, "dropout": 0.2}])
-def test_a_run_that_goes_on(options: dict[str, Any], files: tuple[str, str], tmp_path: Path) -> None:
-    settings = SMALL | options | {"schedule": "constant", "validate_every": 3}
-    elman.train("translate", files, out=tmp_path / "whole", steps=6, **settings)
-    elman.train("translate", files, out=tmp_path / "parts", steps=3, **settings)
-    elman.train("translate", out=tmp_path / "parts", steps=6, resume=True, **settings)
-    same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_tables(tmp_path: Path) -> None:

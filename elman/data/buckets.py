@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,16 @@ class Buckets:
         while len(batches) % self.world:  # every process has as many
             batches.append(batches[len(batches) % count])
         return batches
+
+
+class BucketBatches:
+    """A training's batches: batch k is what ``collate(rows, k)`` makes of the examples that the buckets give."""
+
+    def __init__(self, buckets: Buckets, collate: Callable[[np.ndarray, int], Any]) -> None:
+        self.buckets, self.collate = buckets, collate
+
+    def batch(self, k: int) -> Any:
+        return self.collate(self.buckets.rows(k), k)
 
 
 def cut(order: np.ndarray, lengths: np.ndarray, tokens: int, rows: int | None = None) -> list[np.ndarray]:

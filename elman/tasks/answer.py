@@ -16,7 +16,7 @@ from elman.errors import ElmanError
 from elman.layers.attention import AttentionKind
 from elman.layers.story import StoryReader
 from elman.layers.translator import Translator
-from elman.tasks.pretrained import fresh, sized
+from elman.tasks.pretrained import sized
 from elman.tasks.text_to_text import Examples, TextToText, encode_all
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
 from elman.training.config import TrainConfig
@@ -118,8 +118,7 @@ class Answer(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, _TIME * len(train), _SIZES), source, target, sources)
-        if fresh(run):
-            task.use_vectors()
+        task.begin(run)
         examples = task._examples(train, training=True)
         task.learn_ratio(examples)
         return task, examples, task._examples(held)
@@ -167,12 +166,12 @@ class Answer(TextToText):
     def copies(self) -> bool:
         return False
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)
             + f": {self.sources.examples:,} questions, {self.source.vocab_size:,} different words",
             "model": f"{self.config.model}, {self.parameters():,} parameters",
-        } | ({"vectors": "; ".join(self.coverage)} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.predict(["Mary went to the garden.\\tWhere is Mary?"])[0][0].text)']

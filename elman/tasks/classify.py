@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from elman.data import Tokenizer, absolute, fingerprint
-from elman.data.buckets import Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.labelled import Labelled, read_labelled
 from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
@@ -25,7 +25,7 @@ from elman.tasks.baselines import majority, tfidf
 from elman.tasks.classify_inputs import Examples, Inputs, padded
 from elman.tasks.classify_options import ClassifyConfig, Top, sensible
 from elman.tasks.label_scores import label_scores
-from elman.tasks.pretrained import fresh, sized, use_vectors
+from elman.tasks.pretrained import begin, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
 from elman.training.task import Task, building, evaluation
@@ -40,20 +40,6 @@ class Batch(NamedTuple):
     inputs: Tensor
     lengths: Tensor
     labels: Tensor
-
-
-class _Batches:
-    def __init__(self, task: Classify, examples: Examples, buckets: Buckets) -> None:
-        self.task, self.examples, self.buckets = task, examples, buckets
-
-    def batch(self, k: int) -> Batch:
-        rows = self.buckets.rows(k)
-        chosen = [self.examples.rows[row] for row in rows]
-        if self.task.varies:
-            draw = np.random.default_rng([self.task.config.seed, k, self.buckets.rank])
-            deviation = self.task.network.source.deviation.cpu().numpy()  # type: ignore[operator, union-attr]
-            chosen = [self.task.inputs.varied(x, deviation, draw) for x in chosen]
-        return Batch(*padded(chosen), torch.from_numpy(self.examples.labels[rows]).float())
 
 
 class Classify(Task):
@@ -72,7 +58,7 @@ class Classify(Task):
         self.config, self.inputs, self.sources = config, inputs, sources
         self.names, self.several = inputs.known.labels, inputs.known.several
         self.varies = config.augment and inputs.tokenizer is None
-        self.coverage, self.weight = "", torch.ones(len(self.names))
+        self.weight = torch.ones(len(self.names))
         c, tokenizer = config, inputs.tokenizer
         size = inputs.size if tokenizer is None else c.embedding_size
         if tokenizer is None:
@@ -114,11 +100,11 @@ class Classify(Task):
         torch.manual_seed(config.seed)
         task = cls(config, inputs, sources)
         examples = inputs.examples(train)
-        task._begin(examples, fresh(run))
+        task._begin(examples, run)
         return task, examples, inputs.examples(held)
 
     @torch.no_grad()
-    def _begin(self, examples: Examples, fresh: bool) -> None:
+    def _begin(self, examples: Examples, run: Run | None) -> None:
         """What the training data say of the network before it learns."""
         c, source = self.config, self.network.source
         if isinstance(source, Standard):
@@ -127,10 +113,10 @@ class Classify(Task):
             deviation = every.std(0)
             constant = deviation <= 1e-6 * np.abs(every.mean(0))  # no more than rounding
             source.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
-        elif c.vectors is not None and fresh:
+        else:
             assert isinstance(source, torch.nn.Embedding)
             assert self.inputs.tokenizer is not None
-            self.coverage = use_vectors(source, self.inputs.tokenizer, c.vectors, source.weight.std().item())
+            begin(self, run, (c.vectors, source, self.inputs.tokenizer))
         if c.class_weights == "balanced":
             counts = torch.from_numpy(examples.labels.sum(0)).float()
             self.weight = counts.sum() / (len(counts) * counts)
@@ -143,9 +129,18 @@ class Classify(Task):
     def files(self) -> dict[str, str]:
         return self.inputs.files()
 
-    def batches(self, data: Examples, rank: int, world: int) -> _Batches:
+    def batches(self, data: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in data.rows]
-        return _Batches(self, data, Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size))
+
+        def collate(rows: np.ndarray, k: int) -> Batch:
+            chosen = [data.rows[row] for row in rows]
+            if self.varies:
+                draw = np.random.default_rng([c.seed, k, rank])
+                deviation = self.network.source.deviation.cpu().numpy()  # type: ignore[operator, union-attr]
+                chosen = [self.inputs.varied(x, deviation, draw) for x in chosen]
+            return Batch(*padded(chosen), torch.from_numpy(data.labels[rows]).float())
+
+        return BucketBatches(Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size), collate)
 
     def size(self, batch: Batch) -> int:
         return len(batch.inputs)
@@ -267,7 +262,7 @@ class Classify(Task):
         found = tfidf(train.inputs, labels, data.texts, truth) if data.texts else None
         return scores if found is None else scores | {"baseline_tfidf": found}
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         c, known = self.config, self.inputs.known
         what = {"text": f"texts ({c.tokens})", "sound": "sounds", "series": f"series of {len(known.channels)} channels"}
         files = ", ".join(os.path.basename(path) for path in self.sources.data) or "data"
@@ -275,7 +270,7 @@ class Classify(Task):
             "data": f"{files}: {self.sources.examples:,} {what[known.medium]}, {len(known.labels)} labels",
             "model": f"{c.cell}, {len(c.periods or []) or c.num_layers} x {c.hidden_size} units"
             f"{', hierarchical' * c.hierarchical}, {self.parameters():,} parameters",
-        } | ({"vectors": self.coverage} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.predict(["..."])[0][0].text)']

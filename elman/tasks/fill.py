@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint, read_text
-from elman.data.buckets import Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
 from elman.layers.tagger import Filler
 from elman.layers.translator import drop_words
 from elman.tasks.answers import by_words, inputs_of
-from elman.tasks.pretrained import fresh, sized, use_vectors
+from elman.tasks.pretrained import begin, sized
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
@@ -93,14 +93,6 @@ class Batch(NamedTuple):
     lengths: Tensor
 
 
-class _Batches:
-    def __init__(self, lines: list[np.ndarray], buckets: Buckets) -> None:
-        self.lines, self.buckets = lines, buckets
-
-    def batch(self, k: int) -> Batch:
-        return collate([self.lines[row] for row in self.buckets.rows(k)])
-
-
 class Fill(Task):
     """p(word | all others): ``model.predict(["I am ___ hungry."])[0][0].text``."""
 
@@ -113,7 +105,7 @@ class Fill(Task):
     network: Filler
 
     def __init__(self, config: FillConfig, tokenizer: Tokenizer, sources: Sources) -> None:
-        self.config, self.tokenizer, self.sources, self.coverage = config, tokenizer, sources, ""
+        self.config, self.tokenizer, self.sources = config, tokenizer, sources
         c = config
         with building():
             self.network = Filler(
@@ -139,9 +131,7 @@ class Fill(Task):
             units=units, fingerprint=fingerprint([*train, "", *held]),
         )  # fmt: skip
         task = cls(config, tokenizer, sources)
-        if config.vectors is not None and fresh(run):
-            E = config.embedding_size
-            task.coverage = use_vectors(task.network.words, tokenizer, config.vectors, E**-0.5)
+        begin(task, run, (config.vectors, task.network.words, tokenizer))
         return task, _parts(lines), _parts(encode_all(tokenizer, spaced("word", held)))
 
     @classmethod
@@ -152,9 +142,10 @@ class Fill(Task):
     def files(self) -> dict[str, str]:
         return {_TOKENIZER: self.tokenizer.to_json()}
 
-    def batches(self, data: list[np.ndarray], rank: int, world: int) -> _Batches:
+    def batches(self, data: list[np.ndarray], rank: int, world: int) -> BucketBatches:
         lengths = [len(row) + 2 for row in data]
-        return _Batches(data, Buckets(lengths, self.config.batch_size, self.config.seed, rank, world))
+        buckets = Buckets(lengths, self.config.batch_size, self.config.seed, rank, world)
+        return BucketBatches(buckets, lambda rows, k: collate([data[row] for row in rows]))
 
     def size(self, batch: Batch) -> int:
         return int(batch.lengths.sum()) - 2 * len(batch.lengths)
@@ -282,13 +273,13 @@ class Fill(Task):
         self.unchanged(fingerprint([*train, "", *held]))
         return _parts(encode_all(self.tokenizer, spaced("word", held)))
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
         return {
             "data": f"{files}: {self.sources.units:,} words to train on, {self.tokenizer.vocab_size:,} different",
             "model": f"{c.cell}, {c.num_layers} x {c.hidden_size} units in each direction, "
             f"{self.parameters():,} parameters",
-        } | ({"vectors": self.coverage} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.predict(["I am ___ hungry."])[0][0].text)']

@@ -19,7 +19,7 @@ from elman.errors import ElmanError
 from elman.layers import Connection, State
 from elman.layers.transformer import Positions
 from elman.tasks.language_networks import LanguageNetwork, RecurrentLanguage, TransformerLanguage
-from elman.tasks.pretrained import fresh, sized, use_vectors
+from elman.tasks.pretrained import begin, sized
 from elman.training.config import TrainConfig, parse, several
 from elman.training.run import Run, Sources
 from elman.training.task import Task, building, evaluation
@@ -114,7 +114,6 @@ class Language(Task):
 
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
-        self.coverage = ""
         with building():
             kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
             self.network = kind(config, tokenizer.vocab_size)
@@ -146,9 +145,7 @@ class Language(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
-        if config.vectors is not None and fresh(run):
-            embedding = task.network.embedding
-            task.coverage = use_vectors(embedding, tokenizer, config.vectors, embedding.weight.std().item())
+        begin(task, run, (config.vectors, task.network.embedding, tokenizer))
         return task, Corpus(ids), task._text(held)
 
     @classmethod
@@ -292,14 +289,14 @@ class Language(Task):
             _log.warning("the model does not know %s in the prompt", shown)
         return ids
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         c = self.config
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)
             + f": {self.sources.units:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
             "model": f"{' '.join(c.cell) if c.model == 'recurrent' else c.model}, {c.num_layers} x "
             f"{', '.join(map(str, c.hidden_size or []))} units, {self.parameters():,} parameters",
-        } | ({"vectors": self.coverage} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.generate("", max_new_tokens=200))']

@@ -14,6 +14,7 @@ from elman.data.vectors import vector_size, vectors_for
 from elman.errors import ElmanError
 from elman.training.config import TrainConfig
 from elman.training.run import LAST, Run
+from elman.training.task import Task
 
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -26,22 +27,25 @@ def sized(config: Config, *paths: str | None) -> Config:
     return config.model_copy(update={"embedding_size": vector_size(given[0])})
 
 
-def fresh(run: Run | None) -> bool:
-    """Whether a training begins, so that nothing has been learnt yet that vectors would overwrite."""
-    return run is None or not (run.path / LAST).exists()
+def begin(task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding, Tokenizer]) -> None:
+    """Gives embeddings the vectors of the files named, if the training begins; ``task.sources`` says what they knew.
+
+    Raises:
+        ElmanError: a file cannot be read, its vectors are of another size, or it knows none of the tokens.
+    """
+    if run is not None and (run.path / LAST).exists():  # what has been learnt since stays
+        task.sources.vectors = run.config().sources.vectors
+        return
+    task.sources.vectors = [_fill(embedding, tokenizer, path) for path, embedding, tokenizer in sides if path]
 
 
 @torch.no_grad()
-def use_vectors(embedding: nn.Embedding, tokenizer: Tokenizer, path: str, deviation: float) -> str:
-    """Puts the vectors of the file in their places, brought to that standard deviation; says how many it knows.
-
-    Raises:
-        ElmanError: the file cannot be read, its vectors are of another size, or it knows none of the tokens.
-    """
+def _fill(embedding: nn.Embedding, tokenizer: Tokenizer, path: str) -> str:
+    """Puts the vectors of the file in their places, brought to the embedding's spread; says how many it knows."""
     found = vectors_for(tokenizer, path, embedding.embedding_dim)
     words = tokenizer.vocab_size - len(SPECIAL)
     if not found:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
     matrix = torch.from_numpy(np.stack(list(found.values())))
-    embedding.weight[list(found)] = matrix * (deviation / matrix.std())
+    embedding.weight[list(found)] = matrix * (embedding.weight.std() / matrix.std())
     return f"{os.path.basename(path)} knows {len(found):,} of {words:,} tokens"

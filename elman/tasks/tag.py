@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint
-from elman.data.buckets import Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.split import hold_out, spread
 from elman.data.tagged import Tagged, read_tagged
 from elman.errors import ElmanError
 from elman.layers.tagger import Tagger
 from elman.layers.translator import drop_words
 from elman.tasks.answers import inputs_of
-from elman.tasks.pretrained import fresh, sized, use_vectors
+from elman.tasks.pretrained import begin, sized
 from elman.tasks.tag_scores import entity_scores, is_bio
 from elman.tasks.text_to_text import pad
 from elman.training.config import TrainConfig, parse
@@ -114,14 +114,6 @@ class TaggedText(NamedTuple):
         return self._asdict()
 
 
-class _Batches:
-    def __init__(self, task: Tag, examples: Examples, buckets: Buckets) -> None:
-        self.task, self.examples, self.buckets = task, examples, buckets
-
-    def batch(self, k: int) -> Batch:
-        return self.task.collate(self.examples, self.buckets.rows(k))
-
-
 class Tag(Task):
     """p(tags | words): ``model.predict(["The dog barks."])[0][0].tags``."""
 
@@ -138,7 +130,7 @@ class Tag(Task):
         self, config: TagConfig, words: Tokenizer, characters: Tokenizer, tags: list[str], sources: Sources
     ) -> None:
         self.config, self.words, self.characters, self.tags, self.sources = config, words, characters, tags, sources
-        c, self.coverage = config, ""
+        c = config
         with building():
             self.network = Tagger(
                 words.vocab_size, characters.vocab_size, len(tags), cell=c.cell, embedding_size=c.embedding_size,
@@ -166,9 +158,7 @@ class Tag(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(config, words, characters, names, sources)
-        if config.vectors is not None and fresh(run):
-            embedding = task.network.words
-            task.coverage = use_vectors(embedding, words, config.vectors, embedding.weight.std().item())
+        begin(task, run, (config.vectors, task.network.words, words))
         return task, task.examples(train), task.examples(held)
 
     @classmethod
@@ -204,9 +194,10 @@ class Tag(Task):
     def _spelling(self, word: str) -> np.ndarray:
         return self.characters.encode_words(list(word[:40]))
 
-    def batches(self, data: Examples, rank: int, world: int) -> _Batches:
+    def batches(self, data: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in data.words]
-        return _Batches(self, data, Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size))
+        buckets = Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size)
+        return BucketBatches(buckets, lambda rows, k: self.collate(data, rows))
 
     def size(self, batch: Batch) -> int:
         return int(batch.lengths.sum())
@@ -317,14 +308,14 @@ class Tag(Task):
             "baseline_most_frequent": right / len(truth),
         }
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
         return {
             "data": f"{files}: {self.sources.units:,} words in {self.sources.examples:,} sentences, "
             f"{len(self.tags)} tags",
             "model": f"{c.cell}, {c.num_layers} x {c.hidden_size} units{', CRF' * c.crf}, "
             f"{self.parameters():,} parameters",
-        } | ({"vectors": self.coverage} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.predict(["..."])[0][0].text)']

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind
-from elman.data.buckets import Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.split import spread
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.translator import Translator, drop_words
 from elman.tasks.answers import Answer, best_word, inputs_of
-from elman.tasks.pretrained import use_vectors
+from elman.tasks.pretrained import begin
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
@@ -64,14 +64,6 @@ class Examples(NamedTuple):
         )  # fmt: skip
 
 
-class _Batches:
-    def __init__(self, examples: Examples, buckets: Buckets) -> None:
-        self.examples, self.buckets = examples, buckets
-
-    def batch(self, k: int) -> PairBatch:
-        return collate(self.examples, self.buckets.rows(k))
-
-
 class TextToText(Task):
     """p(target | source) by a `Translator`; a subclass says where the pairs come from."""
 
@@ -87,17 +79,14 @@ class TextToText(Task):
 
     def __init__(self, config: TextToTextConfig, source: Tokenizer, target: Tokenizer) -> None:
         self.config, self.source, self.target = config, source, target
-        self.coverage: list[str] = []
         with building():
             self.network = self.build()
 
-    def use_vectors(self) -> None:
-        """Begins with the word vectors that the config names, brought to the spread of the network's own."""
-        c, E = self.config, self.config.embedding_size
-        sides = ((c.vectors, self.network.source, self.source), (c.target_vectors, self.network.target, self.target))
-        for path, embedding, tokenizer in sides:
-            if path is not None:
-                self.coverage.append(use_vectors(embedding, tokenizer, path, E**-0.5))
+    def begin(self, run: Run | None) -> None:
+        """Begins with the word vectors that the config names."""
+        c, network = self.config, self.network
+        sides = ((c.vectors, network.source, self.source), (c.target_vectors, network.target, self.target))
+        begin(self, run, *sides)
 
     @abstractmethod
     def build(self) -> Translator:
@@ -181,9 +170,10 @@ class TextToText(Task):
             ratio = float(np.quantile([(len(t) + 1) / len(s) for s, t in pairs], 0.999))
             self.config = self.config.model_copy(update={"length_ratio": round(1.2 * ratio, 3)})
 
-    def batches(self, data: Examples, rank: int, world: int) -> _Batches:
+    def batches(self, data: Examples, rank: int, world: int) -> BucketBatches:
         lengths = np.array([[len(s), len(t) + 1] for s, t in zip(data.source_ids, data.target_ids, strict=True)])
-        return _Batches(data, Buckets(lengths, self.config.batch_size, self.config.seed, rank, world))
+        buckets = Buckets(lengths, self.config.batch_size, self.config.seed, rank, world)
+        return BucketBatches(buckets, lambda rows, k: collate(data, rows))
 
     def loss(self, batch: PairBatch, carry: Any) -> tuple[Tensor, Any]:
         """The mean of -log p(token | source, tokens before) in nats, with label smoothing."""

@@ -14,7 +14,7 @@ from elman.data import Tokenizer, TokenKind, absolute, fingerprint
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
-from elman.tasks.pretrained import fresh, sized
+from elman.tasks.pretrained import sized
 from elman.tasks.scores import error_scores, translation_scores
 from elman.tasks.text_to_text import Examples, TextToText, encode_all, spaced
 from elman.tasks.text_to_text_options import Sizes, TextToTextConfig, sensible, translator
@@ -26,6 +26,9 @@ _SIZES = {
     "gnmt": (Sizes(256, 8, 2e-3, 0.2), Sizes(256, 8, 2e-3, 0.2)),
     "transformer": (Sizes(512, 3, 2e-3, 0.2), Sizes(1024, 3, 1e-3, 0.3)),
 }
+#: Where so few different tokens are written, they are letters or sounds: less is to be learnt by heart.
+_LETTERS = 1000
+_SIZES_OF_LETTERS = _SIZES | {"recurrent": (Sizes(256, 2, 5e-3, 0.2), Sizes(384, 2, 3e-3, 0.2))}
 
 
 class TranslateConfig(TextToTextConfig):
@@ -86,9 +89,9 @@ class Translate(TextToText):
             fingerprint=fingerprint(_texts(train, held)),
         )
         torch.manual_seed(config.seed)
-        task = cls(sensible(config, sources.units, _SIZES), source, target, sources)
-        if fresh(run):
-            task.use_vectors()
+        sizes = _SIZES_OF_LETTERS if target.vocab_size < _LETTERS else _SIZES
+        task = cls(sensible(config, sources.units, sizes), source, target, sources)
+        task.begin(run)
         examples = task.encode(*train, training=True)
         task.learn_ratio(examples)
         return task, examples, task.encode(*held)
@@ -123,14 +126,14 @@ class Translate(TextToText):
     def copies(self) -> bool:
         return self.config.target_tokens == "word"
 
-    def about(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         c = self.config
         sizes = f"{self.source.vocab_size:,} and {self.target.vocab_size:,}"
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)
             + f": {self.sources.examples:,} pairs, {sizes} different tokens ({c.source_tokens}, {c.target_tokens})",
             "model": f"{c.model}, {self.parameters():,} parameters",
-        } | ({"vectors": "; ".join(self.coverage)} if self.coverage else {})
+        }
 
     def example(self) -> list[str]:
         return ['print(model.predict(["..."])[0][0].text)']

@@ -26,13 +26,14 @@ CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safeten
 
 class Sources(BaseModel):
     """The data of a training: files, how many texts or other examples and units (tokens) to train on,
-    and a hash of all that was read."""
+    a hash of all that was read, and how many tokens each file of word vectors knew."""
 
     data: list[str]
     valid: list[str]
     examples: int
     units: int
     fingerprint: str
+    vectors: list[str] = []
 
 
 class RunConfig(BaseModel):
