@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -72,6 +73,8 @@ class Trainer:
         self.average = Average(task.network, self.config.average) if self.config.average else None
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.precision = mixed_precision(self.config.precision, world.device)
+        # oneDNN keeps 1,024 bf16 products by default, each of its own shape: gigabytes where lengths vary
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         self.progress = Progress()
         self.carry: Any = None
         self._report = _Report()
