@@ -84,6 +84,25 @@ def test_answers(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert model.held_out().texts
 
 
+def test_small_letters(run: str, tmp_path: Path) -> None:
+    model = elman.load(run)
+    said = [model.predict(text)[0][0].probability for text in ("It was AWFUL.", "it was awful.")]
+    assert said[0] == said[1]
+    assert model.inputs.pieces("It was AWFUL.") == [" It", " was", " AWFUL", "."]
+    (tmp_path / "v.txt").write_text("Paris 1 2\nfilm 2 1\nThe 0 1\n")
+    (tmp_path / "t.csv").write_text("text,label\n" + "The film of PARIS it is,up\nthe film of paris it was,down\n" * 10)
+    for lowercase, known in ((True, "3 of 7"), (False, "5 of 9")):
+        model = elman.train(
+            "classify",
+            tmp_path / "t.csv",
+            steps=0,
+            vectors=str(tmp_path / "v.txt"),
+            lowercase=lowercase,
+            progress=False,
+        )
+        assert model.about()["vectors"] == f"v.txt knows {known} tokens"
+
+
 def test_it_shows_what_it_saw(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for how in ("attention", "gradient"):
         assert cli.main(["predict", run, "film plot. It was awful.", "--show", how]) == 0

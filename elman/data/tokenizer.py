@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from elman.errors import ElmanError, unknown_name
 
@@ -28,7 +28,7 @@ _WORDS = r" ?\w+| ?[^\w\s]+|\s+"
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
-    except for what the vocabulary does not hold.
+    except for what the vocabulary does not hold, and for capitals where it reads small letters alone.
     """
 
     end_id, unknown_id = 0, 1
@@ -39,17 +39,20 @@ class Tokenizer:
             raise ElmanError(f"the tokenizer lacks {END} and {UNKNOWN} as its tokens 0 and 1")
 
     @classmethod
-    def learn(cls, kind: TokenKind, texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    def learn(cls, kind: TokenKind, texts: Sequence[str], vocab_size: int, lowercase: bool = False) -> Tokenizer:
         """The tokenizer of that kind for these texts.
 
         char: all characters of the texts. word: the ``vocab_size`` most frequent words and marks, the
         space before a word its part. bpe: byte pair encoding into ``vocab_size`` tokens (Sennrich et
-        al. 2016, https://arxiv.org/abs/1508.07909), which knows every text.
+        al. 2016, https://arxiv.org/abs/1508.07909), which knows every text. ``lowercase``: texts are
+        read in small letters.
         """
         if kind not in get_args(TokenKind):
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
+        folded = normalizers.Lowercase() if lowercase else None
         if kind == "bpe":
             inner = tokenizers.Tokenizer(models.BPE())
+            inner.normalizer = folded
             inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
             inner.decoder = decoders.ByteLevel()
             alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -71,6 +74,7 @@ class Tokenizer:
         else:
             inner = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
             pattern = _WORDS
+        inner.normalizer = folded
         inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
         inner.decoder = decoders.Fuse()
         if kind == "word":

@@ -121,9 +121,9 @@ def _check(path: str, number: int, columns: int, size: int | None) -> None:
 
 
 def vectors_for(tokenizer: Tokenizer, path: str, size: int) -> dict[int, np.ndarray]:
-    """The vectors of a tokenizer's words, by id; a word that the file lacks may be there in small letters."""
+    """The vectors of a tokenizer's words, by id; one that the file lacks may be there in small letters or as a name."""
     words = {i: tokenizer.decode([i]).strip() for i in range(len(SPECIAL), tokenizer.vocab_size)}
-    wanted = {form for word in words.values() for form in (word, word.lower()) if form}
-    found = read_vectors(path, wanted, size)
-    pairs = ((i, found.get(word, found.get(word.lower()))) for i, word in words.items())
-    return {i: vector for i, vector in pairs if vector is not None}
+    forms = {i: (word, word.lower(), word.capitalize()) for i, word in words.items() if word}
+    found = read_vectors(path, {form for three in forms.values() for form in three}, size)
+    known = ((i, next((form for form in three if form in found), None)) for i, three in forms.items())
+    return {i: found[form] for i, form in known if form is not None}

@@ -68,7 +68,8 @@ class Inputs:
         if run is not None:
             return cls(config, known, _tokenizer(run))
         texts = spaced(config.tokens, data.inputs)
-        return cls(config, known, Tokenizer.learn(config.tokens, texts, config.vocab_size))
+        lowercase = config.lowercase and config.tokens != "char"
+        return cls(config, known, Tokenizer.learn(config.tokens, texts, config.vocab_size, lowercase))
 
     @classmethod
     def load(cls, config: ClassifyConfig, run: Run) -> Inputs:

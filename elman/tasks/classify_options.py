@@ -34,6 +34,7 @@ class ClassifyConfig(TrainConfig):
     tokens: TokenKind | None = Field(
         None, description="What is read of texts: by default words, or characters where texts are a word or two."
     )
+    lowercase: bool = Field(True, description="Read words and byte pairs in small letters; characters as they are.")
     vocab_size: int = Field(20_000, ge=2, description="Different tokens of word and bpe, at most.")
     vectors: str | None = Field(
         None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
