@@ -233,6 +233,8 @@ def main() -> None:
     parser.add_argument("--out", help="a folder to keep the run in, of the one model of --only")
     parser.add_argument("--options", type=json.loads, default={}, help="of the model, as JSON")
     given = parser.parse_args()
+    if given.out and not given.only:
+        parser.error("--out: name the one model to keep by --only")
     if given.what == "step":
         step(given.data, given.rounds, given.options)
     elif given.what == "search":

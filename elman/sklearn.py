@@ -38,9 +38,9 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
 
     Arguments:
         steps, minutes: of training; by default by the data.
-        cell, hidden_size, num_layers, bidirectional, pooling, dropout, tokens, vocab_size, vectors, embedding_size,
-            learning_rate, batch_size, class_weights, valid_fraction, device, seed: as ``elman train classify`` has
-            them (None: its own default).
+        cell, hidden_size, num_layers, bidirectional, pooling, dropout, tokens, lowercase, vocab_size, vectors,
+            embedding_size, learning_rate, batch_size, class_weights, valid_fraction, device, seed: as
+            ``elman train classify`` has them (None: its own default).
 
     Attributes:
         classes_: the labels. model_: the `Classify` task. n_features_in_: the channels of series, or T of an (N, T) X.
@@ -58,6 +58,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         pooling: str = "max",
         dropout: float | None = None,
         tokens: str | None = None,
+        lowercase: bool | None = None,
         vocab_size: int | None = None,
         vectors: str | None = None,
         embedding_size: int | None = None,
@@ -77,6 +78,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         self.pooling = pooling
         self.dropout = dropout
         self.tokens = tokens
+        self.lowercase = lowercase
         self.vocab_size = vocab_size
         self.vectors = vectors
         self.embedding_size = embedding_size

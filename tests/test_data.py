@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data import Tokenizer, Windows, read_text
+from elman.data import Tokenizer, TokenKind, Windows, read_text
 from elman.errors import ElmanError
 from tests.conftest import some_text
 
@@ -99,6 +100,15 @@ def test_wrong_tokenizers() -> None:
     for broken in ("", "{}", '{"version": 2}', "\x80\x04pickle"):
         with pytest.raises(ElmanError, match="tokenizer.json: not a tokenizer"):
             Tokenizer.from_json(broken, "tokenizer.json")
+
+
+@pytest.mark.parametrize("kind", get_args(TokenKind))
+def test_small_letters_alone(kind: TokenKind) -> None:
+    tokenizer = Tokenizer.learn(kind, ["The ABC, \u0130"], 300, lowercase=True)
+    for text in ("The ABC, \u0130", "the abc"):
+        assert tokenizer.encode(text).tolist() == tokenizer.encode(text.lower()).tolist()
+        assert "".join(tokenizer.cut(text)) == text
+        assert not tokenizer.unknown(text)
 
 
 @settings(max_examples=60, deadline=None)

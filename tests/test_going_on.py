@@ -16,7 +16,7 @@ from tests.test_tagging import sentences
 from tests.test_training import same
 from tests.test_translate import some_pairs
 
-VECTORS = "it 1 2 3 4\nfilm 0 1 0 -1\nthe -1 0 1 2\nO 1 0 1 0\n"
+VECTORS = "the 1 2 3 4\nfilm 0 1 0 -1\nit -1 0 1 2\nO 1 0 1 0\n"
 
 
 def write_pairs(path: Path) -> None:
@@ -61,7 +61,7 @@ RUNS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classify texts": ("classify", write_reviews, {"vectors": True, "embedding_size": 4}),
     "classify texts, hierarchical": ("classify", write_reviews, {"hierarchical": True, "pooling": "attention"}),
     "classify series": ("classify", write_series, {"series": "id"}),
-    "tag": ("tag", write_sentences, {"crf": True, "character_size": 8}),
+    "tag": ("tag", write_sentences, {"crf": True, "character_size": 8, "vectors": True, "embedding_size": 4}),
     "fill": ("fill", write_lines, {"vectors": True, "embedding_size": 4}),
 }  # fmt: skip
 

@@ -123,13 +123,32 @@ def test_rotary_attention_sees_how_far_things_are() -> None:
     lengths = torch.tensor([9, 5])
     memory = looking.read(values, lengths)
     k = memory.keys.unflatten(2, (2, 2, 8))[:, :, 0]
-    q, _ = looking._turned(query, None)  # type: ignore[operator]
+    q, _ = looking.queries(query, None)  # type: ignore[operator]
     scores = torch.einsum("bthd,bshd->bhts", q, k)
     for t, s in itertools.product(range(8), range(4)):
         close(scores[:, 0, t, s], scores[:, 0, t + 1, s + 1], 1e-5)
         close(scores[:, 1, t, s + 1], scores[:, 1, t + 1, s], 1e-5)
     close(scores[0, 1, 2, 4:9], scores[1, 1, 2, 0:5], 1e-5)
     assert scores[0, 0, 3].std() > 0.01
+
+
+@pytest.mark.parametrize(("size", "heads"), [(2, 1), (6, 3), (6, 1), (7, 1), (24, 3)])
+def test_rotary_attention_of_any_size(size: int, heads: int) -> None:
+    """All at once, step by step, and beside other beams, it looks at the same; in bf16 nearly."""
+    looking = attention("rotary", size, 6, 5, heads=heads).eval()
+    values, query = torch.randn(2, S, 6), torch.randn(2, T, size)
+    memory = looking.read(values, torch.tensor([S, 3]))
+    context, weights, (count,) = looking(query, memory)
+    assert count.tolist() == [[T], [T]]
+    state = None
+    for t in range(T):
+        beams = query[:, t].repeat_interleave(2, 0)
+        one, looked, state = looking.look(beams, memory, state)
+        close((one[::2], looked[1::2]), (context[:, t], weights[:, t]), 1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, looked, _ = looking(query, looking.read(values, torch.tensor([S, 3])))
+    assert rough.dtype == torch.bfloat16
+    close((rough.float(), looked.float()), (context, weights), 0.1)
 
 
 def test_wrong_attention() -> None:
@@ -236,7 +255,9 @@ def test_a_batch_is_searched_as_its_rows_are(name: str) -> None:
 def test_a_beam_of_one_is_greedy(name: str) -> None:
     made = network(name)
     source, lengths, _, _ = some_ids()
-    for row, found in enumerate(searched(made, 8, beam=1)):
+    answers = searched(made, 8, beam=1)
+    assert [h.ids for (h,) in searched(made, 8, beam=1, coverage_penalty=1.0)] == [h.ids for (h,) in answers]
+    for row, found in enumerate(answers):
         ids: list[int] = []
         with torch.no_grad():
             memory, state = made.read(source[row : row + 1, : lengths[row]], lengths[row : row + 1])
@@ -289,11 +310,11 @@ def test_the_end_is_not_taken_for_an_answer_because_it_is_among_the_best() -> No
     tiny = Tiny(0, 8)
     tiny.table = table
     memory = Memory(torch.zeros(1, 3, 1), torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.bool))
-    for beam in (1, 2, 5):
-        (found,) = beam_search(
-            tiny, memory, (torch.zeros(1, 1),), torch.tensor([20]), parse(Search, {"beam": beam}), 0, 7, []
-        )
+    for options in ({"beam": 1}, {"beam": 2}, {"beam": 5, "n_best": 3}, {"beam": 4, "coverage_penalty": 0.2}):
+        (found,) = beam_search(tiny, memory, (torch.zeros(1, 1),), torch.tensor([20]), parse(Search, options), 0, 7, [])
         assert found[0].ids == [1, 2, 3, 4, 5, 6]
+        assert len(found) == options.get("n_best", 1)
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
 
 
 def test_named_states_keep_their_names() -> None:

@@ -130,6 +130,19 @@ def test_options(options: dict[str, Any], files: tuple[str, str], tmp_path: Path
     assert [[a.text for a in row] for row in again] == [[a.text for a in row] for row in model.predict(texts, beam=2)]
 
 
+def test_letters_have_sizes_of_their_own(files: tuple[str, str], tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("".join(f"w{k}\n" for k in range(1100)))
+    (tmp_path / "same.txt").write_text(words.read_text())
+    letters = elman.train("translate", files, target_tokens="char", steps=0, progress=False).config
+    whole = elman.train(
+        "translate", [str(words), str(tmp_path / "same.txt")], source_tokens="word", target_tokens="word", steps=0,
+        progress=False,
+    ).config  # fmt: skip
+    assert (letters.num_layers, letters.dropout) == (2, 0.2)
+    assert (whole.num_layers, whole.dropout) == (1, 0.3)
+
+
 def test_tables(tmp_path: Path) -> None:
     rows = [("a b", "x"), ('say "no"\nnow', "y"), ("ü", "")]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"de": a, "en": b, "n": 1}) + "\n" for a, b in rows))

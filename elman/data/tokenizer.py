@@ -49,10 +49,10 @@ class Tokenizer:
         """
         if kind not in get_args(TokenKind):
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
-        folded = normalizers.Lowercase() if lowercase else None
+        normalizer = normalizers.Lowercase() if lowercase else None
         if kind == "bpe":
             inner = tokenizers.Tokenizer(models.BPE())
-            inner.normalizer = folded
+            inner.normalizer = normalizer
             inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
             inner.decoder = decoders.ByteLevel()
             alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -68,13 +68,14 @@ class Tokenizer:
             )
             return cls(_plain(inner))
         if kind == "char":
-            names = SPECIAL + sorted(set().union(*(set(text) for text in texts)))
+            read = (normalizer.normalize_str(text) if normalizer else text for text in texts)
+            names = SPECIAL + sorted(set().union(*(set(text) for text in read)))
             inner = tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN))
             pattern = r"(?m:.)"
         else:
             inner = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
             pattern = _WORDS
-        inner.normalizer = folded
+        inner.normalizer = normalizer
         inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
         inner.decoder = decoders.Fuse()
         if kind == "word":

@@ -84,15 +84,16 @@ class _Search:
         self.sums = torch.full((B, K), -math.inf, device=device)
         self.sums[:, 0] = 0.0  # at first all beginnings are the same: one counts
         self.looked: list[Tensor] = []  # of each step, (R K, S)
-        self.found: list[list[Hypothesis]] = [[] for _ in range(B)]
+        self.seen: Tensor | float = 0.0  # their sum
+        self.found: list[list[Hypothesis]] = [[] for _ in range(B)]  # the n best of each row
+        self.ends = [0] * B  # how many have ended
 
     def run(self) -> list[list[Hypothesis]]:
         step = 0
         while len(self.rows):
             step += 1
             self._step(step)
-        best = self.search.n_best
-        return [sorted(found, key=lambda h: -h.score)[:best] for found in self.found]
+        return self.found
 
     def _step(self, step: int) -> None:
         K, R = self.K, len(self.rows)
@@ -100,6 +101,7 @@ class _Search:
         logits = logits.float()
         logits[:, self.never] = -math.inf
         self.looked.append(looked)
+        self.seen = self.seen + looked
         V = logits.shape[1]
         # the K best and as many more as may end: of each beginning no more than 2 K matter
         tops = logits.topk(min(2 * K, V), -1)
@@ -128,39 +130,52 @@ class _Search:
 
     def _put(self, r: int, log_probability: float, beginning: int, length: int, cut: int = 0) -> None:
         """Puts an answer aside; ``cut``: so many of its last ids have no place left."""
-        weights = torch.stack([looked[beginning] for looked in self.looked]).cpu()
-        score = log_probability / self._norm(length) + self._coverage(weights, r)
-        ids = self.ids[beginning, 1 : self.ids.shape[1] - cut].tolist()
-        self.found[int(self.rows[r])].append(Hypothesis(ids, score, log_probability, weights))
+        row = int(self.rows[r])
+        self.ends[row] += 1
+        score = log_probability / self._norm(length) + float(self._coverage(r, beginning))
+        if score > self._worst(row):
+            weights = torch.stack([looked[beginning] for looked in self.looked]).cpu()
+            ids = self.ids[beginning, 1 : self.ids.shape[1] - cut].tolist()
+            found = [*self.found[row], Hypothesis(ids, score, log_probability, weights)]
+            self.found[row] = sorted(found, key=lambda h: -h.score)[: self.search.n_best]
+
+    def _worst(self, row: int) -> float:
+        """What an answer's score must be above."""
+        found = self.found[row]
+        return found[-1].score if len(found) == self.search.n_best else -math.inf
 
     def _norm(self, length: float) -> float:
         return ((5 + length) / 6) ** self.search.length_penalty
 
-    def _coverage(self, weights: Tensor, r: int) -> float:
+    def _coverage(self, r: int, beginnings: int | slice) -> Tensor | float:
+        """What is added to the scores of beginnings of row r for what they have looked at."""
         if not self.search.coverage_penalty:
             return 0.0
-        seen = weights.sum(0)[self.memory.mask[r].cpu()]
-        return self.search.coverage_penalty * float(seen.clamp(1e-6, 1.0).log().sum())
+        assert isinstance(self.seen, Tensor)
+        seen = self.seen[beginnings][..., self.memory.mask[r]].float()
+        return self.search.coverage_penalty * seen.clamp(1e-6, 1.0).log().sum(-1)
 
     def _keep(self, parents: Tensor, ids: Tensor) -> None:
         self.state = over(self.state, lambda t: t[parents])
         self.ids = torch.cat((self.ids[parents], ids[:, None]), 1)
         self.looked = [looked[parents] for looked in self.looked]
+        self.seen = self.seen[parents]  # type: ignore[index]
 
     def _leave(self, step: int) -> None:
         """Lets rows go that are done."""
-        n, K = self.search.n_best, self.K
+        K, enough = self.K, max(self.K, self.search.n_best)
         best = self.sums.amax(1).tolist()
         stay = []
         for r, (row, most) in enumerate(zip(self.rows.tolist(), self.most.tolist(), strict=True)):
-            found = self.found[row]
-            worst = sorted((h.score for h in found), reverse=True)[n - 1] if len(found) >= n else -math.inf
             last = step >= most or best[r] == -math.inf
-            if last and not found:  # nothing has ended: what there is
+            if last and not self.found[row]:  # nothing has ended: what there is
                 for k in (self.sums[r] > -math.inf).nonzero().flatten().tolist():
                     self._put(r, float(self.sums[r, k]), r * K + k, step, cut=1)
-            length = step if len(found) >= max(K, n) else most
-            if not (last or best[r] / self._norm(length) <= worst):
+            hope = best[r] / self._norm(most)  # no answer that goes on can have more
+            if not last and self.ends[row] >= enough:
+                every = slice(r * K, r * K + K)
+                hope = float((self.sums[r] / self._norm(step) + self._coverage(r, every)).max())
+            if not last and hope > self._worst(row):
                 stay.append(r)
         if len(stay) < len(self.rows):
             kept = torch.tensor(stay, dtype=torch.long, device=self.rows.device)
@@ -173,3 +188,4 @@ class _Search:
         self.state = over(self.state, lambda t: t[flat])
         self.ids = self.ids[flat]
         self.looked = [looked[flat] for looked in self.looked]
+        self.seen = self.seen[flat]  # type: ignore[index]

@@ -57,7 +57,7 @@ class Attention(nn.Module, ABC):
             mask = torch.ones(B, S, dtype=torch.bool, device=values.device)
         else:
             mask = real_steps(lengths.to(values.device), S)
-        return Memory(values, self.keys(values), mask)
+        return Memory(values, self.keys(values, mask), mask)
 
     def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
         """One query for each row: query (R, Q) to context (R, C) and weights (R, S).
@@ -71,7 +71,7 @@ class Attention(nn.Module, ABC):
         return context.reshape(R, -1), weights.reshape(R, -1), state
 
     @abstractmethod
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         """What queries are compared with: (B, S, D) to (B, S, ·)."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Dot(Attention):
         if query_size != memory_size:
             raise ValueError(f"dot attention: queries ({query_size}) and memory ({memory_size}) must be of one size")
 
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return values
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
@@ -113,7 +113,7 @@ class General(Attention):
         super().__init__(query_size, memory_size)
         self.key = nn.Linear(memory_size, query_size, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
@@ -132,7 +132,7 @@ class Additive(Attention):
         self.query, self.key = nn.Linear(query_size, size), nn.Linear(memory_size, size, bias=False)
         self.score = nn.Linear(size, 1, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
@@ -163,7 +163,7 @@ class Location(Attention):
         self.filters = nn.Conv1d(2, filters, width, padding=width // 2, bias=False)
         self.place, self.score = nn.Linear(filters, size, bias=False), nn.Linear(size, 1, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
@@ -199,13 +199,24 @@ class MultiHead(Attention):
         self.query, self.key_value = nn.Linear(query_size, query_size), nn.Linear(memory_size, 2 * query_size)
         self.output = nn.Linear(query_size, self.output_size)
 
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.key_value(values)
 
-    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        return *self._heads_look(self.query(query).unflatten(2, (self.heads, -1)), memory), ()
+    def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
+        """The heads' queries (B, T, heads, d), and the next state."""
+        return self.query(query).unflatten(2, (self.heads, -1)), ()
 
-    def _heads_look(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        B, R = len(memory.values), len(query)
+        q, state = self.queries(query[:, None], state)
+        context, weights = self._attend(q.view(B, R // B, self.heads, -1), memory)
+        return context.reshape(R, -1), weights.reshape(R, -1), state
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        q, state = self.queries(query, state)
+        return *self._attend(q, memory), state
+
+    def _attend(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """q (B, T, heads, d) to the context and the weights."""
         B, T = q.shape[:2]
         q = q.transpose(1, 2)
@@ -217,11 +228,12 @@ class MultiHead(Attention):
 
 
 class Rotary(MultiHead):
-    """Multi-head attention that knows places: query t and memory s meet turned by t and s.
+    """Multi-head attention that knows places: what query t and memory s have in common is turned by t and by s.
 
-    e_ts = (R_t W_q q_t)_k . (R_s W_k m_s)_k / sqrt(d): R_t turns pair i of n by t 10000^(-i / n), n pairs being half of
-    a head's numbers, so that e_ts knows s - t. Half of the heads count s from the memory's end instead. What stands
-    twice in the memory is told apart, and a head can walk along it, forwards or backwards, however long it is.
+    e_ts = (R_t W_q q_t)_k . (R_p W_k m_s)_k / sqrt(d), with p = s in one half of the heads (and a middle one), in the
+    other counted from the memory's end, p = length - 1 - s. R_t turns pair i of n = max(1, d // 4) by t 10000^(-i / n)
+    and leaves the head's other numbers as they are; so e_ts knows p - t. What stands twice in the memory is told apart,
+    and a head can walk along it, forwards or backwards, further than it ever did in training.
 
     The state: t of the next query, (B, 1).
 
@@ -233,38 +245,26 @@ class Rotary(MultiHead):
         if query_size < 2 * heads:
             raise ValueError(f"rotary attention: {heads} heads need queries of at least {2 * heads}, not {query_size}")
 
-    def read(self, values: Tensor, lengths: Tensor | None = None) -> Memory:
-        memory = super().read(values, lengths)
-        k, v = memory.keys.unflatten(2, (2, self.heads, -1)).unbind(2)
-        starts = torch.arange(k.shape[1], device=k.device).expand(memory.mask.shape)
-        ends = memory.mask.sum(1, keepdim=True) - 1 - starts
-        half = self.heads // 2
-        places = torch.stack([starts] * (self.heads - half) + [ends] * half, 2)
-        return memory._replace(keys=torch.stack((turned(k, places), v), 2).flatten(2))
+    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
+        k, v = super().keys(values, mask).unflatten(2, (2, self.heads, -1)).unbind(2)
+        starts = torch.arange(k.shape[1], device=k.device).expand(mask.shape)
+        ends = mask.sum(1, keepdim=True) - 1 - starts
+        half = self.heads - self.heads // 2
+        k = torch.cat((turned(k[:, :, :half], starts), turned(k[:, :, half:], ends)), 2)
+        return torch.stack((k, v), 2).flatten(2)
 
-    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        B, R = len(memory.values), len(query)
-        q, state = self._turned(query[:, None], state)
-        context, weights = self._heads_look(q.view(B, R // B, self.heads, -1), memory)
-        return context.reshape(R, -1), weights.reshape(R, -1), state
-
-    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        q, state = self._turned(query, state)
-        return *self._heads_look(q, memory), state
-
-    def _turned(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
-        """The heads' queries (B, T, heads, d), turned, and the next state."""
+    def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         B, T = query.shape[:2]
         (start,) = state or (torch.zeros(B, 1, dtype=torch.long, device=query.device),)
-        places = start + torch.arange(T, device=query.device)
-        return turned(self.query(query).unflatten(2, (self.heads, -1)), places[..., None]), (start + T,)
+        q, _ = super().queries(query, None)
+        return turned(q, start + torch.arange(T, device=query.device)), (start + T,)
 
 
 def turned(x: Tensor, places: Tensor) -> Tensor:
-    """x (B, T, heads, d) with d / 4 pairs of its numbers turned by places (B, T, heads or 1)."""
+    """x (B, T, heads, d) with d / 4 pairs of its numbers, and one at least, turned by places (B, T)."""
     pairs = max(1, x.shape[-1] // 4)
     rates = torch.exp(torch.arange(pairs, device=x.device) * (-math.log(10_000.0) / pairs))
-    angles = places[..., None] * rates
+    angles = places[..., None, None] * rates
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b, same = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos, same), -1)

@@ -37,7 +37,7 @@ def deep_encoder(
 
 
 class DecoderState(NamedTuple):
-    """layers: of each one; attention: where was looked before; fed: (B, C), what is fed in, or () for nothing."""
+    """layers: of each one; attention: what it knows of the past; fed: (B, C), what is fed in, or () for nothing."""
 
     layers: tuple[State, ...]
     attention: tuple

@@ -160,7 +160,7 @@ class Transformer(nn.Module):
         """The memory that all blocks look at: their keys and values side by side."""
         crosses: list[MultiHead] = [block.cross for block in self.blocks]  # type: ignore[misc]
         memory = crosses[0].read(values, lengths)
-        return memory._replace(keys=torch.cat([cross.keys(values) for cross in crosses], -1))
+        return memory._replace(keys=torch.cat([cross.keys(values, memory.mask) for cross in crosses], -1))
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, memory: Memory | None = None

@@ -118,7 +118,7 @@ class Answer(TextToText):
         )
         torch.manual_seed(config.seed)
         task = cls(sensible(config, _TIME * len(train), _SIZES), source, target, sources)
-        task.begin(run)
+        task.begin_with_vectors(run)
         examples = task._examples(train, training=True)
         task.learn_ratio(examples)
         return task, examples, task._examples(held)
@@ -126,7 +126,7 @@ class Answer(TextToText):
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, AnswerConfig)
-        return cls(sensible(config, _TIME * sources.examples, _SIZES), *cls.tokenizers(run), sources)
+        return cls(config, *cls.tokenizers(run), sources)
 
     def _examples(self, told: Sequence[Story], training: bool = False) -> Examples:
         texts = [self.asked(s.sentences, s.question) for s in told]
@@ -166,7 +166,7 @@ class Answer(TextToText):
     def copies(self) -> bool:
         return False
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)
             + f": {self.sources.examples:,} questions, {self.source.vocab_size:,} different words",

@@ -25,7 +25,7 @@ from elman.tasks.baselines import majority, tfidf
 from elman.tasks.classify_inputs import Examples, Inputs, padded
 from elman.tasks.classify_options import ClassifyConfig, Top, sensible
 from elman.tasks.label_scores import label_scores
-from elman.tasks.pretrained import begin, sized
+from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
 from elman.training.task import Task, building, evaluation
@@ -116,7 +116,7 @@ class Classify(Task):
         else:
             assert isinstance(source, torch.nn.Embedding)
             assert self.inputs.tokenizer is not None
-            begin(self, run, (c.vectors, source, self.inputs.tokenizer))
+            begin_with_vectors(self, run, (c.vectors, source, self.inputs.tokenizer))
         if c.class_weights == "balanced":
             counts = torch.from_numpy(examples.labels.sum(0)).float()
             self.weight = counts.sum() / (len(counts) * counts)
@@ -262,7 +262,7 @@ class Classify(Task):
         found = tfidf(train.inputs, labels, data.texts, truth) if data.texts else None
         return scores if found is None else scores | {"baseline_tfidf": found}
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         c, known = self.config, self.inputs.known
         what = {"text": f"texts ({c.tokens})", "sound": "sounds", "series": f"series of {len(known.channels)} channels"}
         files = ", ".join(os.path.basename(path) for path in self.sources.data) or "data"

@@ -68,8 +68,8 @@ class Inputs:
         if run is not None:
             return cls(config, known, _tokenizer(run))
         texts = spaced(config.tokens, data.inputs)
-        lowercase = config.lowercase and config.tokens != "char"
-        return cls(config, known, Tokenizer.learn(config.tokens, texts, config.vocab_size, lowercase))
+        tokenizer = Tokenizer.learn(config.tokens, texts, config.vocab_size, bool(config.lowercase))
+        return cls(config, known, tokenizer)
 
     @classmethod
     def load(cls, config: ClassifyConfig, run: Run) -> Inputs:

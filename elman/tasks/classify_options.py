@@ -34,7 +34,9 @@ class ClassifyConfig(TrainConfig):
     tokens: TokenKind | None = Field(
         None, description="What is read of texts: by default words, or characters where texts are a word or two."
     )
-    lowercase: bool = Field(True, description="Read words and byte pairs in small letters; characters as they are.")
+    lowercase: bool | None = Field(
+        None, description="Read texts in small letters: by default words and byte pairs, not characters."
+    )
     vocab_size: int = Field(20_000, ge=2, description="Different tokens of word and bpe, at most.")
     vectors: str | None = Field(
         None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
@@ -87,7 +89,10 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
         if config.tokens is None:
             words = sum(len(text.split()) for text in data.inputs)
             chosen["tokens"] = "word" if words > 3 * len(data.inputs) else "char"
-        size //= 5 if (chosen.get("tokens") or config.tokens) == "word" else 1
+        tokens = chosen.get("tokens") or config.tokens
+        if config.lowercase is None:
+            chosen["lowercase"] = tokens != "char"
+        size //= 5 if tokens == "word" else 1
     elif data.medium == "sound":
         size = size * 100 // data.rate
     if config.minutes is None and config.steps is None:

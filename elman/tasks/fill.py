@@ -21,7 +21,7 @@ from elman.errors import ElmanError
 from elman.layers.tagger import Filler
 from elman.layers.translator import drop_words
 from elman.tasks.answers import by_words, inputs_of
-from elman.tasks.pretrained import begin, sized
+from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
@@ -131,7 +131,7 @@ class Fill(Task):
             units=units, fingerprint=fingerprint([*train, "", *held]),
         )  # fmt: skip
         task = cls(config, tokenizer, sources)
-        begin(task, run, (config.vectors, task.network.words, tokenizer))
+        begin_with_vectors(task, run, (config.vectors, task.network.words, tokenizer))
         return task, _parts(lines), _parts(encode_all(tokenizer, spaced("word", held)))
 
     @classmethod
@@ -273,7 +273,7 @@ class Fill(Task):
         self.unchanged(fingerprint([*train, "", *held]))
         return _parts(encode_all(self.tokenizer, spaced("word", held)))
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
         return {
             "data": f"{files}: {self.sources.units:,} words to train on, {self.tokenizer.vocab_size:,} different",

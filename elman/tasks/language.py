@@ -19,7 +19,7 @@ from elman.errors import ElmanError
 from elman.layers import Connection, State
 from elman.layers.transformer import Positions
 from elman.tasks.language_networks import LanguageNetwork, RecurrentLanguage, TransformerLanguage
-from elman.tasks.pretrained import begin, sized
+from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse, several
 from elman.training.run import Run, Sources
 from elman.training.task import Task, building, evaluation
@@ -145,7 +145,7 @@ class Language(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(sensible(config, len(ids)), tokenizer, sources)
-        begin(task, run, (config.vectors, task.network.embedding, tokenizer))
+        begin_with_vectors(task, run, (config.vectors, task.network.embedding, tokenizer))
         return task, Corpus(ids), task._text(held)
 
     @classmethod
@@ -289,7 +289,7 @@ class Language(Task):
             _log.warning("the model does not know %s in the prompt", shown)
         return ids
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         c = self.config
         return {
             "data": ", ".join(os.path.basename(path) for path in self.sources.data)

@@ -13,7 +13,7 @@ from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.data.vectors import vector_size, vectors_for
 from elman.errors import ElmanError
 from elman.training.config import TrainConfig
-from elman.training.run import LAST, Run
+from elman.training.run import LAST, KnownVectors, Run
 from elman.training.task import Task
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -27,7 +27,7 @@ def sized(config: Config, *paths: str | None) -> Config:
     return config.model_copy(update={"embedding_size": vector_size(given[0])})
 
 
-def begin(task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding, Tokenizer]) -> None:
+def begin_with_vectors(task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding, Tokenizer]) -> None:
     """Gives embeddings the vectors of the files named, if the training begins; ``task.sources`` says what they knew.
 
     Raises:
@@ -40,7 +40,7 @@ def begin(task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding, T
 
 
 @torch.no_grad()
-def _fill(embedding: nn.Embedding, tokenizer: Tokenizer, path: str) -> str:
+def _fill(embedding: nn.Embedding, tokenizer: Tokenizer, path: str) -> KnownVectors:
     """Puts the vectors of the file in their places, brought to the embedding's spread; says how many it knows."""
     found = vectors_for(tokenizer, path, embedding.embedding_dim)
     words = tokenizer.vocab_size - len(SPECIAL)
@@ -48,4 +48,4 @@ def _fill(embedding: nn.Embedding, tokenizer: Tokenizer, path: str) -> str:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
     matrix = torch.from_numpy(np.stack(list(found.values())))
     embedding.weight[list(found)] = matrix * (embedding.weight.std() / matrix.std())
-    return f"{os.path.basename(path)} knows {len(found):,} of {words:,} tokens"
+    return KnownVectors(file=os.path.basename(path), known=len(found), tokens=words)

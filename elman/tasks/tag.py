@@ -22,7 +22,7 @@ from elman.errors import ElmanError
 from elman.layers.tagger import Tagger
 from elman.layers.translator import drop_words
 from elman.tasks.answers import inputs_of
-from elman.tasks.pretrained import begin, sized
+from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.tasks.tag_scores import entity_scores, is_bio
 from elman.tasks.text_to_text import pad
 from elman.training.config import TrainConfig, parse
@@ -158,7 +158,7 @@ class Tag(Task):
         )  # fmt: skip
         torch.manual_seed(config.seed)
         task = cls(config, words, characters, names, sources)
-        begin(task, run, (config.vectors, task.network.words, words))
+        begin_with_vectors(task, run, (config.vectors, task.network.words, words))
         return task, task.examples(train), task.examples(held)
 
     @classmethod
@@ -308,7 +308,7 @@ class Tag(Task):
             "baseline_most_frequent": right / len(truth),
         }
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
         return {
             "data": f"{files}: {self.sources.units:,} words in {self.sources.examples:,} sentences, "

@@ -19,7 +19,7 @@ from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.translator import Translator, drop_words
 from elman.tasks.answers import Answer, best_word, inputs_of
-from elman.tasks.pretrained import begin
+from elman.tasks.pretrained import begin_with_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
@@ -82,11 +82,11 @@ class TextToText(Task):
         with building():
             self.network = self.build()
 
-    def begin(self, run: Run | None) -> None:
+    def begin_with_vectors(self, run: Run | None) -> None:
         """Begins with the word vectors that the config names."""
         c, network = self.config, self.network
         sides = ((c.vectors, network.source, self.source), (c.target_vectors, network.target, self.target))
-        begin(self, run, *sides)
+        begin_with_vectors(self, run, *sides)
 
     @abstractmethod
     def build(self) -> Translator:

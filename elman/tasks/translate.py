@@ -91,7 +91,7 @@ class Translate(TextToText):
         torch.manual_seed(config.seed)
         sizes = _SIZES_OF_LETTERS if target.vocab_size < _LETTERS else _SIZES
         task = cls(sensible(config, sources.units, sizes), source, target, sources)
-        task.begin(run)
+        task.begin_with_vectors(run)
         examples = task.encode(*train, training=True)
         task.learn_ratio(examples)
         return task, examples, task.encode(*held)
@@ -99,7 +99,7 @@ class Translate(TextToText):
     @classmethod
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, TranslateConfig)
-        return cls(sensible(config, sources.units, _SIZES), *cls.tokenizers(run), sources)
+        return cls(config, *cls.tokenizers(run), sources)
 
     def read(self, data: Sequence[str]) -> Examples:
         return self.encode(*read_pairs(data, self.config.source, self.config.target))
@@ -126,7 +126,7 @@ class Translate(TextToText):
     def copies(self) -> bool:
         return self.config.target_tokens == "word"
 
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         c = self.config
         sizes = f"{self.source.vocab_size:,} and {self.target.vocab_size:,}"
         return {

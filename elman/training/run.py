@@ -24,16 +24,24 @@ FORMAT = 1
 CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safetensors", "metrics.jsonl"
 
 
+class KnownVectors(BaseModel):
+    """How many of a vocabulary's tokens a file of word vectors knew."""
+
+    file: str
+    known: int
+    tokens: int
+
+
 class Sources(BaseModel):
     """The data of a training: files, how many texts or other examples and units (tokens) to train on,
-    a hash of all that was read, and how many tokens each file of word vectors knew."""
+    a hash of all that was read, and the word vectors that it began with."""
 
     data: list[str]
     valid: list[str]
     examples: int
     units: int
     fingerprint: str
-    vectors: list[str] = []
+    vectors: list[KnownVectors] = []
 
 
 class RunConfig(BaseModel):

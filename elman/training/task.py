@@ -108,13 +108,13 @@ class Task(ABC):
         """What else the run directory needs, by file name: the tokenizer, say."""
 
     @abstractmethod
-    def described(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """A few lines on data and model, by label, for people."""
 
     def about(self) -> dict[str, str]:
-        """As `described`, and the word vectors that the model began with."""
-        known = "; ".join(self.sources.vectors)
-        return self.described() | ({"vectors": known} if known else {})
+        """The `summary`, and the word vectors that the model began with."""
+        known = (f"{v.file} knows {v.known:,} of {v.tokens:,} tokens" for v in self.sources.vectors)
+        return self.summary() | ({"vectors": "; ".join(known)} if self.sources.vectors else {})
 
     @abstractmethod
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
