@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import elman
-from elman.tasks.language import LanguageConfig
 from elman.tasks.language_networks import TransformerLanguage
+from elman.tasks.language_options import LanguageConfig
 from elman.training.config import parse
 from tests.conftest import close, some_text
 

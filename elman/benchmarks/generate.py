@@ -9,7 +9,8 @@ from torch import nn
 
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.data import Tokenizer
-from elman.tasks.language import Language, LanguageConfig
+from elman.tasks.language import Language
+from elman.tasks.language_options import LanguageConfig
 from elman.training.config import parse
 from elman.training.run import Sources
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.benchmarks.pairs import Row, side_by_side
-from elman.tasks.language import LanguageConfig
 from elman.tasks.language_networks import RecurrentLanguage
+from elman.tasks.language_options import LanguageConfig
 from elman.training import optimiser
 from elman.training.config import parse
 

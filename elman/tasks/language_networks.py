@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,7 @@ from torch.nn.functional import linear
 from elman.layers import SequenceDropout, State, stack
 from elman.layers.heads import linear_cross_entropy
 from elman.layers.transformer import Transformer, TransformerState
-
-if TYPE_CHECKING:
-    from elman.tasks.language import LanguageConfig
+from elman.tasks.language_options import LanguageConfig
 
 
 class LanguageNetwork(nn.Module, ABC):
