@@ -103,6 +103,34 @@ def test_small_letters(run: str, tmp_path: Path) -> None:
         assert model.about()["vectors"] == f"v.txt knows {known} tokens"
 
 
+def test_words_that_only_the_vectors_know(tmp_path: Path) -> None:
+    """Rare words and those of the file alone keep their vectors, and are read by what they share with others."""
+    reviews(tmp_path / "t.csv", 300)
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(text + '"Splendid film.",up\n')
+    kinds = {
+        "fine great lovely splendid superb": (1.0, 0.0),
+        "bad dull awful dreadful": (0.0, 1.0),
+        "it was film plot actor music we saw .": (0.5, 0.5),
+        "not": (-1.0, -1.0),
+    }
+    rows = [(word, (*kind, 0.1 * k)) for words, kind in kinds.items() for k, word in enumerate(words.split())]
+    vectors = tmp_path / "v.txt"
+    vectors.write_text("".join(f"{w} {' '.join(map(str, v))}\n" for w, v in rows))
+    settings = {k: v for k, v in SMALL.items() if k != "embedding_size"} | {"vectors": str(vectors), "dropout": 0.1}
+    start = elman.train("classify", tmp_path / "t.csv", steps=0, **settings)
+    model = elman.train("classify", tmp_path / "t.csv", steps=150, out=tmp_path / "run", **settings)
+    assert model.about()["vectors"] == "v.txt knows 17 of 17 tokens"
+    ids = [start.inputs.tokenizer.inner.token_to_id(f" {w}") for w in ("superb", "dreadful", "splendid", "fine")]
+    assert torch.equal(model.network.source(torch.tensor(ids[:3])), start.network.source(torch.tensor(ids[:3])))
+    assert not torch.equal(model.network.source(torch.tensor(ids[3])), start.network.source(torch.tensor(ids[3])))
+    for again in (model, elman.load(tmp_path / "run")):
+        said = again.predict(["It was superb.", "It was dreadful.", "It was not dreadful."])
+        assert [row[0].text for row in said] == ["up", "down", "up"]
+    fewer = elman.train("classify", tmp_path / "t.csv", steps=0, extra_words=0, **settings)
+    assert fewer.inputs.tokenizer.vocab_size == model.inputs.tokenizer.vocab_size - 2
+
+
 def test_it_shows_what_it_saw(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for how in ("attention", "gradient"):
         assert cli.main(["predict", run, "film plot. It was awful.", "--show", how]) == 0

@@ -102,6 +102,15 @@ def test_wrong_tokenizers() -> None:
             Tokenizer.from_json(broken, "tokenizer.json")
 
 
+def test_more_words() -> None:
+    """Those that it would never read as one, or knows already, are left out."""
+    own = Tokenizer.learn("word", [" the cat , the"], 10, lowercase=True)
+    more = own.with_words(["Dog", "dog", "cat", "don't", ",", "a b", "...", "the"])
+    assert (own.vocab_size, more.vocab_size, more.own) == (5, 7, 5)
+    assert more.encode(" the DOG ...").tolist() == [2, 5, 6]
+    assert own.encode(" the dog").tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("kind", get_args(TokenKind))
 def test_small_letters_alone(kind: TokenKind) -> None:
     tokenizer = Tokenizer.learn(kind, ["The ABC, \u0130"], 300, lowercase=True)

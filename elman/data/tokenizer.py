@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
@@ -24,17 +25,20 @@ _PIECE = 1 << 14
 
 #: A word with the space before it, a run of punctuation, or white space: nothing is lost.
 _WORDS = r" ?\w+| ?[^\w\s]+|\s+"
+_WORD = re.compile(r"\w+|[^\w\s]+")
 
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
     except for what the vocabulary does not hold, and for capitals where it reads small letters alone.
+
+    own: how many of the tokens come from texts, the first ones; by default all.
     """
 
     end_id, unknown_id = 0, 1
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        self.inner = inner
+    def __init__(self, inner: tokenizers.Tokenizer, own: int | None = None) -> None:
+        self.inner, self.own = inner, inner.get_vocab_size() if own is None else own
         if [inner.token_to_id(token) for token in SPECIAL] != [self.end_id, self.unknown_id]:
             raise ElmanError(f"the tokenizer lacks {END} and {UNKNOWN} as its tokens 0 and 1")
 
@@ -91,6 +95,16 @@ class Tokenizer:
             counts.pop(token, None)
         names = SPECIAL + [word for word, _ in counts.most_common(vocab_size)]
         return cls(tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN)))
+
+    def with_words(self, words: Iterable[str]) -> Tokenizer:
+        """A tokenizer of words that knows these too, behind its own; those that it would cut it leaves out."""
+        inner = json.loads(self.inner.to_str())
+        vocabulary, fold = inner["model"]["vocab"], self.inner.normalizer
+        for word in words:
+            form = fold.normalize_str(word) if fold else word
+            if _WORD.fullmatch(form) and form not in vocabulary:
+                vocabulary.setdefault(f" {form}", len(vocabulary))
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(inner)), self.vocab_size)
 
     def encode_words(self, words: Sequence[str]) -> np.ndarray:
         """ids (N,) of words, each as a whole."""

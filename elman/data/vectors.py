@@ -37,15 +37,31 @@ def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int |
         ElmanError: a line is broken, or the vectors are of another size; the line is named.
     """
     wanted = words.__contains__ if isinstance(words, set) else words
-    binary = any(part == "bin" for part in path.lower().split(".")[1:])
     found: dict[str, np.ndarray] = {}
     try:
         with _opened(path) as file:
-            for word, vector in (_binary if binary else _text)(file, path, wanted, size):
+            for word, vector in _rows(file, path, wanted, size):
                 found.setdefault(word, vector)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
     return found
+
+
+def first_words(path: str, count: int) -> list[str]:
+    """The first words of the file, the most frequent ones as these files are sorted; errors as `read_vectors`."""
+    words: list[str] = []
+
+    def wanted(word: str) -> bool:  # of the last one alone the numbers are read
+        words.append(word)
+        return len(words) >= count
+
+    if count:
+        try:
+            with _opened(path) as file:
+                next(_rows(file, path, wanted, None), None)
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from None
+    return words
 
 
 #: What reading such a file can raise.
@@ -62,6 +78,13 @@ def _unreadable(path: str, error: Exception) -> ElmanError:
     return ElmanError(
         f"{path}: no such file" if isinstance(error, FileNotFoundError) else f"{path}: cannot be read: {error}"
     )
+
+
+def _rows(
+    file: IO[bytes], path: str, wanted: Callable[[str], bool], size: int | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    binary = any(part == "bin" for part in path.lower().split(".")[1:])
+    return (_binary if binary else _text)(file, path, wanted, size)
 
 
 def _text(

@@ -20,6 +20,7 @@ from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
 from elman.layers.labeller import SequenceLabeller, Standard
 from elman.layers.translator import drop_words
+from elman.layers.words import WordVectors
 from elman.tasks.answers import Label, explained, inputs_of
 from elman.tasks.baselines import majority, tfidf
 from elman.tasks.classify_inputs import Examples, Inputs, padded
@@ -64,8 +65,7 @@ class Classify(Task):
         if tokenizer is None:
             source: torch.nn.Module = Standard(size)
         else:
-            source = torch.nn.Embedding(tokenizer.vocab_size, size)
-            torch.nn.init.normal_(source.weight, std=0.5)
+            source = WordVectors(tokenizer.vocab_size, size, inputs.known.tuned)
         with building():
             self.network = SequenceLabeller(
                 source, size, len(self.names), cell=c.cell,
@@ -114,7 +114,7 @@ class Classify(Task):
             constant = deviation <= 1e-6 * np.abs(every.mean(0))  # no more than rounding
             source.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
         else:
-            assert isinstance(source, torch.nn.Embedding)
+            assert isinstance(source, WordVectors)
             assert self.inputs.tokenizer is not None
             begin_with_vectors(self, run, (c.vectors, source, self.inputs.tokenizer))
         if c.class_weights == "balanced":

@@ -17,6 +17,8 @@ from elman.data import Tokenizer
 from elman.data.augment import vary_frames, vary_series
 from elman.data.labelled import Labelled, Medium, frames, read_input
 from elman.data.series import check, ordered
+from elman.data.tokenizer import SPECIAL
+from elman.data.vectors import first_words
 from elman.errors import ElmanError
 from elman.tasks.classify_options import ClassifyConfig
 from elman.tasks.text_to_text import encode_all, pad, spaced
@@ -31,13 +33,15 @@ _LONGEST = 200
 
 
 class Known(NamedTuple):
-    """What the data say: labels, whether an example can have several; channels and rate of what is read."""
+    """What the data say: labels, whether an example can have several; channels and rate of what is read; how many of
+    the tokens' vectors learn, if not all do."""
 
     labels: list[str]
     several: bool
     medium: Medium
     channels: list[str]
     rate: int
+    tuned: int | None = None
 
 
 class Examples(NamedTuple):
@@ -66,9 +70,14 @@ class Inputs:
             return cls(config, known, None)
         assert config.tokens is not None
         if run is not None:
-            return cls(config, known, _tokenizer(run))
+            return cls(config, known._replace(tuned=cls.load(config, run).known.tuned), _tokenizer(run))
         texts = spaced(config.tokens, data.inputs)
         tokenizer = Tokenizer.learn(config.tokens, texts, config.vocab_size, bool(config.lowercase))
+        if config.vectors is not None and config.tokens == "word":
+            counts = np.bincount(np.concatenate(encode_all(tokenizer, texts)), minlength=tokenizer.vocab_size)
+            frequent = len(SPECIAL) + int((counts[len(SPECIAL) :] >= config.rare).sum())  # they come first
+            known = known._replace(tuned=frequent)
+            tokenizer = tokenizer.with_words(first_words(config.vectors, config.extra_words))
         return cls(config, known, tokenizer)
 
     @classmethod

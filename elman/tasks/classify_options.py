@@ -41,6 +41,10 @@ class ClassifyConfig(TrainConfig):
     vectors: str | None = Field(
         None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
     )
+    extra_words: int = Field(
+        60_000, ge=0, description="Words of the vectors' file, its first, that are known beside those of the texts."
+    )
+    rare: int = Field(3, ge=1, description="Words that are seen less often keep the vector that the file has for them.")
     embedding_size: int = Field(128, ge=1, description="Size of a token's vector.")
     bands: int = Field(40, ge=1, description="Bands of the mel scale, for sounds.")
     cell: str = Field("gru", description="Of the recurrent layers.")

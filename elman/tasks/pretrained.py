@@ -12,6 +12,7 @@ from torch import nn
 from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.data.vectors import vector_size, vectors_for
 from elman.errors import ElmanError
+from elman.layers.words import WordVectors
 from elman.training.config import TrainConfig
 from elman.training.run import LAST, KnownVectors, Run
 from elman.training.task import Task
@@ -27,7 +28,9 @@ def sized(config: Config, *paths: str | None) -> Config:
     return config.model_copy(update={"embedding_size": vector_size(given[0])})
 
 
-def begin_with_vectors(task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding, Tokenizer]) -> None:
+def begin_with_vectors(
+    task: Task, run: Run | None, *sides: tuple[str | None, nn.Embedding | WordVectors, Tokenizer]
+) -> None:
     """Gives embeddings the vectors of the files named, if the training begins; ``task.sources`` says what they knew.
 
     Raises:
@@ -40,12 +43,16 @@ def begin_with_vectors(task: Task, run: Run | None, *sides: tuple[str | None, nn
 
 
 @torch.no_grad()
-def _fill(embedding: nn.Embedding, tokenizer: Tokenizer, path: str) -> KnownVectors:
+def _fill(embedding: nn.Embedding | WordVectors, tokenizer: Tokenizer, path: str) -> KnownVectors:
     """Puts the vectors of the file in their places, brought to the embedding's spread; says how many it knows."""
     found = vectors_for(tokenizer, path, embedding.embedding_dim)
-    words = tokenizer.vocab_size - len(SPECIAL)
+    words = tokenizer.own - len(SPECIAL)
     if not found:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
-    matrix = torch.from_numpy(np.stack(list(found.values())))
-    embedding.weight[list(found)] = matrix * (embedding.weight.std() / matrix.std())
-    return KnownVectors(file=os.path.basename(path), known=len(found), tokens=words)
+    ids, matrix = torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values())))
+    matrix *= embedding.weight.std() / matrix.std()
+    if isinstance(embedding, WordVectors):
+        embedding.put(ids, matrix)
+    else:
+        embedding.weight[ids] = matrix
+    return KnownVectors(file=os.path.basename(path), known=sum(i < tokenizer.own for i in found), tokens=words)
