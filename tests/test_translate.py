@@ -17,7 +17,7 @@ import elman
 from elman import cli
 from elman.data.buckets import Buckets
 from elman.data.pairs import read_pairs
-from elman.data.vectors import read_vectors
+from elman.data.vectors import first_words, read_vectors
 from elman.tasks.answers import best_word, by_words
 from elman.tasks.scores import edit_distance, error_scores
 from elman.training.events import Started
@@ -245,6 +245,8 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
         found = read_vectors(str(tmp_path / name), {"b", "New York", "c"})
         expected = ["b"] if name.endswith("bin") else ["b", "New York"]  # a space would end a word there
         assert {word: v.tolist() for word, v in found.items()} == {w: rows[w] for w in expected}
+        assert first_words(str(tmp_path / name), 2) == ["a", "b"]
+        assert len(first_words(str(tmp_path / name), 9)) == 3
     events: list[Any] = []
     settings = SMALL | {"embedding_size": 3, "heads": 1, "vectors": str(tmp_path / "glove.txt")}
     model = elman.train("translate", files, steps=0, listeners=[events.append], **settings)
