@@ -249,7 +249,7 @@ def test_vectors(text_file: str, tmp_path: Path) -> None:
     cat, dog = (model.network.embedding.weight[model.tokenizer.encode(f"a {w}")[1]] for w in ("cat", "dog"))
     ratio = cat / torch.tensor([1.0, 2.0])
     torch.testing.assert_close(dog, torch.tensor([-1.0, 0.5]) * ratio)
-    assert model.about()["vectors"].startswith("v.vec knows 2 of ")
+    assert model.about()["vectors"].startswith("v.vec knows 4 of ")  # cat, dog, and both forms of the
     with pytest.raises(elman.ElmanError, match="vectors are for words: give tokens word"):
         elman.train("language", text_file, **settings | {"tokens": "char"})
     with pytest.raises(elman.ElmanError, match=r"none.vec: no such file"):
