@@ -129,6 +129,11 @@ def test_words_that_only_the_vectors_know(tmp_path: Path) -> None:
         assert [row[0].text for row in said] == ["up", "down", "up"]
     fewer = elman.train("classify", tmp_path / "t.csv", steps=0, extra_words=0, **settings)
     assert fewer.inputs.tokenizer.vocab_size == model.inputs.tokenizer.vocab_size - 2
+    all_learn = elman.train("classify", tmp_path / "t.csv", steps=0, extra_words=0, rare=1, **settings)
+    assert all_learn.network.source.fixed is None
+    vectors.write_text("gut 1 2 3\nschlecht 3 2 1\n")
+    with pytest.raises(elman.ElmanError, match=r"v.txt: knows none of the 17 tokens; are they words of the same"):
+        elman.train("classify", tmp_path / "t.csv", steps=0, **settings)
 
 
 def test_it_shows_what_it_saw(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

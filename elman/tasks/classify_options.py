@@ -20,7 +20,7 @@ class ClassifyConfig(TrainConfig):
         0.98, ge=0, lt=1, description="Validate and keep an average of the weights over steps; 0: none."
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many validations without a better loss; 'none': never."
+        None, ge=1, description="Stop after so many validations that are not the best; 'none': never."
     )
     text: str = Field("text", description="The column with the text, where the data are tables.")
     label: str = Field("label", description="The column with the label.")

@@ -47,7 +47,8 @@ def _fill(embedding: nn.Embedding | WordVectors, tokenizer: Tokenizer, path: str
     """Puts the vectors of the file in their places, brought to the embedding's spread; says how many it knows."""
     found = vectors_for(tokenizer, path, embedding.embedding_dim)
     words = tokenizer.own - len(SPECIAL)
-    if not found:
+    known = sum(i < tokenizer.own for i in found)
+    if not known:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
     ids, matrix = torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values())))
     matrix *= embedding.weight.std() / matrix.std()
@@ -55,4 +56,4 @@ def _fill(embedding: nn.Embedding | WordVectors, tokenizer: Tokenizer, path: str
         embedding.put(ids, matrix)
     else:
         embedding.weight[ids] = matrix
-    return KnownVectors(file=os.path.basename(path), known=sum(i < tokenizer.own for i in found), tokens=words)
+    return KnownVectors(file=os.path.basename(path), known=known, tokens=words)

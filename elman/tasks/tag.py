@@ -45,7 +45,7 @@ class TagConfig(TrainConfig):
         0.99, ge=0, lt=1, description="Validate and keep an average of the weights over steps; 0: none."
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many validations without a better loss; 'none': never."
+        None, ge=1, description="Stop after so many validations that are not the best; 'none': never."
     )
     tag: str | None = Field(
         None, description="The column of the tags: of CoNLL-U its name (upos), elsewhere its number (the last)."
