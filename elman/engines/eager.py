@@ -21,6 +21,7 @@ class Eager(Engine):
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
+        scan = scan.wiped()
         cell, w, T = scan.cell, scan.weights, scan.x.shape[1]
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from elman.cells import Cell, Weights
@@ -32,7 +33,7 @@ class Scan(NamedTuple):
     Attributes:
         cell: the equations.
         weights: its parameters.
-        x: (B, T, D), any strides; 0 beyond a row's length.
+        x: (B, T, D), any strides; beyond a row's length it may hold anything, even NaN.
         state: the parts of the state before the first step, each (B, size).
         lengths: (B,) integers, the real steps of each row; None: all T.
         resets: (B, T) bool, true where the state is zeroed before that step, never beyond a row's
@@ -55,6 +56,13 @@ class Scan(NamedTuple):
     zoneout: tuple[float | Tensor, ...] | None = None
     int8: bool = False
     heads: int = 1
+
+    def wiped(self) -> Scan:
+        """The same with x 0 beyond each row's length, for engines that compute there."""
+        if self.lengths is None:
+            return self
+        padding = torch.arange(self.x.shape[1], device=self.x.device) >= self.lengths[:, None]
+        return self._replace(x=self.x.masked_fill(padding[..., None], 0.0))
 
 
 class Stepper(ABC):

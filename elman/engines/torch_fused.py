@@ -46,6 +46,7 @@ class TorchFused(Engine):
         T = scan.x.shape[1]
         if T == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+        scan = scan.wiped()
         if scan.resets is None:
             return _segment(scan)
         starts = sorted({0, T, *scan.resets.any(0).nonzero().flatten().tolist()})

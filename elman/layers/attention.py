@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -247,27 +247,48 @@ class Rotary(MultiHead):
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         k, v = super().keys(values, mask).unflatten(2, (2, self.heads, -1)).unbind(2)
-        starts = torch.arange(k.shape[1], device=k.device).expand(mask.shape)
-        ends = mask.sum(1, keepdim=True) - 1 - starts
-        half = self.heads - self.heads // 2
-        k = torch.cat((turned(k[:, :, :half], starts), turned(k[:, :, half:], ends)), 2)
+        starts = torch.arange(k.shape[1], device=k.device)[:, None]
+        ends = (mask.sum(1)[:, None, None] - 1 - starts).clamp(min=0)
+        from_start = torch.arange(self.heads, device=k.device) < self.heads - self.heads // 2
+        k = _Turned.apply(k, turns(starts[:, 0], k)[torch.where(from_start, starts, ends)])
         return torch.stack((k, v), 2).flatten(2)
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         B, T = query.shape[:2]
-        (start,) = state or (torch.zeros(B, 1, dtype=torch.long, device=query.device),)
+        places = torch.arange(T, device=query.device)[None]
+        if state:
+            places = places + state[0]
         q, _ = super().queries(query, None)
-        return turned(q, start + torch.arange(T, device=query.device)), (start + T,)
+        return _Turned.apply(q, turns(places, q)[:, :, None]), ((places[:, :1] + T).expand(B, 1),)
 
 
-def turned(x: Tensor, places: Tensor) -> Tensor:
-    """x (B, T, heads, d) with d / 4 pairs of its numbers, and one at least, turned by places (B, T)."""
-    pairs = max(1, x.shape[-1] // 4)
-    rates = torch.exp(torch.arange(pairs, device=x.device) * (-math.log(10_000.0) / pairs))
-    angles = places[..., None, None] * rates
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b, same = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], -1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos, same), -1)
+def turns(places: Tensor, x: Tensor) -> Tensor:
+    """exp(j p 10000^(-i / n)), complex, (..., n), of places p (...), for x (..., d): n = d // 4, and one at least."""
+    n = max(1, x.shape[-1] // 4)
+    rates = torch.exp(torch.arange(n, device=x.device) * (-math.log(10_000.0) / n))
+    angles = (places[..., None] * rates).to(torch.promote_types(x.dtype, torch.float32))
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+class _Turned(torch.autograd.Function):
+    """x (..., d), its first n pairs of numbers, as complex ones, times the turns (..., n); the gradient turns back."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, turns: Tensor) -> Tensor:  # type: ignore[override]
+        y, pairs = x.clone(memory_format=torch.contiguous_format), 2 * turns.shape[-1]
+        numbers = torch.view_as_complex(x[..., :pairs].to(turns.real.dtype).unflatten(-1, (-1, 2)).contiguous())
+        y[..., :pairs] = torch.view_as_real(numbers * turns).flatten(-2)
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Turned.apply(dy, ctx.saved_tensors[0].conj().resolve_conj()), None
 
 
 def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:

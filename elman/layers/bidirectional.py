@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -66,10 +68,34 @@ def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     """x (B, T, ...) with each row's real steps in reverse order, its padding left where it is."""
     if lengths is None:
         return x.flip(1)
-    steps = torch.arange(x.shape[1], device=x.device)
+    B, T = x.shape[:2]
+    steps = torch.arange(T, device=x.device)
     end = lengths.to(x.device)[:, None]
-    index = torch.where(steps < end, end - 1 - steps, steps)
-    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand(x.shape))
+    place = torch.where(steps < end, end - 1 - steps, steps) + T * torch.arange(B, device=x.device)[:, None]
+    return _Swapped.apply(x.flatten(0, 1), place.flatten()).view(x.shape)
+
+
+class _Swapped(torch.autograd.Function):
+    """x (N, ...) with its rows in an order (N,) that undoes itself: so is the gradient, row by row."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, order: Tensor) -> Tensor:  # type: ignore[override]
+        return x.index_select(0, order)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Swapped.apply(dy, *ctx.saved_tensors), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:  # type: ignore[override]
+        return dx.index_select(0, *ctx.saved_tensors)
 
 
 def reverse_resets(resets: Tensor | None, lengths: Tensor | None = None) -> Tensor | None:

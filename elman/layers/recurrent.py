@@ -19,7 +19,7 @@ class RecurrentLayer(nn.Module, ABC):
     """``y, state = layer(x, state=None, lengths=None, resets=None)``, for every layer over time.
 
     Shapes:
-        x: (B, T, D), D = ``input_size``.
+        x: (B, T, D), D = ``input_size``; beyond a row's length it may hold anything, even NaN.
         y: (B, T, H), H = ``output_size``; 0 beyond a row's length.
         state: nested tuples of (B, ·); as given back by the call before, or None for zeros. Beyond a
             row's length it stays as it is. Nothing is kept in the object.
@@ -48,10 +48,7 @@ class RecurrentLayer(nn.Module, ABC):
     def check(
         self, x: Tensor, lengths: Tensor | None, resets: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x, lengths and resets, checked (ValueError); what they say of the padding is wiped out.
-
-        So padding may hold anything, even NaN, and a reset there resets nothing.
-        """
+        """x, lengths and resets, checked (ValueError). A reset beyond a row's length is taken out."""
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), it is {tuple(x.shape)}")
         if resets is not None and (resets.shape != x.shape[:2] or resets.dtype != torch.bool):
@@ -60,9 +57,7 @@ class RecurrentLayer(nn.Module, ABC):
             )
         if lengths is not None:
             lengths = check_lengths(lengths, x)
-            real = real_steps(lengths, x.shape[1])
-            x = torch.where(real[..., None], x, 0.0)
-            resets = None if resets is None else resets & real
+            resets = None if resets is None else resets & real_steps(lengths, x.shape[1])
         return x, lengths, resets
 
 
