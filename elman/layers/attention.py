@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from elman.layers.dropout import dropout_mask
 from elman.layers.recurrent import real_steps
 from elman.layers.state import over
 
@@ -24,11 +25,12 @@ AttentionKind = Literal["additive", "concat", "dot", "general", "location", "mul
 class Memory(NamedTuple):
     """What attention looks at.
 
-    values (B, S, D); keys, as the attention has prepared them (B, S, ·); mask (B, S), true where values are real.
+    values (B, S, D); keys, as the attention has prepared them, tensors (B, ...); mask (B, S), true where values are
+    real.
     """
 
     values: Tensor
-    keys: Tensor
+    keys: Any
     mask: Tensor
 
 
@@ -72,7 +74,7 @@ class Attention(nn.Module, ABC):
 
     @abstractmethod
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
-        """What queries are compared with: (B, S, D) to (B, S, ·)."""
+        """What queries are compared with: (B, S, D) to (B, ...)."""
 
     @abstractmethod
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]: ...
@@ -80,7 +82,11 @@ class Attention(nn.Module, ABC):
 
 def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
     """The softmax of scores (B, T, S) over the real steps of mask (B, S); 0 for all others."""
-    mask = mask[:, None]
+    return masked_softmax(scores, mask[:, None])
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """The softmax over the last dimension where the mask is true; 0 elsewhere, and where it is true nowhere."""
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).mul(mask)
 
 
@@ -200,31 +206,41 @@ class MultiHead(Attention):
         self.output = nn.Linear(query_size, self.output_size)
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
-        return self.key_value(values)
+        """The heads' keys and values, (B, heads, 2, S, d)."""
+        return self._by_place(self.key_value(values)).permute(0, 3, 2, 1, 4).contiguous()
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
-        """The heads' queries (B, T, heads, d), and the next state."""
-        return self.query(query).unflatten(2, (self.heads, -1)), ()
+        """The heads' queries (B, heads, T, d), and the next state."""
+        return self._by_place(self.query(query))[:, :, 0].transpose(1, 2), ()
 
     def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
         B, R = len(memory.values), len(query)
         q, state = self.queries(query[:, None], state)
-        context, weights = self._attend(q.view(B, R // B, self.heads, -1), memory)
+        context, weights = self._attend(q.reshape(B, R // B, self.heads, -1).transpose(1, 2), memory)
         return context.reshape(R, -1), weights.reshape(R, -1), state
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
         q, state = self.queries(query, state)
         return *self._attend(q, memory), state
 
+    def _by_place(self, x: Tensor) -> Tensor:
+        """(B, T, parts heads d) to (B, T, parts, heads, d)."""
+        return x.unflatten(2, (-1, self.heads, self.query_size // self.heads))
+
     def _attend(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """q (B, T, heads, d) to the context and the weights."""
-        B, T = q.shape[:2]
-        q = q.transpose(1, 2)
-        k, v = memory.keys.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(q.shape[3]))
-        weights = weights_of(scores.flatten(1, 2), memory.mask).view_as(scores)
-        context = (weights @ v).transpose(1, 2).reshape(B, T, self.query_size)
-        return self.output(context), weights.mean(1)
+        """q (B, heads, T, d) to the context and the weights."""
+        y, weights = attended(q, memory.keys[:, :, 0], memory.keys[:, :, 1], memory.mask[:, None, None])
+        return self.output(y.transpose(1, 2).flatten(2)), weights.mean(1)
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T / sqrt(d)) v over what the mask allows, and the softmax, 0 elsewhere; ``dropout``: of its numbers.
+
+    Shapes: q (B, heads, T, d), k and v (B, heads, S, d), mask broadcast over (B, heads, T, S), None: everything.
+    """
+    scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(q.shape[3]))
+    weights = scores.softmax(-1) if mask is None else masked_softmax(scores, mask)
+    return (weights * dropout_mask(weights, dropout) if dropout else weights) @ v, weights
 
 
 class Rotary(MultiHead):
@@ -246,20 +262,19 @@ class Rotary(MultiHead):
             raise ValueError(f"rotary attention: {heads} heads need queries of at least {2 * heads}, not {query_size}")
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
-        k, v = super().keys(values, mask).unflatten(2, (2, self.heads, -1)).unbind(2)
-        starts = torch.arange(k.shape[1], device=k.device)[:, None]
+        starts = torch.arange(values.shape[1], device=values.device)[:, None]
         ends = (mask.sum(1)[:, None, None] - 1 - starts).clamp(min=0)
-        from_start = torch.arange(self.heads, device=k.device) < self.heads - self.heads // 2
-        k = _Turned.apply(k, turns(starts[:, 0], k)[torch.where(from_start, starts, ends)])
-        return torch.stack((k, v), 2).flatten(2)
+        from_start = torch.arange(self.heads, device=values.device) < self.heads - self.heads // 2
+        both = self._by_place(self.key_value(values))
+        return _Turned.apply(both, turns(starts[:, 0], both)[torch.where(from_start, starts, ends)])
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         B, T = query.shape[:2]
         places = torch.arange(T, device=query.device)[None]
         if state:
             places = places + state[0]
-        q, _ = super().queries(query, None)
-        return _Turned.apply(q, turns(places, q)[:, :, None]), ((places[:, :1] + T).expand(B, 1),)
+        q = self._by_place(self.query(query))
+        return _Turned.apply(q, turns(places, q)[:, :, None])[:, :, 0], ((places[:, :1] + T).expand(B, 1),)
 
 
 def turns(places: Tensor, x: Tensor) -> Tensor:
@@ -271,15 +286,19 @@ def turns(places: Tensor, x: Tensor) -> Tensor:
 
 
 class _Turned(torch.autograd.Function):
-    """x (..., d), its first n pairs of numbers, as complex ones, times the turns (..., n); the gradient turns back."""
+    """x (B, T, parts, heads, d) to (B, heads, parts, T, d), its first part turned.
+
+    The first n pairs of a head's numbers, as complex ones, are multiplied by the turns, broadcast over
+    (B, T, heads, n). The gradient is put back and turned back, by the same function.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, turns: Tensor) -> Tensor:  # type: ignore[override]
-        y, pairs = x.clone(memory_format=torch.contiguous_format), 2 * turns.shape[-1]
-        numbers = torch.view_as_complex(x[..., :pairs].to(turns.real.dtype).unflatten(-1, (-1, 2)).contiguous())
-        y[..., :pairs] = torch.view_as_real(numbers * turns).flatten(-2)
+        y, pairs = x.permute(0, 3, 2, 1, 4).contiguous(), 2 * turns.shape[-1]
+        numbers = torch.view_as_complex(x[:, :, 0, :, :pairs].to(turns.real.dtype).unflatten(-1, (-1, 2)).contiguous())
+        y[:, :, 0, :, :pairs] = torch.view_as_real(numbers * turns).flatten(-2).transpose(1, 2)
         return y
 
     @staticmethod
@@ -288,7 +307,7 @@ class _Turned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Turned.apply(dy, ctx.saved_tensors[0].conj().resolve_conj()), None
+        return _Turned.apply(dy, ctx.saved_tensors[0].transpose(1, 2).conj().resolve_conj()), None
 
 
 def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from elman.layers.attention import Memory, MultiHead
+from elman.layers.attention import Memory, MultiHead, attended
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import real_steps
+
+#: On a CPU torch's own attention pays only for sequences longer than this; for short ones it takes up to ten times
+#: as long as two products and a softmax.
+_SHORT = 512
 
 Positions = Literal["sinusoidal", "learnt"]
 
@@ -57,19 +61,21 @@ class SelfAttention(nn.Module):
         self.qkv, self.output = nn.Linear(size, 3 * size), nn.Linear(size, size)
 
     def forward(self, x: Tensor, mask: Tensor | None, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (B, T, E) to the same and the keys and values so far, (B, 2, heads, T', d).
+        """x (B, T, E) to the same and the keys and values so far, (B, heads, 2, T', d).
 
         mask (B, T): true where steps are real, None: all. ``past``: of the steps before; then T is 1.
         """
         B, T, E = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.heads, E // self.heads).permute(2, 0, 3, 1, 4)
-        new = torch.stack((k, v), 1)
-        known = new if past is None else torch.cat((past.to(new.dtype), new), 3)
-        dropout = self.dropout if self.training else 0.0
-        y = scaled_dot_product_attention(
-            q, known[:, 0], known[:, 1], None if mask is None else mask[:, None, None], dropout,
-            is_causal=self.causal and past is None,
-        )  # fmt: skip
+        parts = self.qkv(x).view(B, T, 3, self.heads, E // self.heads).permute(0, 3, 2, 1, 4).contiguous()
+        known = parts[:, :, 1:] if past is None else torch.cat((past.to(parts.dtype), parts[:, :, 1:]), 3)
+        q, k, v = parts[:, :, 0], known[:, :, 0], known[:, :, 1]
+        dropout, causal = self.dropout if self.training else 0.0, self.causal and past is None
+        allowed = None if mask is None else mask[:, None, None]
+        if x.device.type == "cpu" and k.shape[2] <= _SHORT:
+            allowed = torch.ones(T, T, dtype=torch.bool).tril() if causal else allowed
+            y, _ = attended(q, k, v, allowed, dropout)
+        else:
+            y = scaled_dot_product_attention(q, k, v, allowed, dropout, is_causal=causal)
         return self.output(y.transpose(1, 2).reshape(B, T, E)), known
 
 
@@ -119,7 +125,7 @@ class Block(nn.Module):
 
 
 class TransformerState(NamedTuple):
-    """known: keys and values of each layer (B, 2, heads, t, d)."""
+    """known: keys and values of each layer (B, heads, 2, t, d)."""
 
     known: tuple[Tensor, ...]
 
@@ -160,7 +166,7 @@ class Transformer(nn.Module):
         """The memory that all blocks look at: their keys and values side by side."""
         crosses: list[MultiHead] = [block.cross for block in self.blocks]  # type: ignore[misc]
         memory = crosses[0].read(values, lengths)
-        return memory._replace(keys=torch.cat([cross.keys(values, memory.mask) for cross in crosses], -1))
+        return memory._replace(keys=tuple(cross.keys(values, memory.mask) for cross in crosses))
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, memory: Memory | None = None
@@ -170,7 +176,7 @@ class Transformer(nn.Module):
 
     def initial_state(self, x: Tensor) -> TransformerState:
         """Nothing is known yet, for the batch of x."""
-        empty = x.new_zeros(len(x), 2, self.heads, 0, self.size // self.heads)
+        empty = x.new_zeros(len(x), self.heads, 2, 0, self.size // self.heads)
         return TransformerState((empty,) * len(self.blocks))
 
     def step(
@@ -185,9 +191,8 @@ class Transformer(nn.Module):
         self, x: Tensor, mask: Tensor | None, memory: Memory | None, state: TransformerState | None
     ) -> tuple[Tensor, Tensor | None, TransformerState]:
         known, looked = [], []
-        keys = None if memory is None else memory.keys.chunk(len(self.blocks), -1)
         for k, block in enumerate(self.blocks):
-            own = None if memory is None or keys is None else memory._replace(keys=keys[k])
+            own = None if memory is None else memory._replace(keys=memory.keys[k])
             x, weights, new = block(x, mask, own, None if state is None else state.known[k])
             known.append(new)
             looked += [] if weights is None else [weights]
