@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from elman import engines
 from elman.cells import CELLS, Weights
 from elman.layers.bidirectional import reverse
-from elman.layers.recurrent import check_lengths, real_steps
+from elman.layers.recurrent import check_lengths
 
 Device = torch.device | str | int | None
 
@@ -128,7 +128,6 @@ class _Recurrence(nn.Module):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
             lengths = check_lengths(lengths, x)
-            x = torch.where(real_steps(lengths, x.shape[1])[..., None], x, 0.0)
         y, state = self._run(x, self._state_in(x, hx, batched), lengths)
         if batched:
             return (y if self.batch_first else y.transpose(0, 1)), self._state_out(state)

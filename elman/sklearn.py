@@ -157,6 +157,9 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         if not len(items):
             raise ElmanError("X is empty: 0 sample(s)")
         if all(isinstance(x, str) for x in items):
+            for k, x in enumerate(items):
+                if not x.strip():
+                    raise ElmanError(f"X[{k}]: an empty text")
             return "text", [str(x) for x in items]
         found: list[np.ndarray] = []
         for k, x in enumerate(items):

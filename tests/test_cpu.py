@@ -163,8 +163,9 @@ def test_operation_check() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_compiled_without_a_break() -> None:
-    layer = stack(["lstm", "gru", "leaky"] if "leaky" in CELLS else ["lstm", "gru", "peephole_lstm"], 4, 6)
+@pytest.mark.parametrize("both", [False, True])
+def test_compiled_without_a_break(both: bool) -> None:
+    layer = stack(["lstm", "gru", "peephole_lstm"], 4, 6, bidirectional=both)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     x, lengths = torch.randn(3, 5, 4), torch.tensor([5, 2, 0])
     y, law = compiled(x, None, lengths)[0], layer(x, None, lengths)[0]

@@ -111,6 +111,22 @@ def test_more_words() -> None:
     assert own.encode(" the dog").tolist() == [2, 1]
 
 
+def test_words_without_the_space_before_them() -> None:
+    """For reading: behind a quotation mark, in brackets and at a line's start a word is the same; no place is lost."""
+    text = ' "Great" film,\n(great)  GREAT\tfun \n'
+    words = Tokenizer.learn("word", [text], 10, lowercase=True, spaces=False)
+    great, film, line = (int(i) for w in ("great", "film", "\n") for i in words.encode(w))
+    ids = words.encode(text).tolist()
+    assert [k for k, i in enumerate(ids) if i == great] == [1, 7, 9]
+    assert [k for k, i in enumerate(ids) if i == line] == [5, 11]
+    assert ids == Tokenizer.from_json(words.to_json(), "here").encode(text).tolist()
+    assert words.cut(text) == [' "', "Great", '"', " film", ",", "\n", "(", "great", ")", "  GREAT", "\tfun", " \n"]
+    more = words.with_words(["Bad", "great", "a b", " ", "film"])
+    assert more.encode("bad").tolist() == [words.vocab_size]
+    assert more.vocab_size == words.vocab_size + 1
+    assert film == words.encode("(film)").tolist()[1]
+
+
 @pytest.mark.parametrize("kind", get_args(TokenKind))
 def test_small_letters_alone(kind: TokenKind) -> None:
     tokenizer = Tokenizer.learn(kind, ["The ABC, \u0130"], 300, lowercase=True)

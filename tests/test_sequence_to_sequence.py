@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from elman.decoding.beam import Search, beam_search
-from elman.layers.attention import AttentionKind, Memory, attention
+from elman.layers.attention import AttentionKind, Memory, attention, turned
 from elman.layers.heads import VocabularyHead, linear_cross_entropy
 from elman.layers.state import over
-from elman.layers.transformer import Transformer, sinusoids
+from elman.layers.transformer import SelfAttention, Transformer, sinusoids
 from elman.layers.translator import RecurrentTranslator, TransformerTranslator, Translator
 from elman.training.config import parse
 from tests.conftest import close
@@ -59,7 +59,7 @@ def some_ids() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
-@pytest.mark.parametrize("few", [0, 10**6])
+@pytest.mark.parametrize("few", [0, 26, 10**6])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("negative", [0, 3])
 def test_the_fused_loss(smoothing: float, negative: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,32 @@ def test_rotary_attention_of_any_size(size: int, heads: int) -> None:
         rough, looked, _ = looking(query, looking.read(values, torch.tensor([S, 3])))
     assert rough.dtype == torch.bfloat16
     close((rough.float(), looked.float()), (context, weights), 0.1)
+    alone = looking(query[:1, :1], looking.read(values[:1]))
+    close((alone[0], alone[1]), (context[:1, :1], weights[:1, :1]), 1e-5)
+    assert looking(query[:, :0], memory)[0].shape == (2, 0, size)
+
+
+def test_turning_has_its_gradients_and_leaves_what_it_reads() -> None:
+    x, by = torch.randn(2, 3, 2, 4, 5, dtype=torch.double, requires_grad=True), torch.randn(2, 3, 4, 2).double().cos()
+    by = torch.polar(torch.ones_like(by), by)
+    assert torch.autograd.gradcheck(turned, (x, by), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(turned, (x, by))
+    one, before = x[:1, :1, :1].detach(), x[:1, :1, :1].detach().clone()
+    turned(one, by[:1, :1])
+    close(one, before)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_products_are_torchs_own_attention(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = SelfAttention(8, 2, causal, 0.0).double(), torch.randn(3, 4, 8).double().requires_grad_()
+    mask = torch.tensor([[True] * 4, [True, True, False, False], [True, False, False, False]])
+    for given, past in ((None, None), (mask, None), (None, torch.randn(3, 2, 2, 6, 4).double())):
+        found = []
+        for short in (0, 512):
+            monkeypatch.setattr("elman.layers.transformer._SHORT", short)
+            y, known = layer(x if past is None else x[:, :1], given, past)
+            found.append((y, known, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])))
+        close(*found)
 
 
 def test_wrong_attention() -> None:

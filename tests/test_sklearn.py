@@ -54,7 +54,7 @@ def test_texts_labels_and_probabilities() -> None:
         (["a", "b"], [1], "inconsistent"), ([], [], "empty"),
         ([np.zeros((2, 1)), np.zeros((2, 2))], [0, 1], "different numbers of channels"),
         ([np.array([1.0, np.nan]), np.zeros(2)], [0, 1], r"X\[0\]: step 2 of channel 1 is nan"),
-        ("abc", [1], "Reshape your data"),
+        ("abc", [1], "Reshape your data"), (["a", " "], [0, 1], r"X\[1\]: an empty text"),
     ):  # fmt: skip
         with pytest.raises(elman.ElmanError, match=message):
             clone(model).fit(X, y)

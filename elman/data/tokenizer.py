@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
@@ -25,12 +24,14 @@ _PIECE = 1 << 14
 
 #: A word with the space before it, a run of punctuation, or white space: nothing is lost.
 _WORDS = r" ?\w+| ?[^\w\s]+|\s+"
-_WORD = re.compile(r"\w+|[^\w\s]+")
+#: For reading alone, where a word is the same behind a space and behind a quotation mark: a line end is one too.
+_BARE_WORDS, _SPACES = r"\w+|[^\w\s]+|\n", r"[^\S\n]+"
 
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
-    except for what the vocabulary does not hold, and for capitals where it reads small letters alone.
+    except for what the vocabulary does not hold, for capitals where it reads small letters alone, and for
+    spaces where words come without them.
 
     own: how many of the tokens come from texts, the first ones; by default all.
     """
@@ -43,13 +44,16 @@ class Tokenizer:
             raise ElmanError(f"the tokenizer lacks {END} and {UNKNOWN} as its tokens 0 and 1")
 
     @classmethod
-    def learn(cls, kind: TokenKind, texts: Sequence[str], vocab_size: int, lowercase: bool = False) -> Tokenizer:
+    def learn(
+        cls, kind: TokenKind, texts: Sequence[str], vocab_size: int, lowercase: bool = False, spaces: bool = True
+    ) -> Tokenizer:
         """The tokenizer of that kind for these texts.
 
         char: all characters of the texts. word: the ``vocab_size`` most frequent words and marks, the
         space before a word its part. bpe: byte pair encoding into ``vocab_size`` tokens (Sennrich et
         al. 2016, https://arxiv.org/abs/1508.07909), which knows every text. ``lowercase``: texts are
-        read in small letters.
+        read in small letters. Without ``spaces``, words are tokens without the space before them: texts
+        can be read with them, not written.
         """
         if kind not in get_args(TokenKind):
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
@@ -78,9 +82,11 @@ class Tokenizer:
             pattern = r"(?m:.)"
         else:
             inner = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-            pattern = _WORDS
+            pattern = _WORDS if spaces else _BARE_WORDS
         inner.normalizer = normalizer
-        inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+        none = pre_tokenizers.Split(Regex(_SPACES), "removed")
+        inner.pre_tokenizer = pre_tokenizers.Sequence([none, split]) if pattern == _BARE_WORDS else split
         inner.decoder = decoders.Fuse()
         if kind == "word":
             trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
@@ -99,11 +105,11 @@ class Tokenizer:
     def with_words(self, words: Iterable[str]) -> Tokenizer:
         """A tokenizer of words that knows these too, behind its own; those that it would cut it leaves out."""
         inner = json.loads(self.inner.to_str())
-        vocabulary, fold = inner["model"]["vocab"], self.inner.normalizer
+        vocabulary, fold, cut = inner["model"]["vocab"], self.inner.normalizer, self.inner.pre_tokenizer
         for word in words:
             form = fold.normalize_str(word) if fold else word
-            if _WORD.fullmatch(form) and form not in vocabulary:
-                vocabulary.setdefault(f" {form}", len(vocabulary))
+            if form.strip() and form not in vocabulary and len(parts := cut.pre_tokenize_str(f" {form}")) == 1:
+                vocabulary.setdefault(parts[0][0], len(vocabulary))
         return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(inner)), self.vocab_size)
 
     def encode_words(self, words: Sequence[str]) -> np.ndarray:
@@ -125,10 +131,11 @@ class Tokenizer:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
 
     def cut(self, text: str) -> list[str]:
-        """The text of each token; parts of a character have one place in the text, the first one's."""
+        """The text of each token, with the space before it that is no token; parts of a character have one place in
+        the text, the first one's."""
         pieces, done = [], 0
-        for start, end in self.inner.encode(text, add_special_tokens=False).offsets:
-            pieces.append(text[max(done, start) : max(done, end)])
+        for _, end in self.inner.encode(text, add_special_tokens=False).offsets:
+            pieces.append(text[done : max(done, end)])
             done = max(done, end)
         return pieces
 

@@ -25,12 +25,12 @@ AttentionKind = Literal["additive", "concat", "dot", "general", "location", "mul
 class Memory(NamedTuple):
     """What attention looks at.
 
-    values (B, S, D); keys, as the attention has prepared them, tensors (B, ...); mask (B, S), true where values are
+    values (B, S, D); keys, as the attention has prepared them, (B, ...); mask (B, S), true where values are
     real.
     """
 
     values: Tensor
-    keys: Any
+    keys: Any  # a tensor or a tuple of them
     mask: Tensor
 
 
@@ -211,7 +211,7 @@ class MultiHead(Attention):
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         """The heads' queries (B, heads, T, d), and the next state."""
-        return self._by_place(self.query(query))[:, :, 0].transpose(1, 2), ()
+        return self._by_place(self.query(query)).squeeze(2).transpose(1, 2), ()
 
     def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
         B, R = len(memory.values), len(query)
@@ -229,7 +229,8 @@ class MultiHead(Attention):
 
     def _attend(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """q (B, heads, T, d) to the context and the weights."""
-        y, weights = attended(q, memory.keys[:, :, 0], memory.keys[:, :, 1], memory.mask[:, None, None])
+        k, v = memory.keys.unbind(2)
+        y, weights = attended(q, k, v, memory.mask[:, None, None])
         return self.output(y.transpose(1, 2).flatten(2)), weights.mean(1)
 
 
@@ -247,9 +248,9 @@ class Rotary(MultiHead):
     """Multi-head attention that knows places: what query t and memory s have in common is turned by t and by s.
 
     e_ts = (R_t W_q q_t)_k . (R_p W_k m_s)_k / sqrt(d), with p = s in one half of the heads (and a middle one), in the
-    other counted from the memory's end, p = length - 1 - s. R_t turns pair i of n = max(1, d // 4) by t 10000^(-i / n)
-    and leaves the head's other numbers as they are; so e_ts knows p - t. What stands twice in the memory is told apart,
-    and a head can walk along it, forwards or backwards, further than it ever did in training.
+    other counted from the memory's end, p = length - 1 - s. R_t turns pair i of n = max(1, d // 4), the numbers i and
+    n + i, by t 10000^(-i / n), and leaves the others as they are; so e_ts knows p - t. What stands twice in the memory
+    is told apart, and a head can walk along it, forwards or backwards, further than it ever did in training.
 
     The state: t of the next query, (B, 1).
 
@@ -266,15 +267,14 @@ class Rotary(MultiHead):
         ends = (mask.sum(1)[:, None, None] - 1 - starts).clamp(min=0)
         from_start = torch.arange(self.heads, device=values.device) < self.heads - self.heads // 2
         both = self._by_place(self.key_value(values))
-        return _Turned.apply(both, turns(starts[:, 0], both)[torch.where(from_start, starts, ends)])
+        return turned(both, turns(starts[:, 0], both)[torch.where(from_start, starts, ends)])
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         B, T = query.shape[:2]
-        places = torch.arange(T, device=query.device)[None]
-        if state:
-            places = places + state[0]
+        (start,) = state or (torch.zeros(1, 1, dtype=torch.long, device=query.device),)
         q = self._by_place(self.query(query))
-        return _Turned.apply(q, turns(places, q)[:, :, None])[:, :, 0], ((places[:, :1] + T).expand(B, 1),)
+        by = turns(start + torch.arange(T, device=query.device), q)[:, :, None]
+        return turned(q, by).squeeze(2), ((start + T).expand(B, 1),)
 
 
 def turns(places: Tensor, x: Tensor) -> Tensor:
@@ -285,29 +285,44 @@ def turns(places: Tensor, x: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-class _Turned(torch.autograd.Function):
+def turned(x: Tensor, by: Tensor) -> Tensor:
     """x (B, T, parts, heads, d) to (B, heads, parts, T, d), its first part turned.
 
-    The first n pairs of a head's numbers, as complex ones, are multiplied by the turns, broadcast over
-    (B, T, heads, n). The gradient is put back and turned back, by the same function.
+    Numbers i and n + i of a head, as a complex one, are multiplied by the i-th of n = d // 4 turns, which are
+    broadcast over (B, T, heads, n).
     """
+    return _turn(x, by) if torch.compiler.is_compiling() else _Turned.apply(x, by)
+
+
+def _turn(x: Tensor, by: Tensor) -> Tensor:
+    y, n = x.permute(0, 3, 2, 1, 4).clone(memory_format=torch.contiguous_format), by.shape[-1]
+    first = x[:, :, 0, :, : 2 * n].to(by.real.dtype)
+    numbers = (torch.complex(first[..., :n], first[..., n:]) * by).transpose(1, 2)
+    y[:, :, 0, :, :n], y[:, :, 0, :, n : 2 * n] = numbers.real, numbers.imag
+    return y
+
+
+class _Turned(torch.autograd.Function):
+    """`_turn`, whose gradient is put back and turned back by the same."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, turns: Tensor) -> Tensor:  # type: ignore[override]
-        y, pairs = x.permute(0, 3, 2, 1, 4).contiguous(), 2 * turns.shape[-1]
-        numbers = torch.view_as_complex(x[:, :, 0, :, :pairs].to(turns.real.dtype).unflatten(-1, (-1, 2)).contiguous())
-        y[:, :, 0, :, :pairs] = torch.view_as_real(numbers * turns).flatten(-2).transpose(1, 2)
-        return y
+    def forward(x: Tensor, by: Tensor) -> Tensor:  # type: ignore[override]
+        return _turn(x, by)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return _Turned.apply(dy, ctx.saved_tensors[0].transpose(1, 2).conj().resolve_conj()), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:  # type: ignore[override]
+        return _turn(dx, *ctx.saved_tensors)
 
 
 def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:

@@ -68,11 +68,26 @@ def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     """x (B, T, ...) with each row's real steps in reverse order, its padding left where it is."""
     if lengths is None:
         return x.flip(1)
-    B, T = x.shape[:2]
-    steps = torch.arange(T, device=x.device)
-    end = lengths.to(x.device)[:, None]
-    place = torch.where(steps < end, end - 1 - steps, steps) + T * torch.arange(B, device=x.device)[:, None]
-    return _Swapped.apply(x.flatten(0, 1), place.flatten()).view(x.shape)
+    if x.stride(0) < x.stride(1):  # step by step in memory
+        return _in_order(x.transpose(0, 1), (_back(lengths, x) * x.shape[0]).t() + _count(x, 0)).transpose(0, 1)
+    return _in_order(x, _back(lengths, x) + x.shape[1] * _count(x, 0)[:, None])
+
+
+def _count(x: Tensor, dim: int) -> Tensor:
+    return torch.arange(x.shape[dim], device=x.device)
+
+
+def _back(lengths: Tensor, x: Tensor) -> Tensor:
+    """(B, T): the step that comes to each place."""
+    steps, end = _count(x, 1), lengths.to(x.device).clamp(max=x.shape[1])[:, None]
+    return torch.where(steps < end, end - 1 - steps, steps)
+
+
+def _in_order(x: Tensor, order: Tensor) -> Tensor:
+    """x (M, N, ...) with its M N rows in an order (M, N) that undoes itself."""
+    rows, order = x.flatten(0, 1), order.flatten()
+    y = rows.index_select(0, order) if torch.compiler.is_compiling() else _Swapped.apply(rows, order)
+    return y.view(x.shape)
 
 
 class _Swapped(torch.autograd.Function):

@@ -88,7 +88,7 @@ def _scratch(name: str, rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Also gives its gradients (empty where none is wanted), which are kept for backward."""
+    """Also gives the gradients of the sum (empty where none is wanted), which are kept for backward."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -106,19 +106,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         drows = torch.empty_like(rows) if wanted else None
         dw = torch.zeros_like(weight) if wanted else weight.new_empty(0)
         db = torch.zeros_like(bias) if wanted else bias.new_empty(0)
-        at_once, few = max(1, _LOGITS // V), max(1, _FEW // V)
+        at_once = min(max(1, _LOGITS // V), max(1, N))
+        few = max(1, _FEW // V) if kind == "cpu" else at_once
         made = _scratch("made", at_once, V, rows)  # logits, and then their gradients
         logits, p = (_scratch(name, few, V, total) for name in ("logits", "p"))
         with torch.autocast(kind, enabled=False):
             for start in range(0, N, at_once):
-                part, some = rows[start : start + at_once], made[: min(N - start, at_once)]
+                part, some = rows[start : start + at_once], made[: N - start]
                 torch.mm(part, w.t(), out=some)
                 for first in range(0, len(part), few):
                     chosen = targets[start + first : start + min(first + few, at_once), None]
                     z, q = logits[: len(chosen)], p[: len(chosen)]
                     z.copy_(some[first : first + few]).add_(bias)
                     torch.softmax(z, 1, out=q)
-                    norm = z.amax(1, keepdim=True) - q.amax(1, keepdim=True).log()
+                    norm = (
+                        z.amax(1, keepdim=True) - q.amax(1, keepdim=True).log()
+                    )  # log sum exp z: max q = exp(max z - norm)
                     total += norm.sum() - (1 - smoothing) * z.gather(1, chosen).sum()
                     if smoothing:
                         total -= smoothing * z.mean(1).sum()

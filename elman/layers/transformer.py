@@ -19,6 +19,8 @@ from elman.layers.recurrent import real_steps
 #: On a CPU torch's own attention pays only for sequences longer than this; for short ones it takes up to ten times
 #: as long as two products and a softmax.
 _SHORT = 512
+#: And so many scores at once are too many to keep.
+_SCORES = 1 << 25
 
 Positions = Literal["sinusoidal", "learnt"]
 
@@ -68,11 +70,14 @@ class SelfAttention(nn.Module):
         B, T, E = x.shape
         parts = self.qkv(x).view(B, T, 3, self.heads, E // self.heads).permute(0, 3, 2, 1, 4).contiguous()
         known = parts[:, :, 1:] if past is None else torch.cat((past.to(parts.dtype), parts[:, :, 1:]), 3)
-        q, k, v = parts[:, :, 0], known[:, :, 0], known[:, :, 1]
+        q, k, v = parts.unbind(2) if past is None else (parts[:, :, 0], *known.unbind(2))
         dropout, causal = self.dropout if self.training else 0.0, self.causal and past is None
         allowed = None if mask is None else mask[:, None, None]
-        if x.device.type == "cpu" and k.shape[2] <= _SHORT:
-            allowed = torch.ones(T, T, dtype=torch.bool).tril() if causal else allowed
+        few = x.device.type == "cpu" and k.shape[2] <= _SHORT and B * self.heads * T * k.shape[2] <= _SCORES
+        if causal and (few or allowed is not None):
+            before = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
+            allowed, causal = before if allowed is None else before & allowed, False
+        if few:
             y, _ = attended(q, k, v, allowed, dropout)
         else:
             y = scaled_dot_product_attention(q, k, v, allowed, dropout, is_causal=causal)
@@ -163,10 +168,10 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(size) if norm == "pre" else nn.Identity()
 
     def read(self, values: Tensor, lengths: Tensor | None = None) -> Memory:
-        """The memory that all blocks look at: their keys and values side by side."""
-        crosses: list[MultiHead] = [block.cross for block in self.blocks]  # type: ignore[misc]
-        memory = crosses[0].read(values, lengths)
-        return memory._replace(keys=tuple(cross.keys(values, memory.mask) for cross in crosses))
+        """The memory that all blocks look at: of each its keys and values."""
+        first, *rest = (block.cross for block in self.blocks)
+        memory: Memory = first.read(values, lengths)  # type: ignore[union-attr, operator]
+        return memory._replace(keys=(memory.keys, *(cross.keys(values, memory.mask) for cross in rest)))  # type: ignore[union-attr, operator]
 
     def forward(
         self, x: Tensor, lengths: Tensor | None = None, memory: Memory | None = None

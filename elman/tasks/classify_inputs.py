@@ -72,7 +72,7 @@ class Inputs:
         if run is not None:
             return cls(config, known._replace(tuned=cls.load(config, run).known.tuned), _tokenizer(run))
         texts = spaced(config.tokens, data.inputs)
-        tokenizer = Tokenizer.learn(config.tokens, texts, config.vocab_size, bool(config.lowercase))
+        tokenizer = Tokenizer.learn(config.tokens, texts, config.vocab_size, bool(config.lowercase), spaces=False)
         if config.vectors is not None and config.tokens == "word":
             counts = np.bincount(np.concatenate(encode_all(tokenizer, texts)), minlength=tokenizer.vocab_size)
             frequent = len(SPECIAL) + int((counts[len(SPECIAL) :] >= config.rare).sum())  # they come first
