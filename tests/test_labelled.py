@@ -11,7 +11,7 @@ import polars
 import pytest
 
 import elman
-from elman.data.augment import shift, stretch, vary_frames, vary_series
+from elman.data.augment import drowned, shift, stretch, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, read_labelled
 from elman.data.series import read_one
 from elman.data.sound import log_mel, read_sound, resample
@@ -199,4 +199,11 @@ def test_changes_keep_what_matters() -> None:
     assert shift(np.eye(40, dtype=np.float32)[None, 20].repeat(3, 0), 0.5).argmax(1).tolist() == [39] * 3
     assert vary_series(x, x.std(0), draw).shape[1] == 2
     assert abs(vary_series(x + 1000, x.std(0), draw).mean() - 1000) < 10
-    assert vary_frames(draw.standard_normal((50, 40)).astype(np.float32), draw).shape[1] == 40
+    assert shift(np.eye(40, dtype=np.float32)[None, 20].repeat(3, 0), 1.0, 4.0).argmax(1).tolist() == [16] * 3
+    frames = draw.standard_normal((50, 40)).astype(np.float32)
+    assert vary_frames(frames, 26, draw).shape[1] == 40
+    quiet, loud = frames.copy(), frames + 3
+    quiet[:10] = -18
+    close = [drowned(x, 20) - x.max() for x in (frames, loud)]
+    np.testing.assert_allclose(*close, atol=1e-4)
+    assert abs(drowned(quiet, 20)[0, 0] - quiet.max() + math.log(100)) < 1e-3

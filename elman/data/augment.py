@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -12,16 +14,18 @@ def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator)
     return x + (0.08 * deviation * draw.standard_normal(x.shape)).astype(np.float32)
 
 
-def vary_frames(x: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Log-mel frames (T, bands) as of another voice: faster or slower, higher or lower, tilted, with parts hidden.
+def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np.ndarray:
+    """Log-mel frames (T, bands) as of another voice in another room: faster or slower, higher or lower, bent, tilted,
+    above noise about so many decibels below the loudest, with parts hidden.
 
     Vocal tract length: Jaitly & Hinton 2013; hidden parts: Park et al. 2019, https://arxiv.org/abs/1904.08779
     """
     bands = x.shape[1]
-    x = stretch(x, draw.uniform(0.8, 1.25), 0)
-    x = shift(x, draw.uniform(0.85, 1.15))
-    x = x + (draw.uniform(-1, 1) + draw.uniform(-1.5, 1.5) * np.linspace(-1, 1, bands)).astype(np.float32)
-    x = np.logaddexp(x, x.min() + draw.uniform(-2, 3)).astype(np.float32)  # noise of equal power in all bands
+    x = stretch(x, draw.uniform(0.65, 1.4), 0)
+    bend = np.concatenate(([0.0], draw.uniform(-1, 1, 3))) * bands / 16
+    x = shift(x, draw.uniform(0.85, 1.15), np.interp(np.arange(bands), np.linspace(0, bands - 1, 4), bend))
+    x = x + (draw.uniform(-1, 1) + draw.uniform(-2.5, 2.5) * np.linspace(-1, 1, bands)).astype(np.float32)
+    x = drowned(x, decibels * draw.uniform(0.65, 1.5))
     middle = x.mean()
     for axis, most in ((0, len(x) // 5), (1, bands // 5)):
         width = draw.integers(0, most + 1)
@@ -31,6 +35,11 @@ def vary_frames(x: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return x
 
 
+def drowned(x: np.ndarray, decibels: float) -> np.ndarray:
+    """Log-mel frames (T, bands) above noise of equal power in all bands, so many decibels below the loudest."""
+    return np.logaddexp(x, x.max() - decibels * math.log(10) / 10).astype(np.float32)
+
+
 def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:
     """x with ``factor`` times as many steps, by linear interpolation."""
     n = x.shape[axis]
@@ -38,10 +47,10 @@ def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:
     return _at(x, places, axis)
 
 
-def shift(x: np.ndarray, factor: float) -> np.ndarray:
-    """Bands (T, bands) read at ``factor`` times their place: a longer or shorter vocal tract."""
+def shift(x: np.ndarray, factor: float, bend: np.ndarray | float = 0.0) -> np.ndarray:
+    """Bands (T, bands) read at ``factor`` times their place, plus ``bend`` (bands,): another vocal tract."""
     bands = x.shape[1]
-    return _at(x, np.clip(np.arange(bands) * factor, 0, bands - 1), 1)
+    return _at(x, np.clip(np.arange(bands) * factor + bend, 0, bands - 1), 1)
 
 
 def _at(x: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from elman.layers.translator import drop_words
 from elman.layers.words import WordVectors
 from elman.tasks.answers import Label, explained, inputs_of
 from elman.tasks.baselines import majority, tfidf
-from elman.tasks.classify_inputs import Examples, Inputs, padded
+from elman.tasks.classify_inputs import Examples, Inputs
 from elman.tasks.classify_options import ClassifyConfig, Top, sensible
 from elman.tasks.label_scores import label_scores
 from elman.tasks.pretrained import begin_with_vectors, sized
@@ -108,7 +108,7 @@ class Classify(Task):
         """What the training data say of the network before it learns."""
         c, source = self.config, self.network.source
         if isinstance(source, Standard):
-            every = np.concatenate(examples.rows).astype(np.float64)
+            every = np.concatenate([self.inputs.seen(x) for x in examples.rows]).astype(np.float64)
             source.mean.copy_(torch.from_numpy(every.mean(0)))
             deviation = every.std(0)
             constant = deviation <= 1e-6 * np.abs(every.mean(0))  # no more than rounding
@@ -138,7 +138,7 @@ class Classify(Task):
                 draw = np.random.default_rng([c.seed, k, rank])
                 deviation = self.network.source.deviation.cpu().numpy()  # type: ignore[operator, union-attr]
                 chosen = [self.inputs.varied(x, deviation, draw) for x in chosen]
-            return Batch(*padded(chosen), torch.from_numpy(data.labels[rows]).float())
+            return Batch(*self.inputs.batch(chosen), torch.from_numpy(data.labels[rows]).float())
 
         return BucketBatches(Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size), collate)
 
@@ -172,7 +172,7 @@ class Classify(Task):
         weights: list[Tensor] = [torch.zeros(0)] * len(rows)
         with evaluation(self.network), torch.inference_mode():
             for chosen in cut(np.argsort(lengths, kind="stable"), lengths, _STEPS):
-                inputs, n = padded([rows[k] for k in chosen])
+                inputs, n = self.inputs.batch([rows[k] for k in chosen])
                 found, looked = self._logits(inputs.to(self.device), n)
                 logits[torch.from_numpy(chosen)] = found.float().cpu()
                 for k, one, length in zip(chosen, looked.cpu(), n.tolist(), strict=True):
@@ -240,8 +240,8 @@ class Classify(Task):
         return self.inputs.pieces(text), weights
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
-        x = torch.from_numpy(self.inputs.read(inputs_of(given, self.inputs.tokenizer is not None))[0])[None]
-        logits, _ = self._logits(x.to(self.device), torch.tensor([x.shape[1]]))
+        x, n = self.inputs.batch(self.inputs.read(inputs_of(given, self.inputs.tokenizer is not None)))
+        logits, _ = self._logits(x.to(self.device), n)
         return self.inputs.pieces(given), -logits.float().log_softmax(-1).amax()
 
     def read(self, data: Sequence[str]) -> Examples:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from elman.data import Tokenizer
-from elman.data.augment import vary_frames, vary_series
+from elman.data.augment import drowned, vary_frames, vary_series
 from elman.data.labelled import Labelled, Medium, frames, read_input
 from elman.data.series import check, ordered
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import first_words
 from elman.errors import ElmanError
-from elman.tasks.classify_options import ClassifyConfig
+from elman.tasks.classify_options import DECIBELS, ClassifyConfig
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.run import Run
 
@@ -45,7 +45,7 @@ class Known(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What the network reads, ids (T,) or numbers (T, C); labels (N, K) of 0 and 1; texts, where there are."""
+    """Rows, ids (T,) or numbers (T, C); labels (N, K) of 0 and 1; texts, where there are."""
 
     rows: list[np.ndarray]
     labels: np.ndarray
@@ -53,7 +53,7 @@ class Examples(NamedTuple):
 
 
 class Inputs:
-    """From raw inputs to what the network reads: ids (T,) of texts, numbers (T, C) of series and sounds."""
+    """From raw inputs to rows, ids (T,) of texts, numbers (T, C) of series and sounds, and to what is read of them."""
 
     def __init__(self, config: ClassifyConfig, known: Known, tokenizer: Tokenizer | None) -> None:
         self.config, self.known, self.tokenizer = config, known, tokenizer
@@ -121,29 +121,38 @@ class Inputs:
         return Examples(self.rows(data.inputs, data.rate), labels, data.inputs if data.medium == "text" else [])
 
     def rows(self, inputs: Sequence[Any], rate: int) -> list[np.ndarray]:
-        """What the network reads of texts, series, or waves at that rate."""
+        """Rows of texts (ids), series, or waves at that rate (log-mel frames)."""
         if self.tokenizer is not None:
             assert self.config.tokens is not None
             return encode_all(self.tokenizer, spaced(self.config.tokens, inputs))
         if self.known.medium == "series":
             return [np.asarray(x, dtype=np.float32) for x in inputs]
-        made = (frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs)
-        return [spoken(x) for x in made]
+        return [frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs]
 
     def varied(self, x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """A series or a sound, changed a little."""
-        if self.known.medium == "sound":
-            return spoken(vary_frames(x[:, : self.config.bands], draw))
-        return vary_series(x, deviation, draw)
+        """A row of a series or a sound, changed a little."""
+        if self.known.medium == "series":
+            return vary_series(x, deviation, draw)
+        return vary_frames(x, self.config.decibels or DECIBELS, draw)
+
+    def seen(self, x: np.ndarray) -> np.ndarray:
+        """What the network reads of a row."""
+        if self.known.medium != "sound":
+            return x
+        return spoken(x if self.config.decibels is None else drowned(x, self.config.decibels))
+
+    def batch(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """What the network reads of rows: inputs (B, T) or (B, T, C), 0 beyond each row's end, and lengths (B,)."""
+        return padded([self.seen(row) for row in rows])
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:
-        """What the network reads of texts, paths or arrays."""
+        """Rows of texts, paths or arrays."""
         if self.tokenizer is not None:
             return self.rows(given, 0)
         return [self._one(x, f"input {k} of {len(given)}") for k, x in enumerate(given, 1)]
 
     def _one(self, x: Any, place: str) -> np.ndarray:
-        """What the network reads of a path or an array."""
+        """The row of a path or an array."""
         rate = self.known.rate
         names: list[str] = []
         if isinstance(x, (str, os.PathLike)):

@@ -11,6 +11,9 @@ from elman.data.labelled import Columns, Labelled
 from elman.layers.pooling import PoolingKind
 from elman.training.config import TrainConfig, several
 
+#: Of what is read of sounds, by default.
+DECIBELS = 26.0
+
 
 class ClassifyConfig(TrainConfig):
     """The options of ``elman train classify``."""
@@ -46,7 +49,11 @@ class ClassifyConfig(TrainConfig):
     )
     rare: int = Field(3, ge=1, description="Words that are seen less often keep the vector that the file has for them.")
     embedding_size: int = Field(128, ge=1, description="Size of a token's vector.")
-    bands: int = Field(40, ge=1, description="Bands of the mel scale, for sounds.")
+    bands: int = Field(24, ge=1, description="Bands of the mel scale, for sounds.")
+    decibels: float | None = Field(
+        None, gt=0, description="Of sounds: what is so much softer than the loudest is drowned in even noise, as "
+        f"rooms and microphones differ there; by default {DECIBELS:g}."
+    )  # fmt: skip
     cell: str = Field("gru", description="Of the recurrent layers.")
     hidden_size: int = Field(128, ge=1, description="Units of a layer, in each direction.")
     num_layers: int = Field(1, ge=1, description="Recurrent layers, one on top of the other.")
@@ -99,6 +106,7 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
         size //= 5 if tokens == "word" else 1
     elif data.medium == "sound":
         size = size * 100 // data.rate
+        chosen["decibels"] = config.decibels or DECIBELS
     if config.minutes is None and config.steps is None:
         chosen["minutes"] = min(10.0, max(1.0, size / 150_000))
     return config.model_copy(update=chosen)
