@@ -119,9 +119,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     z, q = logits[: len(chosen)], p[: len(chosen)]
                     z.copy_(some[first : first + few]).add_(bias)
                     torch.softmax(z, 1, out=q)
-                    norm = (
-                        z.amax(1, keepdim=True) - q.amax(1, keepdim=True).log()
-                    )  # log sum exp z: max q = exp(max z - norm)
+                    # log sum exp z, as max q = exp(max z - log sum exp z)
+                    norm = z.amax(1, keepdim=True) - q.amax(1, keepdim=True).log()
                     total += norm.sum() - (1 - smoothing) * z.gather(1, chosen).sum()
                     if smoothing:
                         total -= smoothing * z.mean(1).sum()
