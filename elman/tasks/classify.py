@@ -70,7 +70,7 @@ class Classify(Task):
             self.network = SequenceLabeller(
                 source, size, len(self.names), cell=c.cell,
                 hidden_size=c.hidden_size, num_layers=c.num_layers, bidirectional=c.bidirectional,
-                pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods, dropout=c.dropout,
+                pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods, dropout=c.dropout or 0.0,
             )  # fmt: skip
 
     @classmethod

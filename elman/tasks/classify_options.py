@@ -61,7 +61,12 @@ class ClassifyConfig(TrainConfig):
     pooling: PoolingKind = Field("max", description="Over time: last, max, mean, or attention, which can be shown.")
     hierarchical: bool = Field(False, description="A recurrence over the words of each sentence, one over sentences.")
     periods: list[int] | None = Field(None, min_length=1, description="Layers that move every so many steps: 1,2,4.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Of what goes into, between and out of the layers.")
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Of what goes into, between and out of the layers: by default 0.5, of sounds 0.15.",
+    )
     word_dropout: float = Field(0.1, ge=0, lt=1, description="Probability that a token is hidden.")
     augment: bool = Field(True, description="Change series and sounds a little each time they are read.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all labels.")
@@ -107,6 +112,8 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
     elif data.medium == "sound":
         size = size * 100 // data.rate
         chosen["decibels"] = config.decibels or DECIBELS
+    if config.dropout is None:
+        chosen["dropout"] = 0.15 if data.medium == "sound" else 0.5
     if config.minutes is None and config.steps is None:
         chosen["minutes"] = min(10.0, max(1.0, size / 150_000))
     return config.model_copy(update=chosen)
