@@ -13,9 +13,11 @@ import torch
 
 import elman
 from elman import cli
+from elman.data.augment import drowned
 from elman.data.labelled import Columns, Labelled
 from elman.tasks.answers import looked_at
 from elman.tasks.classify import Classify
+from elman.tasks.classify_inputs import spoken
 from elman.tasks.classify_options import ClassifyConfig, sensible
 from elman.tasks.label_scores import label_scores
 from elman.training.config import parse
@@ -238,6 +240,10 @@ def test_it_learns_sounds(tmp_path: Path) -> None:
     assert again.predict([tmp_path / "1.wav", tmp_path / "2.wav"])[0][0].text == "low"
     ((heard,),) = again.predict([wave(0.3, 2000)])
     assert heard.text == "high"
+    (row,) = again.inputs.read([wave(0.3, 2000)])
+    assert again.config.decibels == 26 and np.array_equal(again.inputs.seen(row), spoken(drowned(row, 26)))
+    again.inputs.config = again.config.model_copy(update={"decibels": None})  # as runs of before have it
+    assert np.array_equal(again.inputs.seen(row), spoken(row))
 
 
 def test_what_is_wrong(tmp_path: Path, run: str) -> None:
