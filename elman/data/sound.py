@@ -34,7 +34,9 @@ def read_sound(path: str) -> tuple[np.ndarray, int]:
     try:
         wave, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise ElmanError(f"{path}: not a sound file that can be decoded: {error}") from None
+        raise ElmanError(
+            f"{path}: not a sound file that can be decoded: {getattr(error, 'error_string', error)}"
+        ) from None
     if not len(wave):
         raise ElmanError(f"{path}: no sound in it")
     return wave.mean(1), rate
