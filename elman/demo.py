@@ -13,7 +13,7 @@ from rich.console import Console
 from elman.errors import ElmanError
 from elman.progress import Display
 from elman.start import train
-from elman.training.events import Event, Started, Validated
+from elman.training.events import Event, Listener, Started, Validated
 from elman.training.run import Run
 
 #: The shares of the run after which a sample is shown, and where a sample begins.
@@ -24,24 +24,20 @@ def demo(out: str, minutes: float) -> None:
     """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
     console = Console(highlight=False)
     run = Run(out)
-    if run.exists():
-        raise ElmanError(f"{out}: holds a run already; choose another --out")
-    run.check()
-    text = "\n\n".join(topics[name] for name in sorted(topics))
-    run.write("topics.txt", text)
-    console.print(
-        f"A recurrent network reads the documentation of this Python ({len(text):,} characters of English),\n"
-        f"one character at a time, for {minutes:g} minute{'s' if minutes != 1 else ''}. It begins knowing nothing.\n",
-        soft_wrap=True,
-    )
-    train(
-        "language",
-        str(run.path / "topics.txt"),
-        out=out,
-        minutes=minutes,
-        progress=False,
-        listeners=[Display(console), _Samples(console)],
-    )
+    with run.claim():
+        if run.exists():
+            raise ElmanError(f"{out}: holds a run already; choose another --out")
+        text = "\n\n".join(topics[name] for name in sorted(topics))
+        run.write("topics.txt", text)
+        time = f"{minutes:g} minute{'s' if minutes != 1 else ''}"
+        console.print(
+            f"A recurrent network reads the documentation of this Python ({len(text):,} characters of English),\n"
+            f"one character at a time, for {time}. It begins knowing nothing.\n",
+            soft_wrap=True,
+        )
+        listeners: list[Listener] = [Display(console), _Samples(console)]
+        data = str(run.path / "topics.txt")
+        train("language", data, out=run, minutes=minutes, progress=False, listeners=listeners)
     elman, line = _command(), "  {:<50} {}"
     console.print(f"\nThe model is in {out}. What next:\n", markup=False, soft_wrap=True)
     for command, what in (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from elman import tasks
 from elman.errors import ElmanError
 from elman.training import loggers
 from elman.training.config import TrainConfig, parse
-from elman.training.distributed import World, pick_device
+from elman.training.distributed import World, is_first, pick_device
 from elman.training.events import Listener
 from elman.training.run import CONFIG, LAST, MODEL, Run
 from elman.training.task import Task
@@ -24,7 +26,7 @@ def train(
     task: str,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
-    out: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | Run | None = None,
     valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     progress: bool = True,
@@ -38,7 +40,8 @@ def train(
     Arguments:
         task: a name in `elman.tasks.TASKS`.
         data: a file or several.
-        out: the run directory to write; None: nothing is written (``model.save`` does it later).
+        out: the run directory to write, absent, empty or a run to resume; None: nothing is written
+            (``model.save`` does it later).
         valid: files to validate on, instead of a held-out part of ``data``.
         resume: go on with the run in ``out`` from its last checkpoint; data and options are that
             run's own, but for how long it goes on.
@@ -47,45 +50,47 @@ def train(
         options: the task's options; `elman train TASK --help` lists them.
 
     Raises:
-        ElmanError: a file, an option or the run directory cannot be used; or training diverged.
+        ElmanError: a file, an option or the run directory cannot be used, because it holds files of others or
+            another process trains it, say; or training diverged.
     """
     kind = tasks.get(task)
     config = parse(kind.Config, options)
-    run = None if out is None else Run(out)
+    run = out if out is None or isinstance(out, Run) else Run(out)
     paths, valid_paths = _paths(data), _paths(valid)
     if resume and run is None:
         raise ElmanError("resume: give the run directory to go on with, as out")
-    if run is not None and run.exists():
-        if not resume:
-            raise ElmanError(f"{run.path}: holds a run already; --resume goes on with it, another --out keeps both")
-        config, paths, valid_paths, fingerprint = _again(run, config, set(options), paths, valid_paths)
-    else:
-        fingerprint = None
-    if not paths:
-        raise ElmanError("no data: give one file or more")
-    world = World(_device(config.device))
-    try:
-        if run is not None:
-            run.check()
-        before = run if fingerprint else None
-        model, examples, held = kind.prepare(config, paths, valid_paths, before)
-        if fingerprint not in (None, model.sources.fingerprint):
-            raise ElmanError(f"{', '.join(paths)}: not the data that the run in {out} was trained on")
-        world.wait()  # nobody writes before all have looked
-        heard: list[Listener] = list(listeners)
-        if progress and world.rank == 0:
-            from elman.progress import Display
+    if run is not None:
+        _apart(run, [*paths, *valid_paths])
+    heard: list[Listener] = list(listeners)
+    if progress and is_first():
+        from elman.progress import Display
 
-            heard.append(Display())
-        if run is not None and world.rank == 0:
-            model.write_config(run) if before else model.write_setup(run)
-            heard.append(loggers.jsonl(run))
-            if config.tensorboard:
-                heard.append(loggers.tensorboard(run))
-        trainer = Trainer(model, examples, held, run, world, heard)
-        trainer.train(resume=run is not None and (run.path / LAST).exists())
-    finally:
-        world.leave()
+        heard.append(Display())
+    with run.claim() if run is not None and is_first() else contextlib.nullcontext():
+        if run is None or not run.exists():
+            before = None
+        elif resume:
+            before = run
+            config, paths, valid_paths = _again(run, config, set(options), paths, valid_paths)
+        else:
+            raise ElmanError(f"{run.path}: holds a run already; --resume goes on with it, another --out keeps both")
+        if not paths:
+            raise ElmanError("no data: give one file or more")
+        world = World(_device(config.device))
+        try:
+            model, examples, held = kind.prepare(config, paths, valid_paths, before)
+            if before and before.config().sources.fingerprint != model.sources.fingerprint:
+                raise ElmanError(f"{', '.join(paths)}: not the data that the run in {before.path} was trained on")
+            world.wait()  # nobody writes before all have looked
+            if run is not None and world.rank == 0:
+                model.write_config(run) if before else model.write_setup(run)
+                heard.append(loggers.jsonl(run))
+                if config.tensorboard:
+                    heard.append(loggers.tensorboard(run))
+            trainer = Trainer(model, examples, held, run, world, heard)
+            trainer.train(resume=run is not None and (run.path / LAST).exists())
+        finally:
+            world.leave()
     return model
 
 
@@ -112,8 +117,8 @@ def restore(run: Run) -> Task:
 
 def _again(
     run: Run, asked: TrainConfig, given: set[str], paths: list[str], valid: list[str]
-) -> tuple[TrainConfig, list[str], list[str], str]:
-    """Config, files and fingerprint of a run that goes on, with what may change changed."""
+) -> tuple[TrainConfig, list[str], list[str]]:
+    """Config and files of a run that goes on, with what may change changed."""
     saved, kind = run.config(), type(asked)
     if tasks.get(saved.task).Config is not kind:
         raise ElmanError(f"{run.path}: a run of the task {saved.task}")
@@ -131,7 +136,15 @@ def _again(
         wanted = {"steps": None, "minutes": None, **wanted}
     config = parse(kind, before | wanted)
     sources = saved.sources
-    return config, paths or sources.data, valid or sources.valid, sources.fingerprint
+    return config, paths or sources.data, valid or sources.valid
+
+
+def _apart(run: Run, paths: list[str]) -> None:
+    """ElmanError where the run would lie in a folder of data: it would be read as a part of them."""
+    inside = [run.path.resolve(), *run.path.resolve().parents]
+    for path in paths:
+        if os.path.isdir(path) and Path(path).resolve() in inside:
+            raise ElmanError(f"{run.path}: lies in the folder of the data, {path}; choose another folder")
 
 
 def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -62,6 +62,11 @@ class World:
             dist.destroy_process_group()
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes, draws and decides; it can be asked before there is a `World`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def pick_device(name: str) -> torch.device:
     """The device for ``auto`` or a name such as cpu or cuda:1; under torchrun, this process's own GPU."""
     if name == "auto":

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ from torch import Tensor
 
 from elman.errors import ElmanError
 from elman.training.config import explain
+from elman.training.lock import LOCK, Lock, is_lock
+from elman.version import __version__
 
 #: Of config.json; a later elman may raise it. What is older is still read.
 FORMAT = 1
 
 CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safetensors", "metrics.jsonl"
+
+
+class NewerFormat(ElmanError):
+    """A run of a newer elman."""
 
 
 class KnownVectors(BaseModel):
@@ -64,25 +71,106 @@ class Run:
     last.safetensors   weights, optimiser, carried state, random numbers: to go on from
     metrics.jsonl      one object a line, by step
     README.md          the model card
+    .elman-lock        while a training writes: its process
     ================== ====================================================================
+
+    Raises:
+        ElmanError: the path is no name of a folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        name = os.fspath(path)
+        if not name.strip() or "\0" in name:
+            raise ElmanError(f"{name!r} is not the name of a folder; a run directory is needed")
+        self.path = Path(os.path.expanduser(name))
+        self._lock: Lock | None = None
 
     def exists(self) -> bool:
-        return (self.path / CONFIG).exists()
+        """Whether there is a config.json in the folder, elman's or not."""
+        return os.path.exists(self.path / CONFIG)
 
-    def check(self) -> None:
-        """ElmanError if the folder cannot be written; a folder that is not there yet is not made."""
-        there = self.path
-        while not there.exists() and there != there.parent:
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """The folder is this process's own to write to, inside the block; it is made where there is none.
+
+        It may be absent or empty, or hold a run. Inside a block of the same `Run` this does nothing.
+
+        Raises:
+            ElmanError: the folder holds what elman did not write, cannot be written, or is in use by another process.
+        """
+        if self._lock is not None:
+            yield
+            return
+        self._check_owner()
+        made = self._make()
+        self._lock = Lock(self.path)
+        try:
+            self._lock.take(__version__)
+            self._check_owner()  # what another process did until now
+            yield
+        finally:
+            self.release()
+            for folder in made:  # as it was, where nothing has been written
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    def release(self) -> None:
+        """Ends what `claim` began."""
+        if self._lock is not None:
+            begun = self._names() - {LOCK}
+            self._lock.release(remove=not begun or self.exists())  # else it is the sign that the folder is elman's
+            self._lock = None
+
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self.path))
+        except OSError:
+            return set()
+
+    def _check_owner(self) -> None:
+        """ElmanError if the path is no folder that elman may write to."""
+        path = self.path
+        if not os.path.isdir(path):
+            if os.path.lexists(path):
+                kind = "a link to nothing" if os.path.islink(path) else "a file"
+                raise ElmanError(f"{path}: this is {kind}; a run directory is a folder: choose another name")
+            return
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            raise ElmanError(f"{path}: cannot be read: {error.strerror}; choose another folder") from None
+        if not names or is_lock(path / LOCK):
+            return
+        if CONFIG in names:
+            try:
+                self.config()
+            except NewerFormat:
+                return
+            except ElmanError as error:
+                raise ElmanError(f"{error}; only a folder that elman made, or an empty one, is written to") from None
+            return
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ElmanError(
+            f"{path}: this folder holds files that elman did not write ({shown}); "
+            f"choose another one, such as {path / 'run'}"
+        )
+
+    def _make(self) -> list[Path]:
+        """Makes the folder; those that were made, the innermost first."""
+        missing, there = [], self.path
+        while not os.path.exists(there):
+            missing.append(there)
             there = there.parent
         try:
-            with tempfile.NamedTemporaryFile(dir=there):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path):
                 pass
         except OSError as error:
+            for folder in missing:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
             raise ElmanError(f"{self.path}: cannot be written: {error.strerror}; choose another folder") from None
+        return missing
 
     def write(self, name: str, data: str | bytes) -> None:
         """The file, whole or not at all: written beside, flushed to the disk, put in its place."""
@@ -108,6 +196,15 @@ class Run:
         except OSError as error:
             raise ElmanError(f"{self.path / name}: cannot be written: {error.strerror}") from None
 
+    def may_write(self, name: str, mark: str) -> bool:
+        """Whether there is no such file, or one that has the mark of elman's own: another one is its author's."""
+        try:
+            return mark.encode() in (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     def read(self, name: str) -> str:
         """A text file of the run."""
         if not self.path.is_dir():
@@ -128,7 +225,7 @@ class Run:
             raise ElmanError(f"{self.path / CONFIG}: not JSON at line {error.lineno}: {error.msg}") from None
         try:
             if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
-                raise ElmanError(
+                raise NewerFormat(
                     f"{self.path / CONFIG}: written in format {config['format']} by elman {config.get('elman', '?')}; "
                     f"this one reads up to {FORMAT}: pip install -U elman"
                 )

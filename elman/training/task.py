@@ -18,6 +18,9 @@ from elman.training.config import TrainConfig
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
 from elman.version import __version__
 
+#: The model card's file, and what says that one is elman's.
+CARD, _MARK = "README.md", "Trained with elman "
+
 
 class Batches(Protocol):
     """The training data: batch k is a function of k alone, so that a run can go on from any step."""
@@ -133,13 +136,20 @@ class Task(ABC):
         quantize(self.network)
 
     def save(self, directory: str | Path) -> None:
-        """Writes a run directory that `elman.load` reads; ElmanError if the folder cannot be written."""
+        """Writes a run directory that `elman.load` reads.
+
+        Arguments:
+            directory: absent, empty, or one that holds a model which was saved before.
+
+        Raises:
+            ElmanError: the folder holds what elman did not write or a run that can go on, or cannot be written.
+        """
         run = Run(directory)
-        run.check()
-        if (run.path / LAST).exists():
-            raise ElmanError(f"{run.path}: holds a run that can go on; save the model somewhere else")
-        self.write_setup(run)
-        self.write_model(run)
+        with run.claim():
+            if (run.path / LAST).exists():
+                raise ElmanError(f"{run.path}: holds a run that can go on; save the model somewhere else")
+            self.write_setup(run)
+            self.write_model(run)
 
     def write_setup(self, run: Run) -> None:
         """All of the run directory but the weights and the model card, config.json last."""
@@ -156,7 +166,8 @@ class Task(ABC):
     def write_model(self, run: Run) -> None:
         """The weights, and the model card that says how good they are."""
         run.write_tensors(MODEL, self.network.state_dict(), {})
-        run.write("README.md", self.card())
+        if run.may_write(CARD, _MARK):
+            run.write(CARD, self.card())
 
     def load_model(self, run: Run) -> None:
         """The weights, from a run directory; ElmanError where they are not those of this network."""
@@ -169,7 +180,7 @@ class Task(ABC):
 
     def card(self) -> str:
         """The model card: what this is, what it learnt from, how good it is, how to use it."""
-        lines = [f"# {self.name} model", "", f"Trained with elman {__version__}.", ""]
+        lines = [f"# {self.name} model", "", f"{_MARK}{__version__}.", ""]
         lines += [f"- {label}: {value}" for label, value in self.about().items()]
         if self.metrics:
             lines += ["", "| held-out metric | value |", "|---|---|"]

@@ -113,6 +113,8 @@ class Trainer:
             if self._threads:
                 self._threads.leave()
         end = self._end(reason)
+        if interrupts.asked and self.run is not None:
+            self.run.release()
         interrupts.pass_on()
         return end
 
