@@ -51,7 +51,8 @@ def predict(
                 print()
             continue
         lines = []
-        for text, answers in zip(texts, model.predict(texts, **(options or {})), strict=True):
+        shown = model.inputs.names(texts) if model.name == "classify" else texts
+        for text, answers in zip(shown, model.predict(texts, **(options or {})), strict=True):
             answered += 1
             if json:
                 lines.append(dumps({"input": text, "answers": [a.record() for a in answers]}, ensure_ascii=False))

@@ -39,7 +39,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
     Arguments:
         steps, minutes: of training; by default by the data.
         cell, hidden_size, num_layers, bidirectional, pooling, dropout, tokens, lowercase, vocab_size, vectors,
-            embedding_size, learning_rate, batch_size, class_weights, valid_fraction, device, seed: as
+            embedding_size, learning_rate, batch_size, class_weights, valid_fraction, missing, device, seed: as
             ``elman train classify`` has them (None: its own default).
 
     Attributes:
@@ -66,6 +66,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int | None = None,
         class_weights: str | None = None,
         valid_fraction: float | None = None,
+        missing: str | None = None,
         device: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -86,6 +87,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.class_weights = class_weights
         self.valid_fraction = valid_fraction
+        self.missing = missing
         self.device = device
         self.seed = seed
 
@@ -167,7 +169,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
             if np.iscomplexobj(values):
                 raise ElmanError("Complex data not supported")
             try:
-                values = values.astype(np.float32)
+                values = values.astype(np.float64)
             except (TypeError, ValueError) as error:
                 raise ElmanError(f"X[{k}]: not a series of numbers: {error}") from None
             if values.ndim == 0:
@@ -179,11 +181,10 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
                 raise ElmanError(
                     f"X[{k}]: 0 feature(s) (shape={getattr(X, 'shape', len(found))}) while a minimum of 1 is required."
                 )
-            if not np.isfinite(values).all():
-                try:
-                    check(values, f"X[{k}]", [])
-                except ElmanError as error:
-                    raise ElmanError(f"{error}: NaN and inf are not supported") from None
+            try:
+                check(values, f"X[{k}]", [], self.missing not in (None, "refuse"))
+            except ElmanError as error:
+                raise ElmanError(f"{error}: NaN and inf are not supported") from None
             found.append(values)
         if len({x.shape[1] for x in found}) > 1:
             raise ElmanError("the series of X have different numbers of channels")

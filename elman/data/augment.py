@@ -6,12 +6,27 @@ import math
 
 import numpy as np
 
+from elman.data.series import filled
+
 
 def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """A series (T, C) a little faster or slower, larger or smaller, with noise; deviation (C,): of each channel."""
-    x = stretch(x, draw.uniform(0.85, 1.18), 0)
-    x = x.mean(0) + (x - x.mean(0)) * np.float32(draw.uniform(0.9, 1.1))
-    return x + (0.08 * deviation * draw.standard_normal(x.shape)).astype(np.float32)
+    """A series (T, C) a little faster or slower, larger or smaller, with noise; NaN where it has no value.
+
+    deviation (C,): of each channel.
+    """
+    gaps = np.isnan(x)
+    if gaps.any():
+        there = np.maximum((~gaps).sum(0), 1)
+        mean = np.where(gaps, 0.0, x).sum(0) / there
+        full = filled(x, "interpolate")
+        x = np.where(np.isnan(full), mean, full)
+    factor = draw.uniform(0.85, 1.18)
+    x = stretch(x, factor, 0)
+    x = x.mean(0) + (x - x.mean(0)) * draw.uniform(0.9, 1.1)
+    x = x + 0.08 * deviation * draw.standard_normal(x.shape)
+    if gaps.any():
+        x[stretch(gaps.astype(np.float32), factor, 0) >= 0.5] = np.nan
+    return x
 
 
 def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np.ndarray:
@@ -56,6 +71,6 @@ def shift(x: np.ndarray, factor: float, bend: np.ndarray | float = 0.0) -> np.nd
 def _at(x: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
     low = np.floor(places).astype(int)
     high = np.minimum(low + 1, x.shape[axis] - 1)
-    share = (places - low).astype(np.float32)
+    share = (places - low).astype(np.result_type(x.dtype, np.float32))
     share = share[:, None] if axis == 0 else share
     return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import polars
 
 from elman.data import series
+from elman.data.series import Found, Reading, Roles
 from elman.data.sound import SOUNDS, log_mel, read_sound, resample
 from elman.data.tables import column, is_table, lists, read_table, require
 from elman.data.text import read_text
+from elman.data.ts import read_ts
 from elman.errors import ElmanError
 
 Medium = Literal["text", "series", "sound"]
@@ -22,9 +25,10 @@ Medium = Literal["text", "series", "sound"]
 class Labelled(NamedTuple):
     """Inputs with their labels.
 
-    inputs: texts; series (T, C) float32; or waves (N,) float32. labels: each input's, one or several. groups: what
-    must not be divided between training and test, "" where nothing says so. places: where each stands, for messages.
-    channels: names of the columns of a series. rate: samples a second of the waves.
+    inputs: texts; series (T, C) float64, NaN where missing; or waves (N,) float32. labels: of each, one or several.
+    groups: what must not be divided between training and test, "" where nothing says so. places: where each stands.
+    channels: names of the columns of a series. rate: samples a second of the waves. reading: how series were read of
+    tables; reasons: why columns of these were left out.
     """
 
     medium: Medium
@@ -34,6 +38,8 @@ class Labelled(NamedTuple):
     places: list[str]
     channels: list[str]
     rate: int
+    reading: Reading = Reading()
+    reasons: dict[str, str] = {}
 
     def part(self, rows: Sequence[int]) -> Labelled:
         """Those examples alone."""
@@ -48,7 +54,7 @@ class Labelled(NamedTuple):
 class Columns(NamedTuple):
     """Which column holds what.
 
-    series: the series that a row is a step of. separator: between several labels.
+    series: the series that a row is a step of. separator: between several labels. reading: how series are read.
     """
 
     text: str
@@ -58,6 +64,12 @@ class Columns(NamedTuple):
     series: str | None
     time: str | None
     separator: str | None
+    reading: Reading = Reading()
+
+    def roles(self, series: bool = True) -> Roles:
+        """Those that are no channels; without ``series``, those of a table that is one series."""
+        fixed = (self.label, *([self.group] if self.group else [])) if series else ()
+        return Roles(self.series if series else None, self.time, fixed)
 
 
 def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
@@ -78,11 +90,13 @@ def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
     if folders and len(folders) < len(data):
         raise ElmanError(f"{folders[0]}: a folder among files; give one or the other")
     if folders:
-        found = _join([_folder(path) for path in data])
+        found = _join([_folder(path, columns) for path in data])
     elif all(path.lower().removesuffix(".gz").endswith(".ts") for path in data):
         found = _join([_ts(path) for path in data])
     elif all(map(is_table, data)):
-        found = _join([_table(path, columns) for path in data])
+        tables = [(path, read_table(path)) for path in data]
+        rows = _series(tables, columns)
+        found = rows or _join([_table(path, table, columns) for path, table in tables])
     elif any(map(is_table, data)):
         raise ElmanError(f"{', '.join(data)}: tables and other files; give one or the other")
     elif len(data) == 1:
@@ -92,17 +106,46 @@ def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
         )
     else:
         found = _join([_class_file(path) for path in data])
-    _check(found, columns.separator is not None or any(len(label) > 1 for label in found.labels))
+    _check(found, columns)
     return found
 
 
-def read_input(path: str, medium: Medium) -> tuple[np.ndarray, list[str], int]:
-    """One series or sound from its file: the values, the channels' names, the rate."""
-    if medium == "sound":
-        wave, rate = read_sound(path)
-        return wave, [], rate
-    values, names = series.read_one(path)
-    return values, names, 0
+def read_series(path: str, columns: Columns) -> tuple[list[np.ndarray], list[str], list[str]]:
+    """The series in a file, without their labels: the values, with the channels of ``columns.reading``, and the id and
+    the place of each.
+
+    A .ts file, a table with a row a step or a row a series, as in training; any other table is one series.
+
+    Raises:
+        ElmanError: the file cannot be read, or has other channels.
+    """
+    wanted = columns.reading.channels
+    if is_ts(path):
+        read = read_ts(path, None, len(wanted))
+        values = [series.ordered(one.values, [], wanted, one.place) for one in read]
+        return values, [str(k) for k in range(1, len(read) + 1)], [one.place for one in read]
+    table = read_table(path)
+    fixed = tuple(name for name in columns.roles().fixed if name in table.columns and name not in wanted)
+    roles = columns.roles()._replace(fixed=fixed)
+    if columns.time is not None and columns.series is None and columns.time not in table.columns:
+        raise ElmanError(f"{path}: has no column {columns.time!r}; it has {', '.join(table.columns)}")
+    found = _rows(path, table, roles, columns.reading)
+    names = list(found.reading.channels)
+    values = [series.ordered(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)]
+    return values, found.ids, found.places
+
+
+def _rows(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) -> Found:
+    """The series of a table that need no labels."""
+    named = roles.series is not None and roles.series in table.columns
+    by_row = roles._replace(series=roles.series if named else None)
+    wide = not set(reading.channels) <= set(table.columns)
+    if wide and series.is_wide(path, table, by_row._replace(time=None), reading._replace(wide=None)):
+        return series.read_wide([(path, table)], by_row, reading)
+    there = roles.time if roles.time in table.columns else None
+    if named:
+        require(table, path, [roles.time] if roles.time else [])
+    return series.read_long([(path, table)], by_row._replace(time=there), reading)
 
 
 def frames(wave: np.ndarray, rate: int, wanted: int, bands: int) -> np.ndarray:
@@ -110,15 +153,35 @@ def frames(wave: np.ndarray, rate: int, wanted: int, bands: int) -> np.ndarray:
     return log_mel(resample(wave, rate, wanted), wanted, bands)
 
 
-def _table(path: str, columns: Columns) -> Labelled:
+def is_ts(path: str) -> bool:
+    """Whether a file is one of sktime's, by its name."""
+    return path.lower().removesuffix(".gz").endswith(".ts")
+
+
+def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
+    """The series of tables with a row a step, or a row a series; None where they hold something else."""
+    c, (path, table) = columns, tables[0]
+    plain = (c.text, c.file) == ("text", "file") and not {c.text, c.file} & set(table.columns)
+    wide = bool(c.series or c.reading.wide or plain) and series.is_wide(path, table, c.roles(), c.reading)
+    if not (wide or c.series):
+        return None
+    extra = [name for name in (c.series, c.label, c.group, c.time) if name]
+    for path, table in tables:
+        require(table, path, extra)
+    read = series.read_wide if wide else series.read_long
+    found = read(tables, c.roles(), c.reading)
+    if not wide and found.values and all(len(x) == 1 for x in found.values):
+        raise ElmanError(
+            f"{tables[0][0]}: every series has one row; if a row is a series, give --wide and columns t0, t1, ..."
+        )
+    groups = found.fixed[c.group] if c.group else [""] * len(found.values)
+    labels, names = _split(found.fixed[c.label], c.separator), list(found.reading.channels)
+    return Labelled("series", found.values, labels, groups, found.places, names, 0, found.reading, found.reasons)
+
+
+def _table(path: str, table: polars.DataFrame, columns: Columns) -> Labelled:
     c = columns
     extra = [c.group] if c.group else []
-    if c.series:
-        table = read_table(path, [c.series, c.label, *extra, *([c.time] if c.time else [])])
-        values, fixed, channels, places = series.read_long(table, path, c.series, [c.label, *extra], c.time)
-        groups = fixed[c.group] if c.group else [""] * len(values)
-        return Labelled("series", values, _split(fixed[c.label], c.separator), groups, places, channels, 0)
-    table = read_table(path)
     source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
     require(table, path, [source, c.label, *extra])
     several = lists(table, c.label)
@@ -134,10 +197,12 @@ def _table(path: str, columns: Columns) -> Labelled:
     ]
     if not files:
         raise ElmanError(f"{path}: no rows")
-    return _files(files, labels, groups, places)
+    return _files(files, labels, groups, places, columns)
 
 
-def _files(files: list[str], labels: list[tuple[str, ...]], groups: list[str], places: list[str]) -> Labelled:
+def _files(
+    files: list[str], labels: list[tuple[str, ...]], groups: list[str], places: list[str], columns: Columns
+) -> Labelled:
     """Examples that are files: sounds, tables of numbers, or texts."""
     ending = Path(files[0]).suffix.lower()
     if ending in SOUNDS:
@@ -146,14 +211,14 @@ def _files(files: list[str], labels: list[tuple[str, ...]], groups: list[str], p
         inputs = [resample(wave, own, rate) for wave, own in waves]
         return Labelled("sound", inputs, labels, groups, places, [], rate)
     if is_table(files[0]):
-        found = [series.read_one(path) for path in files]
-        wanted = found[0][1]
-        inputs = [series.ordered(x, names, wanted, path) for path, (x, names) in zip(files, found, strict=True)]
-        return Labelled("series", inputs, labels, groups, places, wanted, 0)
+        tables = [(path, read_table(path, [columns.time] if columns.time else [])) for path in files]
+        found = series.read_long(tables, columns.roles(series=False), columns.reading)
+        names = list(found.reading.channels)
+        return Labelled("series", found.values, labels, groups, places, names, 0, found.reading, found.reasons)
     return Labelled("text", [read_text(path) for path in files], labels, groups, places, [], 0)
 
 
-def _folder(path: str) -> Labelled:
+def _folder(path: str, columns: Columns) -> Labelled:
     classes = sorted(one for one in Path(path).iterdir() if one.is_dir() and not one.name.startswith("."))
     if not classes:
         raise ElmanError(
@@ -164,13 +229,15 @@ def _folder(path: str) -> Labelled:
     if not pairs:
         raise ElmanError(f"{path}: the folders in it have no files")
     files = [name for name, _ in pairs]
-    return _files(files, [(label,) for _, label in pairs], [""] * len(files), files)
+    return _files(files, [(label,) for _, label in pairs], [""] * len(files), files, columns)
 
 
 def _ts(path: str) -> Labelled:
-    values, labels, places = series.read_ts(path)
-    names = [str(k) for k in range(1, values[0].shape[1] + 1)]
-    return Labelled("series", values, [(label,) for label in labels], [""] * len(values), places, names, 0)
+    found = read_ts(path)
+    names = [str(k) for k in range(1, found[0].values.shape[1] + 1)]
+    places = [one.place for one in found]
+    labels: list[tuple[str, ...]] = [(one.label or "",) for one in found]
+    return Labelled("series", [one.values for one in found], labels, [""] * len(found), places, names, 0)
 
 
 def _class_file(path: str) -> Labelled:
@@ -194,7 +261,7 @@ def _join(parts: list[Labelled]) -> Labelled:
             for x, place in zip(one.inputs, one.places, strict=True)
         ]
     labels, groups, places = ([x for one in parts for x in getattr(one, n)] for n in ("labels", "groups", "places"))
-    return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate)
+    return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate, first.reading, first.reasons)
 
 
 def _split(labels: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
@@ -203,14 +270,15 @@ def _split(labels: Sequence[str], separator: str | None) -> list[tuple[str, ...]
     return [tuple(part.strip() for part in label.split(separator) if part.strip()) for label in labels]
 
 
-def _check(found: Labelled, several: bool) -> None:
+def _check(found: Labelled, columns: Columns) -> None:
+    several = columns.separator is not None or any(len(label) > 1 for label in found.labels)
     if not found.inputs:
         raise ElmanError("the data hold no example")
     for place, x, label in zip(found.places, found.inputs, found.labels, strict=True):
         if found.medium == "text" and not x.strip():
             raise ElmanError(f"{place}: the text is empty")
         if found.medium == "series":
-            series.check(x, place, found.channels)
+            series.check(x, place, found.channels, columns.reading.missing)
             if x.shape[1] != len(found.channels):
                 raise ElmanError(f"{place}: {x.shape[1]} channels; those before have {len(found.channels)}")
         if not (label or several):

@@ -1,99 +1,153 @@
-"""Series of numbers: sktime's .ts, tables in long form, a table for each series."""
+"""Series of numbers in tables: a row a step, a row a series, a table a series."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars
 
-from elman.data.tables import column, read_table
-from elman.data.text import read_text
+from elman.data.cells import Cells, Decimal, read_cells
+from elman.data.moments import DateOrder, date_order, read_moments
+from elman.data.tables import column
+from elman.data.wide import step_columns
 from elman.errors import ElmanError
 
+Missing = Literal["refuse", "interpolate", "zero", "mask"]
+Tables = Sequence[tuple[str, polars.DataFrame]]
 
-def read_ts(path: str) -> tuple[list[np.ndarray], list[str], list[str]]:
-    """Series (T, C) float32, their labels and where each stands, from a .ts file.
 
-    Channels stand between colons, the label last: Löning et al. 2019, https://arxiv.org/abs/1909.07872
+class Reading(NamedTuple):
+    """How tables become series; what the training data said of it holds for all data that the model reads later.
+
+    decimal: the decimal mark. missing: whether values can be. wide: a row a series; None: where the columns say so.
+    channels: the columns to read; empty: all that hold numbers. left_out: the other columns that the training data had;
+    None: any. date_order: of dates such as 1/2/2020.
+    """
+
+    decimal: Decimal | None = None
+    missing: bool = False
+    wide: bool | None = None
+    channels: tuple[str, ...] = ()
+    left_out: tuple[str, ...] | None = None
+    date_order: DateOrder | None = None
+
+
+class Roles(NamedTuple):
+    """Columns that are no channels: which series a row is of, its time, and what has one value a series."""
+
+    series: str | None
+    time: str | None
+    fixed: tuple[str, ...]
+
+    def beside(self, names: Sequence[str]) -> list[str]:
+        """The other columns."""
+        return [name for name in names if name not in {self.series, self.time, *self.fixed}]
+
+
+class Found(NamedTuple):
+    """Series of tables.
+
+    values: (T, C) float64 each, NaN where missing. ids, places: of each, for people and for messages. fixed: the values
+    of the columns with one value a series. reading: with the channels, the order of dates and what was left out;
+    reasons: why each column was left out.
+    """
+
+    values: list[np.ndarray]
+    ids: list[str]
+    places: list[str]
+    fixed: dict[str, list[str]]
+    reading: Reading
+    reasons: dict[str, str]
+
+
+def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) -> bool:
+    """Whether each row is a series: as ``reading`` says, or by columns such as t0, t1, t2, ... beside the others.
+
+    Where ``roles`` name the series, only if no series has a second row.
+    """
+    if reading.wide is not None:
+        return reading.wide
+    if roles.time is not None or (reading.channels and set(reading.channels) <= set(table.columns)):
+        return False
+    if roles.series is not None and (roles.series not in table.columns or table[roles.series].n_unique() < len(table)):
+        return False
+    steps = step_columns(path, roles.beside(table.columns), least=3)
+    if not steps or any(table[name].dtype.is_nested() for names in steps.values() for name in names):
+        return False
+    if reading.channels and reading.left_out is not None and len(steps) != len(reading.channels):
+        return False
+    first = next(iter(steps.values()))
+    return all(read_cells(table[name], path, reading.decimal).kind != "text" for name in first)
+
+
+def read_wide(tables: Tables, roles: Roles, reading: Reading) -> Found:
+    """Series from tables with a row a series; columns such as t0, t1, ... are its steps, x0, ... y0, ... two channels.
 
     Raises:
-        ElmanError: the file says that it has no labels or has time stamps, or a line is not such a series.
+        ElmanError: the columns of the tables are no such steps, or hold something else than numbers.
     """
-    series, labels, places, inside = [], [], [], False
-    known: list[str] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        if not inside:
-            name, _, rest = line.partition(" ")
-            if name.lower() == "@timestamps" and rest.strip().lower() == "true":
-                raise ElmanError(f"{path}, line {number}: time stamps in .ts files are not read; give plain values")
-            if name.lower() == "@classlabel":
-                said, *known = rest.split() or [""]
-                if said.lower() != "true":
-                    raise ElmanError(f"{path}, line {number}: the series have no class labels")
-            inside = name.lower() == "@data"
-            continue
-        *channels, label = line.split(":")
-        place = f"{path}, line {number}"
-        if not channels:
-            raise ElmanError(f"{place}: no colon; channels and the label stand between colons")
-        if known and label.strip() not in known:
-            raise ElmanError(f"{place}: the label {label.strip()!r} is not one of @classLabel: {', '.join(known)}")
-        try:
-            values = [np.array(one.split(","), dtype=np.float32) for one in channels]
-        except ValueError:
-            raise ElmanError(f"{place}: not numbers between commas (missing values, '?', are not read)") from None
-        if len({len(one) for one in values}) > 1:
-            raise ElmanError(f"{place}: channels of unequal length: {', '.join(str(len(v)) for v in values)}")
-        series.append(np.stack(values, 1))
-        labels.append(label.strip())
-        places.append(place)
-    if not series:
-        raise ElmanError(f"{path}: no series; they stand behind a line @data")
-    return series, labels, places
+    values: list[np.ndarray] = []
+    places: list[str] = []
+    ids: list[str] = []
+    fixed: dict[str, list[str]] = {name: [] for name in roles.fixed}
+    named: list[str] = []
+    reasons: dict[str, str] = {}
+    for path, table in tables:
+        chosen = reading.channels if reading.left_out is None else ()
+        steps = step_columns(path, roles.beside(table.columns), 2, chosen)
+        if not steps:
+            raise ElmanError(
+                f"{path}: no columns that are steps: t0, t1, t2, ..., or of two channels x0, x1, ..., y0, y1, ..."
+            )
+        used = {name for names in steps.values() for name in names}
+        reasons |= {n: "not one of the steps" for n in roles.beside(table.columns) if n not in used}
+        channels = [np.stack([_numbers(table, path, name, reading) for name in names], 1) for names in steps.values()]
+        named = named or list(steps)
+        values += [ordered(x, list(steps), named, path) for x in list(np.stack(channels, 2))]
+        places += [f"{path}, row {k}" for k in range(1, len(table) + 1)]
+        ids += _texts(table, roles.series) if roles.series else [str(k) for k in range(1, len(table) + 1)]
+        for name in roles.fixed:
+            fixed[name] += _texts(table, name)
+    known = reading._replace(wide=True, channels=tuple(named), left_out=tuple(reasons))
+    return Found(values, ids, places, fixed, known, reasons)
 
 
-def read_long(
-    table: polars.DataFrame, path: str, key: str, fixed: Sequence[str], time: str | None
-) -> tuple[list[np.ndarray], dict[str, list[str]], list[str], list[str]]:
-    """Series from a table with a row a step: (T, C) each, in order of first appearance; the names of the channels.
+def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
+    """Series from tables with a row a step, in order of first appearance; without a column that names the series,
+    each table is one.
 
-    ``key``: the column that says which series a row is of. ``fixed``: columns with one value a series (label, group),
-    given back by name. ``time``: the rows are sorted by it. All other columns that hold numbers are channels.
+    All columns beside those of ``roles`` that hold numbers are channels, or those of ``reading``. Rows are sorted by
+    the time, where there is one.
+
+    Raises:
+        ElmanError: a column holds numbers and something else, a time is missing, twice there or ambiguous, or a series
+            has two values in a column of ``roles.fixed``.
     """
-    others = [name for name in table.columns if name not in {key, time, *fixed}]
-    read = {name: _numbers(table, path, name) for name in others}
-    numbers = {name: values for name, values in read.items() if values is not None}
-    channels = list(numbers)
-    if not channels:
-        raise ElmanError(f"{path}: no column of numbers beside {', '.join([key, *fixed])}")
-    values = np.stack(list(numbers.values()), 1).astype(np.float32)
-    keys = column(table, key)
-    _, first, which = np.unique(np.array(keys), return_index=True, return_inverse=True)
-    texts = {name: np.array(column(table, name)) for name in fixed}
-    when = None if time is None else _numbers(table, path, time)
-    if when is not None and np.isnan(when).any():
-        raise ElmanError(f"{path}, row {int(np.isnan(when).argmax()) + 1}: column {time!r} is empty")
-    if time is not None and when is None:
-        when = np.unique(np.array(column(table, time)), return_inverse=True)[1]  # dates, as they sort
-    series: list[np.ndarray] = []
-    known: dict[str, list[str]] = {name: [] for name in fixed}
-    rows_of = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
-    for rows in (rows_of[one] for one in np.argsort(first)):
-        if when is not None:
-            rows = rows[np.argsort(when[rows], kind="stable")]
-        series.append(values[rows])
-        for name, cells in texts.items():
-            if len(set(cells[rows])) > 1:
-                raise ElmanError(
-                    f"{path}, row {rows[0] + 1}: series {keys[rows[0]]!r} has more than one {name}: "
-                    + ", ".join(sorted(set(cells[rows]))[:3])
-                )
-            known[name].append(str(cells[rows[0]]))
-    return series, known, channels, [f"{path}, series {keys[first[one]]!r}" for one in np.argsort(first)]
+    cells, reasons = _channels(tables, roles, reading)
+    order = reading.date_order
+    if roles.time is not None:
+        order = date_order([(path, table[roles.time]) for path, table in tables], order)
+    found = Found([], [], [], {name: [] for name in roles.fixed}, reading, reasons)
+    names = list(cells[0]) if cells else []
+    for (path, table), columns in zip(tables, cells, strict=True):
+        every = np.stack([one.values for one in columns.values()], 1)
+        keys = _texts(table, roles.series) if roles.series else [""] * len(table)
+        texts = {name: np.array(_texts(table, name)) for name in roles.fixed}
+        for key, rows in _rows_of(keys, table, path, roles, order, reading.decimal):
+            place = f"{path}, series {key!r}" if roles.series else path
+            found.values.append(ordered(every[rows], list(columns), names, place))
+            found.ids.append(key)
+            found.places.append(place)
+            for name, given in texts.items():
+                if len(set(given[rows])) > 1:
+                    shown = ", ".join(sorted(set(given[rows]))[:3])
+                    row = int(rows.min()) + 1
+                    raise ElmanError(f"{path}, row {row}: series {key!r} has more than one {name}: {shown}")
+                found.fixed[name].append(str(given[rows[0]]))
+    known = reading._replace(wide=False, channels=tuple(names), left_out=tuple(reasons), date_order=order)
+    return found._replace(reading=known)
 
 
 def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], place: str) -> np.ndarray:
@@ -114,44 +168,128 @@ def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], pla
     return values
 
 
-def read_one(path: str) -> tuple[np.ndarray, list[str]]:
-    """One series (T, C) from a table of numbers, a row a step, and the names of its channels."""
-    table = read_table(path)
-    values = [(name, _numbers(table, path, name)) for name in table.columns]
-    for name, found in values:
-        if found is None:
-            raise ElmanError(f"{path}: column {name!r} holds no numbers")
-    if not len(table):
-        raise ElmanError(f"{path}: no rows")
-    columns = [found for _, found in values if found is not None]
-    return np.stack(columns, 1).astype(np.float32), [name for name, _ in values]
-
-
-def check(values: np.ndarray, place: str, names: Sequence[str]) -> None:
-    """ElmanError where a series is empty or has a value that is no number."""
+def check(values: np.ndarray, place: str, names: Sequence[str], missing: bool = False) -> None:
+    """ElmanError where a series is empty or has a value that is no number; ``missing``: NaN is one."""
     if not len(values):
         raise ElmanError(f"{place}: an empty series")
-    wrong = np.argwhere(~np.isfinite(values))
+    wrong = np.argwhere(np.isinf(values) | (np.abs(values) > 1e300) if missing else ~(np.abs(values) <= 1e300))
     if len(wrong):
         step, channel = wrong[0]
-        name = names[channel] if channel < len(names) else str(channel + 1)
-        raise ElmanError(f"{place}: step {step + 1} of channel {name} is {values[step, channel]}, not a number")
+        value, name = values[step, channel], names[channel] if channel < len(names) else str(channel + 1)
+        what = f"{value:g}, not a number" if not np.isfinite(value) else f"{value:g}, too large"
+        hint = "; for missing values give --missing interpolate, zero or mask" if np.isnan(value) else ""
+        raise ElmanError(f"{place}: step {step + 1} of channel {name} is {what}{hint}")
 
 
-def _numbers(table: polars.DataFrame, path: str, name: str) -> np.ndarray | None:
-    """A column as float32, an empty cell as NaN; None where it holds text."""
-    found = table[name]
-    if found.dtype == polars.String:
-        cells = found.str.strip_chars()
-        cells = cells.set(cells == "", None)
-        numbers = cells.cast(polars.Float64, strict=False)
-        if numbers.null_count() > cells.null_count():  # something is not a number
-            bad = cells.filter(numbers.is_null() & cells.is_not_null())
-            if len(bad) == len(cells) - cells.null_count() or len(bad) > len(cells) // 2:
-                return None
-            row = int((numbers.is_null() & cells.is_not_null()).arg_true()[0]) + 1
-            raise ElmanError(f"{path}, row {row}: column {name!r} holds {bad[0]!r} among numbers")
-        found = numbers
-    elif not found.dtype.is_numeric():
-        return None
-    return found.cast(polars.Float64).fill_null(float("nan")).to_numpy()
+def filled(values: np.ndarray, missing: Missing) -> np.ndarray:
+    """A series (T, C) with its missing values filled: by zero, or by linear interpolation between the steps that have
+    one, the nearest of these beyond them. With mask, and where a channel has none, they stay NaN."""
+    gaps = np.isnan(values)
+    if missing in ("refuse", "mask") or not gaps.any():
+        return values
+    if missing == "zero":
+        return np.where(gaps, 0.0, values)
+    steps, values = np.arange(len(values)), values.copy()
+    for k in np.flatnonzero(gaps.any(0) & ~gaps.all(0)):
+        there = ~gaps[:, k]
+        values[~there, k] = np.interp(steps[~there], steps[there], values[there, k])
+    return values
+
+
+def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict[str, Cells]], dict[str, str]]:
+    """The columns of each table that are channels; those that are not, and why."""
+    wanted = set(reading.channels)
+    by_name = bool(wanted) and all(wanted <= set(table.columns) for _, table in tables)
+    if wanted and reading.left_out is None and not by_name:
+        path, table = next(one for one in tables if not wanted <= set(one[1].columns))
+        lacking = next(name for name in reading.channels if name not in table.columns)
+        raise ElmanError(f"{path}: has no column {lacking!r} (--channels); it has {', '.join(table.columns)}")
+    read: list[dict[str, Cells]] = []
+    kinds: dict[str, tuple[str, str]] = {}
+    reasons: dict[str, str] = {}
+    for path, table in tables:
+        read.append({})
+        for name in roles.beside(table.columns):
+            if name not in wanted and by_name and reading.left_out is None:
+                reasons[name] = "not named by --channels"
+                continue
+            if name in (reading.left_out or ()):
+                continue
+            found = read_cells(table[name], path, reading.decimal, known=by_name and name in wanted)
+            if by_name and name in wanted and found.kind == "text":
+                raise ElmanError(f"{path}: column {name!r} is a channel, but {found.why}")
+            if by_name and name not in wanted:
+                if found.kind in ("numbers", "flags"):
+                    raise ElmanError(
+                        f"{path}: column {name!r} holds numbers; the model's channels are {', '.join(reading.channels)}"
+                    )
+                continue
+            before, where = kinds.get(name, (found.kind, path))
+            if found.kind != before and "empty" not in (found.kind, before):
+                raise ElmanError(f"{path}: column {name!r} holds {found.kind}, where {where} has {before}")
+            kinds[name] = (found.kind if before == "empty" else before, path if before == "empty" else where)
+            read[-1][name] = found
+            if found.kind == "text":
+                reasons[name] = found.why
+    channels = [
+        name for name, (kind, _) in kinds.items() if kind in ("numbers", "flags") or (by_name and name in wanted)
+    ]
+    reasons |= {name: "has no values" for name, (kind, _) in kinds.items() if kind == "empty" and name not in channels}
+    if not channels:
+        others = [name for name in (roles.series, roles.time, *roles.fixed) if name]
+        beside = f" beside {', '.join(others)}" if others else ""
+        why = "".join(f"; {name}: {reason}" for name, reason in list(reasons.items())[:3])
+        raise ElmanError(f"{tables[0][0]}: no column of numbers{beside}{why}")
+    return [{name: one[name] for name in channels if name in one} for one in read], reasons
+
+
+def _rows_of(
+    keys: Sequence[str], table: polars.DataFrame, path: str, roles: Roles, order: DateOrder | None, mark: Decimal | None
+) -> list[tuple[str, np.ndarray]]:
+    """The rows of each series, in order of first appearance, sorted by the time."""
+    if "" in keys and roles.series:
+        raise ElmanError(f"{path}, row {keys.index('') + 1}: column {roles.series!r} is empty")
+    if not len(table):
+        return [] if roles.series else [("", np.arange(0))]
+    names, first, which = np.unique(np.array(keys), return_index=True, return_inverse=True)
+    by_series = np.argsort(which, kind="stable")
+    if roles.time is not None:
+        moments = read_moments(table[roles.time], path, order, mark)
+        if moments.seconds is not None:
+            _check_midnight(path, roles.time, moments.seconds, which, by_series)
+        by_series = np.lexsort((moments.ranks, which))
+        same = (np.diff(which[by_series]) == 0) & (np.diff(moments.ranks[by_series]) == 0)
+        if same.any():
+            k = int(same.argmax())
+            one, two = by_series[k] + 1, by_series[k + 1] + 1
+            of = f" of series {keys[by_series[k]]!r}" if roles.series else ""
+            raise ElmanError(
+                f"{path}, rows {one} and {two}{of}: both have {str(table[roles.time][int(one) - 1])!r} in column "
+                f"{roles.time!r}; steps have different times"
+            )
+    parts = np.split(by_series, np.cumsum(np.bincount(which))[:-1])
+    return [(str(names[k]), parts[k]) for k in np.argsort(first)]
+
+
+def _check_midnight(path: str, time: str, seconds: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
+    """ElmanError where the rows, as they stand, go on evenly after midnight: sorted, the night would come first."""
+    for part in np.split(rows, np.cumsum(np.bincount(which))[:-1]):
+        steps = np.diff(seconds[part])
+        falls = np.flatnonzero(steps < 0)
+        if len(falls) != 1 or len(steps) < 2 or seconds[part].max() >= 86400:
+            continue
+        over = steps[falls[0]] + 86400
+        if over <= 1.5 * np.median(np.delete(steps, falls)):
+            row = int(part[falls[0] + 1]) + 1
+            raise ElmanError(f"{path}, row {row}: the times of column {time!r} pass midnight; give the dates too")
+
+
+def _numbers(table: polars.DataFrame, path: str, name: str, reading: Reading) -> np.ndarray:
+    found = read_cells(table[name], path, reading.decimal, known=True)
+    if found.kind == "text":
+        raise ElmanError(f"{path}: column {name!r} is a step, but {found.why}")
+    return found.values
+
+
+def _texts(table: polars.DataFrame, name: str) -> list[str]:
+    return [cell.strip() for cell in column(table, name)]

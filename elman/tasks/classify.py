@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -30,6 +31,8 @@ from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
 from elman.training.task import Task, building, evaluation
+
+_log = logging.getLogger("elman")
 
 #: Padded steps that are read at a time.
 _STEPS = 1 << 14
@@ -61,11 +64,12 @@ class Classify(Task):
         self.varies = config.augment and inputs.tokenizer is None
         self.weight = torch.ones(len(self.names))
         c, tokenizer = config, inputs.tokenizer
-        size = inputs.size if tokenizer is None else c.embedding_size
+        source: Standard | WordVectors
         if tokenizer is None:
-            source: torch.nn.Module = Standard(size)
+            source = Standard(inputs.size, c.missing == "mask")
+            size = source.size
         else:
-            source = WordVectors(tokenizer.vocab_size, size, inputs.known.tuned)
+            source, size = WordVectors(tokenizer.vocab_size, c.embedding_size, inputs.known.tuned), c.embedding_size
         with building():
             self.network = SequenceLabeller(
                 source, size, len(self.names), cell=c.cell,
@@ -91,6 +95,7 @@ class Classify(Task):
             raise ElmanError("hierarchical: is for texts, which have sentences; for long series there is --periods")
         if config.vectors is not None and train.medium != "text":
             raise ElmanError("vectors: are for texts")
+        _tell(train, config)
         config = sensible(sized(config, config.vectors), train)
         inputs = Inputs.of(config, train, run)
         sources = Sources(
@@ -108,11 +113,7 @@ class Classify(Task):
         """What the training data say of the network before it learns."""
         c, source = self.config, self.network.source
         if isinstance(source, Standard):
-            every = np.concatenate([self.inputs.seen(x) for x in examples.rows]).astype(np.float64)
-            source.mean.copy_(torch.from_numpy(every.mean(0)))
-            deviation = every.std(0)
-            constant = deviation <= 1e-6 * np.abs(every.mean(0))  # no more than rounding
-            source.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
+            source.learn(self.inputs.seen(x) for x in examples.rows)
         else:
             assert isinstance(source, WordVectors)
             assert self.inputs.tokenizer is not None
@@ -206,13 +207,14 @@ class Classify(Task):
         """The labels of each input, the most probable first; ``options``: those of `Top`.
 
         inputs: texts; for series and sounds paths of files, or arrays (T, C), or waves (N,) at the model's own rate.
-        A text or a path is one input.
+        A text or a path is one input; a file with several series has an answer for each, in their order.
 
         Raises:
             ElmanError: an input is empty or not of the model's kind, or an option is wrong.
         """
         top, given = parse(Top, options).top, inputs_of(inputs, self.inputs.tokenizer is not None)
         rows = self.inputs.read(given)
+        given = rows if self.inputs.tokenizer is None else given  # a file can hold several
         logits, weights = self.scan(rows)
         probabilities = self._probabilities(logits)
         order = probabilities.argsort(1, descending=True)[:, :top].tolist()
@@ -245,7 +247,7 @@ class Classify(Task):
         return self.inputs.pieces(given), -logits.float().log_softmax(-1).amax()
 
     def read(self, data: Sequence[str]) -> Examples:
-        return self.inputs.examples(read_labelled(data, self.config.columns()))
+        return self.inputs.examples(read_labelled(data, self.inputs.columns))
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
@@ -278,13 +280,25 @@ class Classify(Task):
 
 def _split(config: ClassifyConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Labelled, Labelled]:
     """The examples to train on and those held out: the files of ``valid``, or a share of each label or group."""
-    found = read_labelled(data, config.columns())
+    columns = config.columns()
+    found = read_labelled(data, columns)
     if valid:
-        return found, read_labelled(valid, config.columns())
+        return found, read_labelled(valid, columns._replace(reading=found.reading))
     train, held = hold_out(len(found.inputs), config.valid_fraction, found.labels, found.groups)
     if not held or not train:
         raise ElmanError(f"{', '.join(data)}: too few examples to hold some out; give more, or --valid files")
     return found.part(train), found.part(held)
+
+
+def _tell(data: Labelled, config: ClassifyConfig) -> None:
+    """Logs what of the data is not read, and what was assumed of them."""
+    if data.reasons and config.channels is None:
+        shown = ", ".join(f"{name} ({why})" for name, why in data.reasons.items())
+        _log.warning("left out, as no channels: %s; the channels are %s", shown, ", ".join(data.channels))
+    if data.reading.date_order is not None:
+        _log.warning("%s: dates are read with the %s first", config.time, data.reading.date_order)
+    if data.reading.wide and config.wide is None:
+        _log.warning("each row is a series of %s (--no-wide: it is not)", "; ".join(data.channels))
 
 
 def _fingerprint(*parts: Labelled) -> str:

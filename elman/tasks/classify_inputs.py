@@ -15,8 +15,10 @@ from torch import Tensor
 
 from elman.data import Tokenizer
 from elman.data.augment import drowned, vary_frames, vary_series
-from elman.data.labelled import Labelled, Medium, frames, read_input
-from elman.data.series import check, ordered
+from elman.data.labelled import Columns, Labelled, Medium, frames, read_series
+from elman.data.moments import DateOrder
+from elman.data.series import check, filled, ordered
+from elman.data.sound import read_sound
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import first_words
 from elman.errors import ElmanError
@@ -34,7 +36,7 @@ _LONGEST = 200
 
 class Known(NamedTuple):
     """What the data say: labels, whether an example can have several; channels and rate of what is read; how many of
-    the tokens' vectors learn, if not all do."""
+    the tokens' vectors learn, if not all do; the columns of tables that are no channels; the order of dates."""
 
     labels: list[str]
     several: bool
@@ -42,6 +44,8 @@ class Known(NamedTuple):
     channels: list[str]
     rate: int
     tuned: int | None = None
+    left_out: list[str] = []
+    date_order: DateOrder | None = None
 
 
 class Examples(NamedTuple):
@@ -65,7 +69,8 @@ class Inputs:
         names = sorted({one for label in data.labels for one in label})
         if len(names) < (1 if several else 2):
             raise ElmanError(f"{data.places[0]}: all {len(data.labels)} examples have one label, {names[0]!r}")
-        known = Known(names, several, data.medium, data.channels, data.rate)
+        left_out, order = list(data.reading.left_out or ()), data.reading.date_order
+        known = Known(names, several, data.medium, data.channels, data.rate, None, left_out, order)
         if data.medium != "text":
             return cls(config, known, None)
         assert config.tokens is not None
@@ -98,6 +103,18 @@ class Inputs:
         """C: the numbers of a step."""
         return 2 * self.config.bands if self.known.medium == "sound" else len(self.known.channels)
 
+    @property
+    def columns(self) -> Columns:
+        """Which column of tables holds what, as the training data had them."""
+        c, known = self.config.columns(), self.known
+        if known.medium != "series":
+            return c
+        return c._replace(
+            reading=c.reading._replace(
+                channels=tuple(known.channels), left_out=tuple(known.left_out), date_order=known.date_order
+            )
+        )
+
     def examples(self, data: Labelled) -> Examples:
         """The examples as the network reads them.
 
@@ -126,7 +143,7 @@ class Inputs:
             assert self.config.tokens is not None
             return encode_all(self.tokenizer, spaced(self.config.tokens, inputs))
         if self.known.medium == "series":
-            return [np.asarray(x, dtype=np.float32) for x in inputs]
+            return [filled(np.asarray(x, dtype=np.float64), self.config.missing) for x in inputs]
         return [frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs]
 
     def varied(self, x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -146,28 +163,37 @@ class Inputs:
         return padded([self.seen(row) for row in rows])
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:
-        """Rows of texts, paths or arrays."""
+        """Rows of texts, paths or arrays; a file of several series has several."""
         if self.tokenizer is not None:
             return self.rows(given, 0)
-        return [self._one(x, f"input {k} of {len(given)}") for k, x in enumerate(given, 1)]
+        return [row for k, x in enumerate(given, 1) for row in self._rows(x, f"input {k} of {len(given)}")]
 
-    def _one(self, x: Any, place: str) -> np.ndarray:
-        """The row of a path or an array."""
-        rate = self.known.rate
-        names: list[str] = []
-        if isinstance(x, (str, os.PathLike)):
-            place = os.fspath(x)
-            x, names, rate = read_input(place, self.known.medium)
-        x = np.asarray(x, dtype=np.float32)
-        if self.known.medium == "series":
-            x = x[:, None] if x.ndim == 1 else x
-            if x.ndim != 2:
-                raise ElmanError(f"{place}: of shape {x.shape}; a series is (T, C)")
-            x = ordered(x, names, self.known.channels, place)
-            check(x, place, self.known.channels)
-        elif x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-            raise ElmanError(f"{place}: a sound is a wave (N,) of numbers, not {x.shape}")
-        return self.rows([x], rate)[0]
+    def names(self, given: Sequence[str]) -> list[str]:
+        """A name for each row of `read`: the text or the path, or where in a file of several series it stands."""
+        if self.known.medium != "series":
+            return list(given)
+        found = [(path, read_series(path, self.columns)[2]) for path in given]
+        return [name for path, places in found for name in (places if len(places) > 1 else [path])]
+
+    def _rows(self, x: Any, place: str) -> list[np.ndarray]:
+        """The rows of a path or an array."""
+        known, path = self.known, os.fspath(x) if isinstance(x, (str, os.PathLike)) else None
+        if known.medium == "sound":
+            wave, rate = read_sound(path) if path is not None else (np.asarray(x, dtype=np.float32), known.rate)
+            if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+                raise ElmanError(f"{path or place}: a sound is a wave (N,) of numbers, not {wave.shape}")
+            return self.rows([wave], rate)
+        if path is not None:
+            found, _, places = read_series(path, self.columns)
+        else:
+            values = np.asarray(x, dtype=np.float64)
+            values = values[:, None] if values.ndim == 1 else values
+            if values.ndim != 2:
+                raise ElmanError(f"{place}: of shape {values.shape}; a series is (T, C)")
+            found, places = [ordered(values, [], known.channels, place)], [place]
+        for values, where in zip(found, places, strict=True):
+            check(values, where, known.channels, self.config.missing != "refuse")
+        return self.rows(found, 0)
 
     def pieces(self, text: str) -> list[str]:
         """The text of each token."""
@@ -203,11 +229,11 @@ def spoken(frames: np.ndarray) -> np.ndarray:
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """inputs (B, T) or (B, T, C), 0 beyond each row's end, and lengths (B,)."""
+    """inputs (B, T) or (B, T, C) of the rows' type, 0 beyond each row's end, and lengths (B,)."""
     if rows[0].ndim == 1:
         return pad(rows, 0)
     lengths = np.array([len(row) for row in rows])
-    x = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), dtype=np.float32)
+    x = np.zeros((len(rows), int(lengths.max()), rows[0].shape[1]), dtype=rows[0].dtype)
     for to, row in zip(x, rows, strict=True):
         to[: len(row)] = row
     return torch.from_numpy(x), torch.from_numpy(lengths)

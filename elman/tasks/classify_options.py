@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from elman.data import TokenKind
 from elman.data.labelled import Columns, Labelled
+from elman.data.series import Missing, Reading
+from elman.errors import ElmanError
 from elman.layers.pooling import PoolingKind
 from elman.training.config import TrainConfig, several
 
@@ -33,7 +35,22 @@ class ClassifyConfig(TrainConfig):
     file: str = Field("file", description="The column with the path of a sound or of a table of numbers.")
     group: str | None = Field(None, description="A column: rows with the same value are not divided by the split.")
     series: str | None = Field(None, description="The column that says which series a row is a step of.")
-    time: str | None = Field(None, description="The column that orders the steps of a series.")
+    time: str | None = Field(
+        None, description="The column that orders the steps of a series: numbers, times, dates, or names such as t1."
+    )
+    wide: bool | None = Field(
+        None, description="A row of a table is a series, its steps are columns t0, t1, ...; by default by the columns."
+    )
+    channels: list[str] | None = Field(
+        None, min_length=1, description="Columns that are the channels of series: x,y. By default all with numbers."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="The decimal mark of numbers in tables; by default the point, where no comma could be one."
+    )
+    missing: Missing = Field(
+        "refuse", description="Missing values of series: refuse; interpolate between steps; zero; or mask: the mean, "
+        "and an input more for each channel that says which values are there."
+    )  # fmt: skip
     tokens: TokenKind | None = Field(
         None, description="What is read of texts: by default words, or characters where texts are a word or two."
     )
@@ -77,8 +94,12 @@ class ClassifyConfig(TrainConfig):
         lambda value: value if value is None else [int(one) for one in several(value)]
     )
 
+    channels_list = field_validator("channels", mode="before")(several)
+
     @model_validator(mode="after")
     def consistent(self) -> Self:
+        if self.wide and self.time:
+            raise ValueError("wide: a row is a series, its steps are in order; leave time out")
         if self.hierarchical and self.periods:
             raise ValueError("hierarchical and periods are two ways to read long inputs; give one")
         if self.periods and self.num_layers > 1:
@@ -86,7 +107,10 @@ class ClassifyConfig(TrainConfig):
         return self
 
     def columns(self) -> Columns:
-        return Columns(self.text, self.label, self.file, self.group, self.series, self.time, self.label_separator)
+        reading = Reading(self.decimal, self.missing != "refuse", self.wide, tuple(self.channels or ()))
+        return Columns(
+            self.text, self.label, self.file, self.group, self.series, self.time, self.label_separator, reading
+        )
 
 
 class Top(BaseModel):
@@ -100,6 +124,7 @@ class Top(BaseModel):
 def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
     """The config with a value for every option that was left to the data (docs/log.md says why these)."""
     chosen: dict[str, Any] = {}
+    _for_series(config, data)
     size = sum(map(len, data.inputs))
     if data.medium == "text":
         if config.tokens is None:
@@ -112,8 +137,21 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
     elif data.medium == "sound":
         size = size * 100 // data.rate
         chosen["decibels"] = config.decibels or DECIBELS
+    if data.reading.wide:
+        chosen["wide"] = True
     if config.dropout is None:
         chosen["dropout"] = 0.15 if data.medium == "sound" else 0.5
     if config.minutes is None and config.steps is None:
         chosen["minutes"] = min(10.0, max(1.0, size / 150_000))
     return config.model_copy(update=chosen)
+
+
+def _for_series(config: ClassifyConfig, data: Labelled) -> None:
+    """ElmanError where options say how series are read and there are none, or none in tables."""
+    tables = data.medium == "series" and data.reading.left_out is not None
+    options = {"wide": config.wide, "channels": config.channels, "decimal": config.decimal, "time": config.time}
+    for name, value in options.items():
+        if value is not None and not tables:
+            raise ElmanError(f"{name}: is for series in tables; {data.places[0]} is none")
+    if config.missing != "refuse" and data.medium != "series":
+        raise ElmanError(f"missing: is for series; these data are {data.medium}")

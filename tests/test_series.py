@@ -1,0 +1,472 @@
+"""Series of numbers in tables and .ts files: how they are ordered, what counts as a number, what is missing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+import torch
+
+import elman
+from elman import cli
+from elman.data.labelled import Columns, Labelled, read_labelled
+from elman.data.series import Reading, filled
+
+LONG = Columns("text", "label", "file", None, "id", None, None)
+SMALL: dict[str, Any] = {"hidden_size": 8, "learning_rate": 0.02, "dropout": 0.0, "progress": False, "device": "cpu"}
+FLAGS = ["--hidden-size=8", "--learning-rate=0.02", "--dropout=0", "--device=cpu"]
+
+
+def read(path: Path, text: str, columns: Columns = LONG, **reading: Any) -> Labelled:
+    path.write_text(text)
+    return read_labelled([str(path)], columns._replace(reading=columns.reading._replace(**reading)))
+
+
+def long(times: list[str]) -> str:
+    """A series whose only channel is the number of the row."""
+    return "id,when,x,label\n" + "".join(f'a,"{time}",{k},u\n' for k, time in enumerate(times))
+
+
+@pytest.mark.parametrize(
+    ("times", "order"),
+    [
+        ([f"t{k}" for k in range(12)], range(12)),
+        (["step 10", "step 9", "step 100"], [1, 0, 2]),
+        (["10s", "9s", "100s"], [1, 0, 2]),
+        (["10", "9", "1e1", "-3.5"][:2], [1, 0]),
+        (["10", "9", "-3.5", "1e3"], [2, 1, 0, 3]),
+        (["1700000000000000002", "1700000000000000001"], [1, 0]),
+        (["9:59", "10:00", "10:01"], [0, 1, 2]),
+        (["10:00:00.5", "9:59:59", "10:00:00.25"], [1, 2, 0]),
+        (["12:30 PM", "1:15 pm", "12:01 AM", "9:59 am"], [2, 3, 0, 1]),
+        (["10am", "9am", "12 PM"], [1, 0, 2]),
+        (["2020-01-10", "2020-01-09", "2019-12-31"], [2, 1, 0]),
+        (["2020/1/10", "2020/1/9"], [1, 0]),
+        (["2020-10", "2020-9"], [1, 0]),
+        (["2020-01-02T10:00:00Z", "2020-01-02T11:30:00+02:00"], [1, 0]),
+        (["2020-01-02 10:00:00+0000", "2020-01-02 04:30:00-0500"], [1, 0]),
+        (["31/12/2019", "1/1/2020", "2/1/2020", "1/2/2020"], [0, 1, 2, 3]),
+        (["12/31/2019", "1/1/2020", "2/1/2020", "1/2/2020"], [0, 1, 3, 2]),
+        (["31.12.2019 23:00", "1.1.2020 1:00"], [0, 1]),
+        (["12/31/2020 9:59 PM", "1/2/2021 10:00 AM"], [0, 1]),
+        (["1/2/2020", "1/3/2020", "1/4/2020"], [0, 1, 2]),
+        (["2 Jan 2020", "1 Feb 2020", "31-Dec-2019"][:2], [0, 1]),
+        (["Feb 1, 2020", "Jan 2, 2020"], [1, 0]),
+        (["Tue, 3 Mar 2020 10:00:00 GMT", "Mon, 2 Mar 2020 11:00:00 GMT"], [1, 0]),
+    ],
+)  # fmt: skip
+def test_steps_are_in_the_order_of_time(times: list[str], order: list[int], tmp_path: Path) -> None:
+    found = read(tmp_path / "t.csv", long(times), LONG._replace(time="when"))
+    assert found.inputs[0][:, 0].tolist() == list(order)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (["1/2/2020", "2/1/2020"], "row 1: column 'when' holds '1/2/2020': no date of the column says whether the day"),
+        (["13/1/2020", "1/13/2020"], "'1/13/2020', a date with the month first; .* has the day first"),
+        (["9:59", "10:00:30"], "row 2: column 'when' holds '10:00:30' .* give one form of time"),
+        (["9:59", "10:00 PM"], "give one form of time"),
+        (["2020-01-02", "2020-01-02 10:00"], "give one form of time"),
+        (["2020-01-02", "1/13/2020"], "give one form of time"),
+        (["2020-01-02T10:00:00Z", "2020-01-02T10:00:00"], "give one form of time"),
+        (["t1", "2"], "row 1: column 'when' holds 't1' among numbers|give one form of time|holds '2'"),
+        (["t1", "T2"], "give one form of time"),
+        (["1h", "30m"], "give one form of time"),
+        (["Monday", "Tuesday"], "row 1: column 'when' holds 'Monday', which is no number, time or date that sorts"),
+        (["t-1", "t-2"], "which is no number, time or date that sorts"),
+        (["1/2/20", "2/2/20"], "which is no number, time or date that sorts"),
+        (["2020-02-30", "2020-02-01"], "'2020-02-30', which is no number, time or date that sorts"),
+        (["2020-01-01 10:00 CET", "2020-01-01 09:00 CET"], "which is no number, time or date that sorts"),
+        (["1", "2", "1"], "rows 1 and 3 of series 'a': both have '1' in column 'when'"),
+        (["9:00", "9:00"], "rows 1 and 2 of series 'a': both have '9:00'"),
+        (["2020-01-01T10:00Z", "2020-01-01T12:00+02:00"], "rows 1 and 2 of series 'a': both have"),
+        (["1", ""], "row 2: column 'when' is empty"),
+        (["1", "NA"], "row 2: column 'when' is empty"),
+        (["23:58", "23:59", "0:00", "0:01"], "row 3: the times of column 'when' pass midnight; give the dates too"),
+        (["1,5", "2,5"], "row 1: column 'when' holds '1,5', which has a decimal comma: give --decimal ,"),
+    ],
+)  # fmt: skip
+def test_times_that_do_not_sort(times: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(elman.ElmanError, match=rf"t\.csv.*{message}|{message}"):
+        read(tmp_path / "t.csv", long(times), LONG._replace(time="when"))
+
+
+def test_dates_are_read_as_in_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = ["id,when,x,label"]
+    for k in range(20):
+        times = ("13/1/2020", "3/2/2020", "4/1/2020")
+        rows += [f"{k},{time},{x if k % 2 else -x},{'up' if k % 2 else 'down'}" for time, x in zip(times, (2, 3, 1))]  # noqa: B905
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    with caplog.at_level(logging.WARNING, "elman"):
+        model = elman.train("classify", tmp_path / "t.csv", series="id", time="when", steps=3, **SMALL)
+    assert "when: dates are read with the day first" in caplog.text
+    (tmp_path / "p.csv").write_text("id,when,x\n1,3/2/2020,3\n1,4/1/2020,1\n")
+    assert model.inputs.read([tmp_path / "p.csv"])[0][:, 0].tolist() == [1, 3]
+    (tmp_path / "p.csv").write_text("id,when,x\n1,1/13/2020,3\n1,4/1/2020,1\n")
+    with pytest.raises(elman.ElmanError, match="a date with the month first; the training data has the day first"):
+        model.predict([tmp_path / "p.csv"])
+
+
+def test_typed_times(tmp_path: Path) -> None:
+    table = polars.DataFrame({"id": [1, 1], "label": ["u", "u"], "x": [0, 1]})
+    for times in (
+        polars.Series(["2020-01-10", "2020-01-09"]).str.to_date(),
+        polars.Series(["2020-01-10 10:00", "2020-01-10 09:59"]).str.to_datetime(time_zone="UTC"),
+        polars.Series([2**60 + 1, 2**60]), polars.Series([1.5, -1.5]),
+    ):  # fmt: skip
+        table.with_columns(when=times).write_parquet(tmp_path / "t.parquet")
+        found = read_labelled([str(tmp_path / "t.parquet")], LONG._replace(time="when"))
+        assert found.inputs[0].tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "reading", "values"),
+    [
+        (["1.5", "-2e3", "+3"], {}, [1.5, -2000, 3]),
+        (["1,5", "2,25"], {"decimal": ","}, [1.5, 2.25]),
+        (["1.234,5", "2"], {"decimal": ","}, [1234.5, 2]),
+        (["1 234,5", "2\u00a0000"], {"decimal": ","}, [1234.5, 2000]),
+        (["1,234.5", "2,000"], {}, [1234.5, 2000]),
+        (["1,234,567", "2"], {}, [1234567, 2]),
+        (["1,234", "2"], {"decimal": "."}, [1234, 2]),
+        (["1'234.5", "2"], {}, [1234.5, 2]),
+        (["\u22121.5", " 2 "], {}, [-1.5, 2]),
+        (["true", "FALSE"], {}, [1, 0]),
+        (["yes", "No"], {}, [1, 0]),
+        (["y", "n"], {}, [1, 0]),
+        (["30000000.25", "30000000.5"], {}, [30000000.25, 30000000.5]),
+        (["?", "1", "NA", "", "nan"], {"missing": True}, [np.nan, 1, np.nan, np.nan, np.nan]),
+        (["true", "?", "N/A"], {"missing": True}, [1, np.nan, np.nan]),
+    ],
+)  # fmt: skip
+def test_what_is_a_number(cells: list[str], reading: dict, values: list[float], tmp_path: Path) -> None:
+    text = "id,x,label\n" + "".join(f'a,"{cell}",u\n' for cell in cells)
+    found = read(tmp_path / "t.csv", text, **reading)
+    np.testing.assert_array_equal(found.inputs[0][:, 0], values)
+    assert found.inputs[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal", "message"),
+    [
+        (["1,5", "2,25"], None, r"row 1: column 'x' holds '1,5', which has a decimal comma: give --decimal ,"),
+        (["1,234", "2"], None, r"row 1: column 'x' holds '1,234': give --decimal , for a decimal comma, --decimal \."),
+        (["1.5", "2"], ",", r"row 1: column 'x' holds '1.5', which is no number with a decimal comma"),
+        (["1,5", "1.5"], None, r"row 1: column 'x' holds '1,5' and '1.5': decimal commas and points in one column"),
+        (["1", "?", "?", "?"], None, r"step 2 of channel x is nan, not a number; for missing values give --missing"),
+        (["a", "b", "c", "4"], None, r"row 1: column 'x' holds 'a' among numbers"),
+        (["1", "true"], None, r"row 2: column 'x' holds 'true' among numbers"),
+        (["inf", "1"], None, r"row 1: column 'x' holds 'inf' among numbers"),
+        (["1e400", "1"], None, r"step 1 of channel x is inf, not a number"),
+        (["1e305", "1"], None, r"step 1 of channel x is 1e\+305, too large"),
+        (["1_000", "1"], None, r"row 1: column 'x' holds '1_000' among numbers"),
+        (["12%", "13%"], None, r"no column of numbers beside id, label; x: '12%' is not a number"),
+        (["?", "NA"], None, r"no column of numbers beside id, label; x: has no values"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number(cells: list[str], decimal: str | None, message: str, tmp_path: Path) -> None:
+    text = "id,x,label\n" + "".join(f'a,"{cell}",u\n' for cell in cells)
+    with pytest.raises(elman.ElmanError, match=message):
+        read(tmp_path / "t.csv", text, decimal=decimal)
+
+
+def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = ["id,note,x,empty,label"]
+    rows += [f"{k},hi,{x},,{'up' if k % 2 else 'down'}" for k in range(20) for x in (1, 2)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    with caplog.at_level(logging.WARNING, "elman"):
+        model = elman.train("classify", tmp_path / "t.csv", series="id", steps=1, **SMALL)
+    assert "note ('hi' is not a number), empty (has no values); the channels are x" in caplog.text
+    assert model.inputs.known.left_out == ["note", "empty"]
+    (tmp_path / "p.csv").write_text("x,note,empty\n1,7,8\n2,7,9\n")
+    assert len(model.predict(tmp_path / "p.csv")) == 1
+    (tmp_path / "p.csv").write_text("x,z\n1,7\n2,7\n")
+    with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' holds numbers; the model's channels are x"):
+        model.predict(tmp_path / "p.csv")
+    chosen = elman.train("classify", tmp_path / "t.csv", series="id", channels=["x"], steps=1, **SMALL)
+    assert chosen.inputs.known.channels == ["x"]
+    with pytest.raises(elman.ElmanError, match=r"t.csv: column 'note' is a channel, but 'hi' is not a number"):
+        elman.train("classify", tmp_path / "t.csv", series="id", channels="x,note", steps=1, **SMALL)
+    with pytest.raises(elman.ElmanError, match=r"t.csv: has no column 'y' \(--channels\)"):
+        elman.train("classify", tmp_path / "t.csv", series="id", channels="x,y", steps=1, **SMALL)
+
+
+def test_ids_with_white_space_are_one_series(tmp_path: Path) -> None:
+    found = read(tmp_path / "t.csv", "id,x,label\n 3,1,u\n3,2, u\n\u00a03 ,3,u\n4,1,v\n")
+    assert [len(x) for x in found.inputs] == [3, 1]
+    assert found.labels == [("u",), ("v",)]
+    with pytest.raises(elman.ElmanError, match="row 2: column 'id' is empty"):
+        read(tmp_path / "t.csv", "id,x,label\n3,1,u\n ,2,u\n")
+
+
+def test_columns_of_several_tables_are_read_alike(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,,u\n1,2,,u\n")
+    (tmp_path / "b.csv").write_text("id,y,x,label\n1,5,1,v\n1,6,2,v\n")
+    paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    found = read_labelled(paths, LONG._replace(reading=Reading(missing=True)))
+    assert found.channels == ["x", "y"] and found.inputs[1].tolist() == [[1, 5], [2, 6]]
+    assert np.isnan(found.inputs[0][:, 1]).all()
+    (tmp_path / "b.csv").write_text("id,x,y,label\n1,5,hi,v\n1,6,ho,v\n")
+    (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,2,u\n1,2,3,u\n")
+    with pytest.raises(elman.ElmanError, match=r"b.csv: column 'y' holds text, where .*a.csv has numbers"):
+        read_labelled(paths, LONG)
+
+
+WIDE = LONG._replace(series=None)
+
+
+def test_a_row_a_series(tmp_path: Path) -> None:
+    steps = ",".join(f"t{k}" for k in (0, 10, 2, 1, 3, 4, 5, 6, 7, 8, 9))
+    found = read(
+        tmp_path / "t.csv", f"name,{steps},label\nhi,0,10,2,1,3,4,5,6,7,8,9,u\nho,1,11,3,2,4,5,6,7,8,9,10,v\n", WIDE
+    )
+    assert found.inputs[0][:, 0].tolist() == list(range(11)) and found.inputs[1][:, 0].tolist() == list(range(1, 12))
+    assert found.labels == [("u",), ("v",)] and found.channels == ["t"] and list(found.reasons) == ["name"]
+    found = read(tmp_path / "t.csv", "x_0,y_0,x_1,y_1,x_2,y_2,label\n1,2,3,4,5,6,u\n", WIDE)
+    assert found.channels == ["x", "y"] and found.inputs[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    found = read(tmp_path / "t.csv", "0,1,2,label\n1,2,3,u\n", WIDE)
+    assert found.channels == ["1"] and found.inputs[0].tolist() == [[1], [2], [3]]
+    found = read(tmp_path / "t.csv", "id,t0,t1,t2,label\na,1,2,3,u\nb,4,5,6,v\n", LONG)
+    assert [x[:, 0].tolist() for x in found.inputs] == [[1, 2, 3], [4, 5, 6]]
+    found = read(tmp_path / "t.csv", "text,t0,t1,label\na,1,2,u\nb,4,5,v\n", WIDE, wide=True)
+    assert [x[:, 0].tolist() for x in found.inputs] == [[1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "reading", "message"),
+    [
+        ("t0,t1,t3,t4,label\n1,2,3,4,u\n", WIDE, {}, r"the steps of 't' go from 0 to 4 without 2"),
+        ("x0,x1,x2,y0,y1,y2,y3,label\n1,2,3,4,5,6,7,u\n", WIDE, {}, r"'y' has 4 steps and 'x' 3"),
+        ("t0,t1,t2,label\n1,?,3,u\n", WIDE, {}, r"row 1: step 2 of channel t is nan, not a number; for missing values"),
+        ("a,b,c,label\n1,2,3,u\n", WIDE, {"wide": True}, r"no columns that are steps: t0, t1, t2"),
+        ("t0,t1,label\nhi,2,u\n", WIDE, {"wide": True}, r"column 't0' is a step, but 'hi' is not a number"),
+        ("t1,t 1,t2,label\n1,2,3,u\n", WIDE, {}, r"columns 't1' and 't 1' are both step 1 of 't'"),
+        ("id,a,b,label\n1,2,3,u\n2,2,3,v\n", LONG, {}, r"every series has one row; if a row is a series, give --wide"),
+        ("t0,t1,t2\n1,2,3\n", WIDE, {}, r"has no column 'label'"),
+    ],
+)
+def test_wide_tables_that_are_wrong(text: str, columns: Columns, reading: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(elman.ElmanError, match=message):
+        read(tmp_path / "t.csv", text, columns, **reading)
+
+
+def wide(path: Path, count: int, offset: float = 0.0, seed: int = 0) -> None:
+    draw, rows = np.random.default_rng(seed), ["t0,t1,t2,t3,label"]
+    for k in range(count):
+        x = offset + (1 if k % 2 else -1) * np.arange(4) + 0.1 * draw.standard_normal(4)
+        rows.append(",".join(map(repr, x.tolist())) + f",{'up' if k % 2 else 'down'}")
+    path.write_text("\n".join(rows) + "\n")
+
+
+def test_wide_tables_are_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide(tmp_path / "t.csv", 60)
+    wide(tmp_path / "e.csv", 20, seed=1)
+    run = str(tmp_path / "run")
+    assert cli.main(["train", "classify", str(tmp_path / "t.csv"), "--out", run, "--steps=60", *FLAGS]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", run, str(tmp_path / "e.csv"), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["examples"] == 20 and metrics["accuracy"] == 1.0
+    assert cli.main(["predict", run, str(tmp_path / "e.csv")]) == 0
+    assert capsys.readouterr().out.split() == ["down", "up"] * 10
+    (tmp_path / "one.csv").write_text("t\n0\n1\n2\n3\n")
+    assert cli.main(["predict", run, str(tmp_path / "one.csv")]) == 0
+    assert capsys.readouterr().out == "up\n"
+
+
+def test_predict_reads_what_train_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = np.random.default_rng(0)
+    rows: list[tuple[str, str]] = []
+    ts = ["@univariate false", "@classLabel true up down", "@data"]
+    for k in range(60):
+        x = (1 if k % 2 else -1) * np.arange(5) + 0.1 * draw.standard_normal(5)
+        label = "up" if k % 2 else "down"
+        steps = [(f"s{k}", f"{t}:00,{x[t]},{label}") for t in range(8, 3, -1) for t in [t - 4]]
+        rows += [(one, f"{int(rest.split(':')[0]) + 8}:{rest.split(':', 1)[1]}") for one, rest in steps]
+        ts.append(f"{','.join(map(str, x))}:{','.join(map(str, -x))}:{label}")
+    draw.shuffle(rows)
+    (tmp_path / "long.csv").write_text("id,t,x,label\n" + "\n".join(",".join(row) for row in rows))
+    (tmp_path / "t.ts").write_text("\n".join(ts))
+    for name, options in (("long.csv", ["--series=id", "--time=t"]), ("t.ts", [])):
+        run, path = str(tmp_path / name) + "-run", str(tmp_path / name)
+        assert cli.main(["train", "classify", path, "--out", run, "--steps=60", *options, *FLAGS]) == 0
+        assert cli.main(["evaluate", run, path, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["accuracy"] == 1.0
+        model = elman.load(run)
+        said = [best.text for (best,) in model.predict(path)]
+        assert sorted(said) == ["down"] * 30 + ["up"] * 30
+        assert cli.main(["predict", run, path, "--json"]) == 0
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [record["answers"][0]["text"] for record in records] == said
+    unlabelled = ["@classLabel false", "@data", *(line.rpartition(":")[0] for line in ts[3:])]
+    (tmp_path / "p.ts").write_text("\n".join(unlabelled))
+    assert [best.text for (best,) in model.predict(tmp_path / "p.ts")] == said
+    (tmp_path / "p.ts").write_text("\n".join(["@data", *unlabelled[2:]]))
+    assert [best.text for (best,) in model.predict(tmp_path / "p.ts")] == said
+
+
+@pytest.mark.parametrize("offset", [3e7, -1.7e9, 1e12])
+def test_large_offsets_are_kept(offset: float, tmp_path: Path) -> None:
+    wide(tmp_path / "t.csv", 60, offset)
+    wide(tmp_path / "e.csv", 20, offset, 1)
+    lines = (tmp_path / "t.csv").read_text().splitlines()[1:]
+    data = ["@classLabel true down up", "@data"] + [":".join(line.rsplit(",", 1)) for line in lines]
+    (tmp_path / "t.ts").write_text("\n".join(data))
+    for name in ("t.csv", "t.ts"):
+        model = elman.train("classify", tmp_path / name, steps=60, out=tmp_path / f"{name}-run", **SMALL)
+        for one in (model, elman.load(tmp_path / f"{name}-run")):
+            assert [best.text for (best,) in one.predict(tmp_path / "e.csv")] == ["down", "up"] * 10
+            arrays = [offset + np.arange(4.0), offset - np.arange(4.0)]
+            assert [best.text for (best,) in one.predict(arrays)] == ["up", "down"]
+
+
+def test_constant_channels_and_huge_scales(tmp_path: Path) -> None:
+    draw, rows = np.random.default_rng(0), ["id,a,b,c,d,e,label"]
+    for k in range(60):
+        for t in range(4):
+            x = (t if k % 2 else -t) + 0.1 * draw.standard_normal()
+            rows.append(f"{k},{x * 1e290!r},3e7,{x * 1e-290!r},{1.7e9 + x!r},{0.1},{'up' if k % 2 else 'down'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    model = elman.train("classify", tmp_path / "t.csv", series="id", steps=60, **SMALL)
+    source = model.network.source
+    assert source.deviation[1] == source.deviation[4] == 1.0 and source.mean[4] == 0.1
+    assert 1e290 < source.deviation[0] < 1e291 and 1e-290 < source.deviation[2] < 1e-289
+    assert model.evaluate(model.held_out())["accuracy"] == 1.0
+    far = np.array([[1e300, 1e300, 1e300, -1e300, 1e300]] * 2)
+    assert np.isfinite(list(model.predict(far)[0][0].probabilities.values())).all()
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "zero", "mask"])
+def test_missing_values(missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw, rows = np.random.default_rng(0), ["id,x,z,label"]
+    for k in range(60):
+        for t in range(6):
+            x = str((t if k % 2 else -t) + 0.1 * draw.standard_normal()) if draw.random() < 0.6 else "?"
+            rows.append(f"{k},{x},{'' if k % 5 == 0 else 7 + t},{'up' if k % 2 else 'down'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    run = str(tmp_path / "run")
+    train = ["train", "classify", str(tmp_path / "t.csv"), "--series=id", "--out", run, "--steps=80", *FLAGS]
+    assert cli.main(train) == 2
+    assert "is nan, not a number; for missing values give --missing" in capsys.readouterr().err
+    assert cli.main([*train, "--missing", missing]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.8
+    model = elman.load(run)
+    assert model.network.source(torch.zeros(1, 1, 2)).shape[-1] == (4 if missing == "mask" else 2)
+    gaps = np.array([[0.0, 7], [np.nan, np.nan], [2, 9], [np.nan, 10], [4, 11]])
+    full = np.array([[0.0, 7], [1, 8], [2, 9], [3, 10], [4, 11]])
+    ((seen,), (plain,)) = model.predict([gaps, full])
+    assert seen.text == plain.text == "up"
+    assert (seen.probability == pytest.approx(plain.probability, abs=1e-5)) == (missing == "interpolate")
+
+
+def test_what_fills_gaps() -> None:
+    x = np.array([[np.nan, 1.0, np.nan], [2.0, np.nan, np.nan], [np.nan, np.nan, np.nan], [4.0, 4.0, np.nan]])
+    np.testing.assert_array_equal(filled(x, "zero"), np.nan_to_num(x))
+    wanted = [[2, 1, np.nan], [2, 2, np.nan], [3, 3, np.nan], [4, 4, np.nan]]
+    np.testing.assert_array_equal(filled(x, "interpolate"), wanted)
+    assert filled(x, "mask") is x
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "labels"),
+    [
+        ("\ufeff@problemName a\r\n@classLabel true u v\r\n@data\r\n1,2:u\r\n3,4,5:v\r\n", (2, 1), ["u", "v"]),
+        ("# c\n% c\n@timestamps false\n@missing true\n@univariate true\n@equallength false\n@classlabel true u\n@data\n"
+         "1,2:u\n# between\n2,3,4:u\n", (2, 1), ["u", "u"]),
+        ("@DIMENSIONS 2\n@equalLength true\n@seriesLength 2\n@classLabel\ttrue\tu\n@data\n1,2:3,4:u\n", (2, 2), ["u"]),
+        ('@dimension 1\n@classLabel true "a b" c\n@data\n1, 2 ,3:"a b"\n1:c\n', (3, 1), ["a b", "c"]),
+        ("@classLabel true u\n@DATA\n  30000000.25,1e-3:u  \n", (2, 1), ["u"]),
+        ("@univariate true\n@data\n1,2:u\n", (2, 1), ["u"]),
+    ],
+)  # fmt: skip
+def test_headers_of_ts_files(text: str, shape: tuple[int, int], labels: list[str], tmp_path: Path) -> None:
+    found = read(tmp_path / "a.ts", text)
+    assert found.inputs[0].shape == shape and found.inputs[0].dtype == np.float64
+    assert [label for (label,) in found.labels] == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@univariate true\n@data\n1:2:u\n", "line 3: 2 channels; the header says 1"),
+        ("@dimensions 3\n@data\n1:2:u\n", "line 3: 2 channels; the header says 3"),
+        ("@equalLength true\n@data\n1,2:u\n1:u\n", "line 4: 1 steps; the header says that all series have 2"),
+        ("@equalLength true\n@seriesLength 3\n@data\n1,2:u\n", "line 4: 2 steps; the header says .* have 3"),
+        ("@targetLabel true\n@data\n1,2:0.5\n", r"line 1: .*numbers to predict \(@targetLabel\), not class labels"),
+        ("@relation x\n@data\n1,2:u\n", "line 1: unknown header @relation"),
+        ("@univariate maybe\n@data\n1:u\n", "line 1: @univariate is true or false, not 'maybe'"),
+        ("@dimensions two\n@data\n1:u\n", "line 1: @dimensions is a number, not 'two'"),
+        ("1,2:u\n", "line 1: series stand behind a line @data; this is before it"),
+        ("@data\n1,2::u\n", "line 2: channel 2 has no values"),
+        ("@data\n1,x:u\n", "line 2: not numbers between commas in channel 1"),
+        ("@data\n1_0,2:u\n", "line 2: not numbers between commas in channel 1"),
+        ("@data\n1,inf:u\n", "line 2: step 2 of channel 1 is inf, not a number"),
+        ("@data\n1,,2:u\n", "line 2: step 2 of channel 1 is nan, not a number"),
+        ("@classLabel true u\n@data\n1,2:U\n", "line 3: the label 'U' is not one of @classLabel: u"),
+    ],
+)
+def test_ts_files_that_are_wrong(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(elman.ElmanError, match=rf"a\.ts, {message}"):
+        read(tmp_path / "a.ts", text)
+
+
+def test_missing_values_of_ts_files(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.ts", "@missing true\n@data\n1,?,3:?,?,?:u\n", missing=True)
+    np.testing.assert_array_equal(found.inputs[0], [[1, np.nan], [np.nan, np.nan], [3, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decimal": ","}, "decimal: is for series in tables"), ({"wide": True}, "wide: is for series in tables"),
+        ({"channels": "x"}, "channels: is for series in tables"), ({"time": "t"}, "time: is for series in tables"),
+        ({"missing": "zero"}, "missing: is for series"), ({"missing": "drop"}, "missing: should be 'refuse', 'interp"),
+        ({"wide": True, "time": "t"}, "wide: a row is a series"), ({"decimal": ";"}, "decimal: should be '.' or ','"),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing(options: dict, message: str, tmp_path: Path) -> None:
+    for name in ("Irish", "Greek"):
+        (tmp_path / f"{name}.txt").write_text("O'Neill\nMurphy\n" * 5)
+    with pytest.raises(elman.ElmanError, match=message):
+        elman.train("classify", [tmp_path / "Irish.txt", tmp_path / "Greek.txt"], steps=1, **SMALL | options)
+
+
+def test_tables_of_one_series_each(tmp_path: Path) -> None:
+    for k in range(20):
+        label = "up" if k % 2 else "down"
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        steps = [(t, 3e7 + (t if k % 2 else -t)) for t in (2, 10, 0, 1)]
+        text = "t;x".replace(";", ",") + "".join(f"\nt{t},{x}" for t, x in steps)
+        (tmp_path / "data" / label / f"{k}.csv").write_text(text)
+    model = elman.train("classify", tmp_path / "data", time="t", steps=60, **SMALL)
+    assert model.inputs.known.channels == ["x"]
+    path = tmp_path / "data" / "up" / "1.csv"
+    assert model.inputs.read([path])[0][:, 0].tolist() == [3e7, 3e7 + 1, 3e7 + 2, 3e7 + 10]
+    assert model.predict(path)[0][0].text == "up"
+
+
+Case = Callable[[np.random.Generator], np.ndarray]
+
+
+@pytest.mark.parametrize("offset", [0.0, 3e7, 1e12])
+def test_scikit_learn_keeps_large_offsets(offset: float) -> None:
+    pytest.importorskip("sklearn")
+    X = [offset + (1 if k % 2 else -1) * np.arange(4.0)[:, None] for k in range(40)]
+    y = [k % 2 for k in range(40)]
+    options = {"steps": 60, "hidden_size": 8, "learning_rate": 0.02, "dropout": 0.0, "device": "cpu"}
+    model = elman.SequenceClassifier(**options).fit(X, y)
+    assert model.predict(X).tolist() == y
+    X[0] = X[0].copy()
+    X[0][1] = np.nan
+    with pytest.raises(elman.ElmanError, match=r"X\[0\]: step 2 of channel 1 is nan"):
+        elman.SequenceClassifier(**options).fit(X, y)
+    assert elman.SequenceClassifier(**options, missing="mask").fit(X, y).predict(X).tolist() == y
