@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import elman
-from elman.training import optimiser, threads
+from elman.training import optimiser
 from elman.training.config import TrainConfig
 from elman.training.events import Ended, Event, Saved, Started, Stepped, Validated
 from tests.conftest import elman_cli
@@ -96,35 +96,6 @@ def test_a_time_budget_is_kept(text_file: str) -> None:
     rates = [event.learning_rate for event in ends if isinstance(event, Stepped)]
     assert rates[-1] < 0.02 * max(rates)  # the schedule ends with the time
     assert len([event for event in ends if isinstance(event, Validated)]) >= 8
-
-
-@pytest.mark.parametrize(
-    ("cost", "best"),
-    [
-        ({1: 4.0, 2: 2.0, 4: 1.0}, 4),
-        ({1: 0.8, 2: 0.5, 4: 1.0}, 2),
-        ({1: 0.1, 2: 5.0, 4: 9.0}, 1),
-    ],
-)
-def test_threads_settle_where_steps_are_fastest(
-    cost: dict[int, float], best: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = torch.get_num_threads()
-    now = [0.0]
-    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
-    torch.set_num_threads(4)
-    try:
-        search, used = threads.Threads(), []
-        for _ in range(2000):
-            used.append(torch.get_num_threads())
-            now[0] += cost[used[-1]]
-            search.stepped(cost[used[-1]])
-        assert search.best == best
-        assert used[200:].count(best) > 0.9 * len(used[200:])  # trials become rare
-        search.leave()
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("schedule", "middle"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])

@@ -126,9 +126,9 @@ class Trainer:
             if done >= 1:
                 return "finished"
             began = time.perf_counter()
-            self._step(done)
+            units = self._step(done)
             if self._threads:
-                self._threads.stepped(time.perf_counter() - began)
+                self._threads.stepped(time.perf_counter() - began, units)
             done, stop = self._done(interrupts)
             if self._look(done):
                 return "early"
@@ -145,7 +145,8 @@ class Trainer:
             shares.append(self.progress.seconds / (60 * self.config.minutes))
         return max(shares), bool(stop)
 
-    def _step(self, done: float) -> None:
+    def _step(self, done: float) -> int:
+        """Makes a step, and returns how many units of work it was."""
         if self.config.steps:  # the middle of the step: neither the first nor the last one stands still
             done = max(done, (self.progress.step + 0.5) / self.config.steps)
         factor = optimiser.rate_factor(self.config, done)
@@ -168,7 +169,9 @@ class Trainer:
         self.progress.step += 1
         if self.average:
             self.average.update(self.progress.step)
-        self._report.add(value, norm, self.rates[0] * factor, self.task.size(batch) * self.world.size)
+        units = self.task.size(batch) * self.world.size
+        self._report.add(value, norm, self.rates[0] * factor, units)
+        return units
 
     def _sound(self, loss: float, norm: float) -> None:
         """Ends a run that has gone wrong, before the step spoils the weights."""
