@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from elman import engines
 from elman.cells import CELLS, Cell
 from elman.layers import Bidirectional, Recurrent, RecurrentLayer, stack
+from elman.training import trainer
 
 torch.set_num_threads(1)  # the tensors here are small, and CI's cores few
 os.environ["OMP_NUM_THREADS"] = "1"  # the same for the processes that the tests start
+
+settings.register_profile("elman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("elman")
+
+#: Seconds after which a process that a test started counts as hung: many times what any takes on a busy machine.
+HUNG = 900
 
 D, H = 5, 6
 
@@ -74,6 +83,28 @@ def engine_name(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+class Clock:
+    """Python's `time`, but its `perf_counter` goes on by ``tick`` seconds whenever it is read, and by itself never."""
+
+    def __init__(self, tick: float) -> None:
+        self.tick, self.now = tick, 0.0
+
+    def perf_counter(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of training: runs with ``minutes`` make the same number of steps on every machine."""
+    clock = Clock(0.01)
+    monkeypatch.setattr(trainer, "time", clock)
+    return clock
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -92,7 +123,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-10) -> None:
 def elman_cli(*arguments: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
     """``elman`` with these arguments, as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "elman", *arguments], capture_output=True, text=True, cwd=cwd, timeout=240, **options
+        [sys.executable, "-m", "elman", *arguments], capture_output=True, text=True, cwd=cwd, timeout=HUNG, **options
     )
 
 

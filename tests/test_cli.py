@@ -18,7 +18,7 @@ import torch
 
 import elman
 from elman import cli
-from tests.conftest import elman_cli, some_text
+from tests.conftest import HUNG, Clock, elman_cli, some_text
 
 FLAGS = ["--hidden-size=24", "--embedding-size=8", "--batch-size=4", "--window=16"]
 
@@ -76,7 +76,7 @@ def test_generated_text_is_streamed(run: str) -> None:
         assert len(process.stdout.read(200)) == 200
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=30) == 0  # a reader that goes away is no error
+        assert process.wait(timeout=HUNG) == 0  # a reader that goes away is no error
 
 
 def test_info(run: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,8 +152,8 @@ def test_default_out_never_overwrites(tmp_path: Path, text_file: str, monkeypatc
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["language-text", "language-text-2"]
 
 
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "demo")
+def test_demo(tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    out, clock.tick = str(tmp_path / "demo"), 0.05
     assert cli.main(["demo", "--minutes", "0.1", "--out", out]) == 0
     shown = capsys.readouterr().out
     assert shown.count("a sample after") == 4
@@ -167,7 +167,7 @@ def test_help_is_quick_and_needs_no_torch() -> None:
         "assert cli.main(['--help']) == 0 and cli.main(['train', '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'tokenizers'} & set(sys.modules), 'imported'"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     for word in ("train", "evaluate", "generate", "info", "demo", "--import", "language"):
         assert word in done.stdout
@@ -175,7 +175,7 @@ def test_help_is_quick_and_needs_no_torch() -> None:
 
 def test_importing_elman_imports_little() -> None:
     code = "import sys, elman; assert not {'torch', 'numpy', 'rich', 'pydantic'} & set(sys.modules), dir(elman)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=HUNG).returncode == 0
 
 
 def test_help_of_a_task_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,16 +12,30 @@ import pytest
 
 from elman import cells
 from elman.data import toy
-from tests.conftest import some_text
+from tests.conftest import HUNG, some_text
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+#: Steps that an example trains for here, in place of the minutes or steps that it names.
+STEPS = 10
+
+
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page, their minutes shortened to a second."""
+    """The code blocks of a page; they train for a few steps, so that nothing depends on how fast the machine is."""
     found = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [re.sub(r"(minutes[= ])\d+", r"\g<1>0.02", block) for block in found]
+    return [re.sub(r"\b(?:minutes|steps)([= ])[\d.]+", rf"steps\g<1>{STEPS}", block) for block in found]
+
+
+def test_examples_train_by_steps() -> None:
+    """An example that says neither minutes nor steps would train for as long as its data ask for."""
+    for page in PAGES:
+        calls = re.findall(r"(?:elman\.train|SequenceClassifier)\(.*\)", "".join(blocks(page, "python")))
+        lines = [line for line in "".join(blocks(page, "bash")).splitlines() if line.startswith("elman train")]
+        for example in calls + [line for line in lines if "--resume" not in line and "--help" not in line]:
+            assert re.search(rf"\bsteps[= ]{STEPS}\b", example), f"{page.name}: {example}"
+            assert "minutes" not in example
 
 
 @pytest.fixture
@@ -71,7 +85,7 @@ def test_commands(page: Path, folder: Path) -> None:
         if not words:
             continue
         assert words[0] == "elman"
-        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=HUNG)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         assert done.stdout or done.stderr
         assert "Traceback" not in done.stderr

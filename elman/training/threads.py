@@ -88,7 +88,7 @@ class Threads:
             self.best, self._wait = self._other, _SOON
         else:
             used = [(math.exp(seconds), math.exp(seconds - units), other) for other, units, seconds in self._measured]
-            usual = np.mean([cost for _, cost, other in used if not other])
+            usual = float(np.mean([cost for _, cost, other in used if not other]))
             lost = sum(seconds * (1 - usual / cost) for seconds, cost, other in used if other)
             self._tried, self._wait = self._tried + 1, max(_SOON, self._spent + _REST * lost)
         self._other, self._spent = None, 0.0
