@@ -96,7 +96,9 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ElmanError (a ValueError): X and y do not go together, an input cannot be used, or an option is wrong.
+            TypeError: an input holds an object that is no number, such as a dict.
         """
+        X = _plain(X)
         medium, inputs = self._inputs(X)
         if y is None:
             raise ElmanError("requires y to be passed, but the target y is None")
@@ -130,6 +132,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """p(label) for each input, (N, K), in the order of ``classes_``."""
         check_is_fitted(self, "model_")
+        X = _plain(X)
         medium, inputs = self._inputs(X)
         if medium != self.model_.inputs.known.medium:
             raise ElmanError(f"X holds {medium}; the model has learnt from {self.model_.inputs.known.medium}")
@@ -149,11 +152,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
 
     def _inputs(self, X: Any) -> tuple[str, list]:
         """What X holds, and its inputs one by one."""
-        if hasattr(X, "toarray"):
-            raise ElmanError("sparse input is not supported: series are dense")
-        items = X.to_numpy() if hasattr(X, "to_numpy") else X
-        if isinstance(items, np.ndarray) and items.dtype.kind == "O":
-            items = items.tolist()
+        items = X.tolist() if isinstance(X, np.ndarray) and X.dtype.kind == "O" else X
         if isinstance(items, str) or not hasattr(items, "__len__") or getattr(items, "ndim", 1) == 0:
             raise ElmanError("X must be a list of texts or of arrays; Reshape your data: this is one input")
         if not len(items):
@@ -165,13 +164,15 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
             return "text", [str(x) for x in items]
         found: list[np.ndarray] = []
         for k, x in enumerate(items):
-            values = np.asarray(x)
-            if np.iscomplexobj(values):
-                raise ElmanError("Complex data not supported")
             try:
-                values = values.astype(np.float64)
+                values = np.asarray(x)
+                if not np.iscomplexobj(values):
+                    values = values.astype(np.float64)
             except (TypeError, ValueError) as error:
-                raise ElmanError(f"X[{k}]: not a series of numbers: {error}") from None
+                kind = TypeError if isinstance(error, TypeError) else ElmanError
+                raise kind(f"X[{k}]: not a series of numbers: {error}") from None
+            if np.iscomplexobj(values):
+                raise ElmanError(f"X[{k}]: Complex data not supported")
             if values.ndim == 0:
                 raise ElmanError("X is one series; Reshape your data: a list of series is needed")
             values = values[:, None] if values.ndim == 1 else values
@@ -189,6 +190,13 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         if len({x.shape[1] for x in found}) > 1:
             raise ElmanError("the series of X have different numbers of channels")
         return "series", found
+
+
+def _plain(X: Any) -> Any:
+    """X as a list or an array, where it is a data frame, a tensor or whatever else can be made an array."""
+    if hasattr(X, "toarray"):
+        raise ElmanError("sparse input is not supported: series are dense")
+    return np.asarray(X) if hasattr(X, "__array__") else X
 
 
 def _features(X: Any, inputs: list[np.ndarray]) -> tuple[bool, int]:

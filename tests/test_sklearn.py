@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import elman
 
@@ -62,21 +63,28 @@ def test_texts_labels_and_probabilities() -> None:
         elman.SequenceClassifier(learning_rate=-1.0).fit(texts, [1, 1, 0, 0] * 10)
 
 
-#: Of scikit-learn's own checks those that make sense where an input is a sequence.
-CHECKS = [
-    "check_no_attributes_set_in_init", "check_estimators_unfitted", "check_get_params_invariance", "check_set_params",
-    "check_dict_unchanged", "check_fit_idempotent", "check_fit_check_is_fitted",
-    "check_classifiers_one_label", "check_classifiers_classes", "check_classifiers_train", "check_estimators_dtypes",
-    "check_estimators_nan_inf", "check_estimators_overwrite_params", "check_parameters_default_constructible",
-    "check_estimators_fit_returns_self", "check_fit2d_1sample", "check_fit2d_1feature", "check_complex_data",
-    "check_methods_sample_order_invariance", "check_estimators_pickle",
-    "check_supervised_y_2d", "check_classifiers_regression_target", "check_requires_y_none", "check_n_features_in",
-]  # fmt: skip
+#: Checks of scikit-learn that are left out: the reason for each.
+LEFT_OUT: dict[str, str] = {}
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_scikit_learns_checks(name: str) -> None:
-    model = elman.SequenceClassifier(steps=25, hidden_size=16, learning_rate=0.03, dropout=0.0, device="cpu")
+@estimator_checks.parametrize_with_checks(
+    [elman.SequenceClassifier(steps=25, hidden_size=16, learning_rate=0.03, dropout=0.0, device="cpu")],
+    expected_failed_checks=lambda _: LEFT_OUT,
+)
+def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        getattr(estimator_checks, name)("SequenceClassifier", model)
+        check(estimator)
+
+
+def test_whatever_can_be_made_an_array() -> None:
+    X, y = rising(20)
+    tables = np.stack([np.resize(x[:, 0], 8) for x in X])
+    fitted = elman.SequenceClassifier(**QUICK).fit(tables, y)
+    law = fitted.predict_proba(tables)
+    for same in (torch.from_numpy(tables), tables.astype(object), tables.tolist()):
+        assert np.array_equal(fitted.predict_proba(same), law)
+    with pytest.raises(TypeError, match=r"X\[1\]: not a series of numbers"):
+        fitted.predict([[1.0], [{}]])
+    with pytest.raises(elman.ElmanError, match=r"X\[0\]: not a series of numbers"):
+        fitted.predict([[[1.0], [2.0, 3.0]], [[1.0], [2.0]]])
