@@ -168,7 +168,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
                 values = np.asarray(x)
                 if not np.iscomplexobj(values):
                     values = values.astype(np.float64)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ElmanError
                 raise kind(f"X[{k}]: not a series of numbers: {error}") from None
             if np.iscomplexobj(values):

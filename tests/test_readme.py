@@ -56,6 +56,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "names" / f"{name}.txt").write_text("".join(f"M{w}{ending}\n" for w in words[:40]))
     rows = [f"{k},{t},{k % 2 * t},{k % 2}" for k in range(20) for t in range(5)]
     (tmp_path / "gestures.csv").write_text("id,t,x,kind\n" + "\n".join(rows) + "\n")
+    (tmp_path / "new.csv").write_text("id,t,x\n" + "\n".join(row.rpartition(",")[0] for row in rows) + "\n")
+    wide = [f"{','.join(str(k % 2 * t) for t in range(5))},{k % 2}" for k in range(20)]
+    (tmp_path / "wide.csv").write_text("t0,t1,t2,t3,t4,label\n" + "\n".join(wide) + "\n")
+    comma = [f'{k},"{t},5","0,{t}",{k % 2}' for k in range(20) for t in range(5)]
+    (tmp_path / "export.csv").write_text("id,x,y,label\n" + "\n".join(comma) + "\n")
     ts = [f"{k % 2},1,2:{'ab'[k % 2]}" for k in range(20)]
     (tmp_path / "runs.ts").write_text("@classLabel true a b\n@data\n" + "\n".join(ts) + "\n")
     tagged = "".join(f"{w}\t{'B-X' if k % 3 else 'O'}\n" + "\n" * (k % 9 == 8) for k, w in enumerate(words[:300]))

@@ -90,6 +90,8 @@ def test_steps_are_in_the_order_of_time(times: list[str], order: list[int], tmp_
         (["1", ""], "row 2: column 'when' is empty"),
         (["1", "NA"], "row 2: column 'when' is empty"),
         (["23:58", "23:59", "0:00", "0:01"], "row 3: the times of column 'when' pass midnight; give the dates too"),
+        (["1e99999999999999999999", "1"], "column 'when' holds a number that is too large"),
+        (["t" + "9" * 5000, "t1"], r"row 1: column 'when' holds 't9{59}\.\.\.', which is no number"),
         (["1,5", "2,5"], "row 1: column 'when' holds '1,5', which has a decimal comma: give --decimal ,"),
     ],
 )  # fmt: skip
@@ -427,7 +429,8 @@ def test_missing_values_of_ts_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"decimal": ","}, "decimal: is for series in tables"), ({"wide": True}, "wide: is for series in tables"),
+        ({"decimal": ","}, "decimal: is for series in tables"),
+        ({"wide": True}, "wide: is for tables with several series"),
         ({"channels": "x"}, "channels: is for series in tables"), ({"time": "t"}, "time: is for series in tables"),
         ({"missing": "zero"}, "missing: is for series"), ({"missing": "drop"}, "missing: should be 'refuse', 'interp"),
         ({"wide": True, "time": "t"}, "wide: a row is a series"), ({"decimal": ";"}, "decimal: should be '.' or ','"),
@@ -438,6 +441,26 @@ def test_options_that_would_do_nothing(options: dict, message: str, tmp_path: Pa
         (tmp_path / f"{name}.txt").write_text("O'Neill\nMurphy\n" * 5)
     with pytest.raises(elman.ElmanError, match=message):
         elman.train("classify", [tmp_path / "Irish.txt", tmp_path / "Greek.txt"], steps=1, **SMALL | options)
+
+
+@pytest.mark.parametrize("option", ["series", "group"])
+def test_options_that_name_columns_need_tables(option: str, tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_text("@data\n" + "1,2:u\n3,4:v\n" * 5)
+    with pytest.raises(elman.ElmanError, match=rf"{option}: is for tables with .*; .*a\.ts, line 2"):
+        elman.train("classify", tmp_path / "a.ts", steps=1, **SMALL, **{option: "id"})
+
+
+def test_names_that_are_numbers_say_nothing(tmp_path: Path) -> None:
+    """A wide table with the columns 0, 1, 2, ... does not have the one channel "1" of the model by its name."""
+    rows = [",".join(str(t if k % 2 else -t) for t in range(5)) + f",{'up' if k % 2 else 'down'}" for k in range(40)]
+    (tmp_path / "t.csv").write_text("0,1,2,3,4,label\n" + "\n".join(rows))
+    model = elman.train("classify", tmp_path / "t.csv", steps=60, **SMALL)
+    assert [best.text for (best,) in model.predict(tmp_path / "t.csv")] == ["down", "up"] * 20
+    assert model.evaluate(model.read([str(tmp_path / "t.csv")]))["accuracy"] == 1.0
+    (tmp_path / "t.csv").write_text("x\n0\n1\n2\n")
+    assert model.predict(tmp_path / "t.csv")[0][0].text == "up"
+    with pytest.raises(elman.ElmanError, match="input 1 of 1: not a series of numbers"):
+        model.predict([["a", "b"]])
 
 
 def test_tables_of_one_series_each(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def read_cells(column: polars.Series, path: str, decimal: Decimal | None = None,
         bad = given.filter(~number)[0]
         row = int((cells == bad).arg_true()[0]) + 1
         raise ElmanError(
-            f"{path}, row {row}: column {column.name!r} holds {bad!r} among numbers; correct it, "
+            f"{path}, row {row}: column {column.name!r} holds {short(bad)} among numbers; correct it, "
             "or name the columns to read with --channels"
         )
     small = cells.str.to_lowercase()
@@ -84,7 +84,12 @@ def read_cells(column: polars.Series, path: str, decimal: Decimal | None = None,
         if found <= {*true, *false}:
             flags = small.is_in(list(true)).cast(polars.Float64)
             return Cells("flags", _floats(flags.set(small.is_null(), None)))
-    return Cells("text", np.empty(0), f"{given[0]!r} is not a number")
+    return Cells("text", np.empty(0), f"{short(given[0])} is not a number")
+
+
+def short(cell: str) -> str:
+    """A cell for a message, in quotes."""
+    return repr(cell if len(cell) <= 60 else cell[:60] + "...")
 
 
 def present(column: polars.Series) -> polars.Series:
@@ -113,7 +118,7 @@ def _decimal(cells: polars.Series, given: polars.Series, path: str, decimal: Dec
 
     def wrong(cell: str, what: str) -> ElmanError:
         row = int((cells == cell).arg_true()[0]) + 1
-        return ElmanError(f"{path}, row {row}: column {cells.name!r} holds {cell!r}{what}")
+        return ElmanError(f"{path}, row {row}: column {cells.name!r} holds {short(cell)}{what}")
 
     fits = {mark: given.str.contains(_NUMBER[mark]) for mark in _NUMBER}
     if decimal is not None:

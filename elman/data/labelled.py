@@ -139,8 +139,8 @@ def _rows(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) ->
     """The series of a table that need no labels."""
     named = roles.series is not None and roles.series in table.columns
     by_row = roles._replace(series=roles.series if named else None)
-    wide = not set(reading.channels) <= set(table.columns)
-    if wide and series.is_wide(path, table, by_row._replace(time=None), reading._replace(wide=None)):
+    least, known = 2 if reading.wide else 3, reading._replace(wide=None)
+    if series.is_wide(path, table, by_row._replace(time=None), known, least):
         return series.read_wide([(path, table)], by_row, reading)
     there = roles.time if roles.time in table.columns else None
     if named:
@@ -213,8 +213,8 @@ def _files(
     if is_table(files[0]):
         tables = [(path, read_table(path, [columns.time] if columns.time else [])) for path in files]
         found = series.read_long(tables, columns.roles(series=False), columns.reading)
-        names = list(found.reading.channels)
-        return Labelled("series", found.values, labels, groups, places, names, 0, found.reading, found.reasons)
+        names, reading = list(found.reading.channels), found.reading._replace(wide=None)
+        return Labelled("series", found.values, labels, groups, places, names, 0, reading, found.reasons)
     return Labelled("text", [read_text(path) for path in files], labels, groups, places, [], 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal as decimal_numbers
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars
 
-from elman.data.cells import Decimal, all_numbers, plain_numbers, present
+from elman.data.cells import Decimal, all_numbers, plain_numbers, present, short
 from elman.errors import ElmanError
 
 DateOrder = Literal["day", "month"]
@@ -40,7 +41,7 @@ _DAY = {
     form: re.compile(rf"{_WEEKDAY}{date}(?:(?:[T_]|,? +)(?P<clock>\d.*?){_ZONE})?", re.IGNORECASE)
     for form, date in _DATES.items()
 }
-_COUNTED = re.compile(r"(?P<before>[^\d+\-:/.,]*)(?P<number>\d+)(?P<after>[^\d+\-:/.,]*)")
+_COUNTED = re.compile(r"(?P<before>[^\d+\-:/.,]*)(?P<number>\d{1,40})(?P<after>[^\d+\-:/.,]*)")
 
 
 class Moments(NamedTuple):
@@ -103,6 +104,11 @@ def read_moments(
         ElmanError: a cell is empty, or holds no time, or cells have different forms, or dates are ambiguous.
     """
     kind, place = column.dtype, f"{path}, row %d: column {column.name!r}"
+
+    def wrong(cell: str, what: str) -> ElmanError:
+        row = int((cells == cell).arg_true()[0]) + 1
+        return ElmanError(f"{place % row} holds {short(cell)}{what}")
+
     text = isinstance(kind, (polars.String, polars.Categorical, polars.Enum))
     cells = present(column) if text else column
     missing = cells.is_null() | cells.is_nan() if kind.is_float() else cells.is_null()
@@ -114,27 +120,26 @@ def read_moments(
         raise ElmanError(f"{place % 1} holds {kind}, not times")
     given = cells.unique(maintain_order=True)
     if all_numbers(given):
-        return Moments(_ranks([Fraction(x) for x in plain_numbers(cells, given, path, decimal)]), None)
+        plain = plain_numbers(cells, given, path, decimal)
+        try:
+            return Moments(_ranks([decimal_numbers.Decimal(x) for x in plain]), None)
+        except decimal_numbers.InvalidOperation:
+            raise ElmanError(f"{path}: column {column.name!r} holds a number that is too large") from None
     read: dict[str, _Read] = {}
     for cell in given:
-        one = _read(cell, order)
-        row = int((cells == cell).arg_true()[0]) + 1
+        one = _read(cell, order) if len(cell) < 100 else None
         if one is None:
-            raise ElmanError(
-                f"{place % row} holds {cell!r}, which is no number, time or date that sorts; write dates as 2020-12-31"
-            )
+            raise wrong(cell, ", which is no number, time or date that sorts; write dates as 2020-12-31")
         read[cell] = one
         first = given[0]
         if one.form != read[first].form:
-            raise ElmanError(
-                f"{place % row} holds {cell!r} ({one.form}) and {first!r} ({read[first].form}): give one form of time"
-            )
+            raise wrong(cell, f" ({one.form}) and {first!r} ({read[first].form}): give one form of time")
     every = [read[cell] for cell in cells]
     ranks = _ranks([one.key for one in every])
     if every[0].other is not None and order is None and not np.array_equal(ranks, _ranks([x.other for x in every])):
-        raise ElmanError(
-            f"{place % 1} holds {cells[0]!r}: no date of the column says whether the day or the month is first; "
-            "write them as 2020-12-31"
+        raise wrong(
+            cells[0],
+            ": no date of the column says whether the day or the month is first; write them as 2020-12-31",
         )
     clock = every[0].form.startswith("time of day")
     return Moments(ranks, np.array([float(one.key) for one in every]) if clock else None)

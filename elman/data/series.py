@@ -33,6 +33,11 @@ class Reading(NamedTuple):
     left_out: tuple[str, ...] | None = None
     date_order: DateOrder | None = None
 
+    def by_name(self, table: polars.DataFrame) -> bool:
+        """Whether a table has the wanted channels by their names; those that are numbers are none."""
+        wanted = set(self.channels)
+        return wanted <= set(table.columns) and not all(name.isdigit() for name in wanted)
+
 
 class Roles(NamedTuple):
     """Columns that are no channels: which series a row is of, its time, and what has one value a series."""
@@ -62,18 +67,18 @@ class Found(NamedTuple):
     reasons: dict[str, str]
 
 
-def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) -> bool:
+def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading, least: int = 3) -> bool:
     """Whether each row is a series: as ``reading`` says, or by columns such as t0, t1, t2, ... beside the others.
 
-    Where ``roles`` name the series, only if no series has a second row.
+    Where ``roles`` name the series, only if no series has a second row. ``least``: so many columns are steps.
     """
     if reading.wide is not None:
         return reading.wide
-    if roles.time is not None or (reading.channels and set(reading.channels) <= set(table.columns)):
+    if roles.time is not None or reading.by_name(table):
         return False
     if roles.series is not None and (roles.series not in table.columns or table[roles.series].n_unique() < len(table)):
         return False
-    steps = step_columns(path, roles.beside(table.columns), least=3)
+    steps = step_columns(path, roles.beside(table.columns), least)
     if not steps or any(table[name].dtype.is_nested() for names in steps.values() for name in names):
         return False
     if reading.channels and reading.left_out is not None and len(steps) != len(reading.channels):
@@ -199,18 +204,21 @@ def filled(values: np.ndarray, missing: Missing) -> np.ndarray:
 def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict[str, Cells]], dict[str, str]]:
     """The columns of each table that are channels; those that are not, and why."""
     wanted = set(reading.channels)
-    by_name = bool(wanted) and all(wanted <= set(table.columns) for _, table in tables)
-    if wanted and reading.left_out is None and not by_name:
-        path, table = next(one for one in tables if not wanted <= set(one[1].columns))
-        lacking = next(name for name in reading.channels if name not in table.columns)
-        raise ElmanError(f"{path}: has no column {lacking!r} (--channels); it has {', '.join(table.columns)}")
+    chosen = bool(wanted) and reading.left_out is None
+    for path, table in tables:
+        for name in reading.channels if chosen else ():
+            if name not in table.columns:
+                raise ElmanError(f"{path}: has no column {name!r} (--channels); it has {', '.join(table.columns)}")
+            if name not in roles.beside([name]):
+                raise ElmanError(f"{path}: column {name!r} says something else of the series (--channels)")
+    by_name = chosen or all(reading.by_name(table) for _, table in tables)
     read: list[dict[str, Cells]] = []
     kinds: dict[str, tuple[str, str]] = {}
     reasons: dict[str, str] = {}
     for path, table in tables:
         read.append({})
         for name in roles.beside(table.columns):
-            if name not in wanted and by_name and reading.left_out is None:
+            if name not in wanted and chosen:
                 reasons[name] = "not named by --channels"
                 continue
             if name in (reading.left_out or ()):

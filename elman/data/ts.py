@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,9 @@ def read_ts(path: str, labelled: bool | None = True, channels: int = 0) -> list[
             raise ElmanError(f"{place}: time stamps in .ts files are not read; give plain values")
         if name == "targetlabel" and header[name][0] == "true":
             raise ElmanError(f"{place}: the series have numbers to predict (@targetLabel), not class labels")
-        if name in ("dimension", "dimensions", "serieslength") and not (first and first[0].isdecimal()):
+        if name in ("dimension", "dimensions", "serieslength") and not (
+            first and re.fullmatch(r"[0-9]{1,9}", first[0])
+        ):
             raise ElmanError(f"{place}: @{name} is a number, not {first[0] if first else ''!r}")
     if not found:
         raise ElmanError(f"{path}: no series; they stand behind a line @data")

@@ -10,8 +10,8 @@ from fractions import Fraction
 from elman.errors import ElmanError
 
 #: Neither a decimal number behind a name, t0.5, nor a sign, t-1, whose order is not clear.
-_STEP = re.compile(r"(?!.*(?:\d\.|[-+])\d+$)(.*?)[\s_.]*[\[(]?(\d+)[\])]?", re.DOTALL)
-_NUMBER = re.compile(r"\d+(\.\d+)?")
+_STEP = re.compile(r"(?!.*(?:\d\.|[-+])\d+$)(.*?)[\s_.]*[\[(]?(\d{1,18})[\])]?", re.DOTALL)
+_NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
 
 
 def step_columns(path: str, names: Sequence[str], least: int, wanted: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -31,7 +31,7 @@ def step_columns(path: str, names: Sequence[str], least: int, wanted: Sequence[s
     found: dict[str, dict[Fraction, str]] = {}
     for name in names:
         plain, match = _NUMBER.fullmatch(name.strip()), _STEP.fullmatch(name.strip())
-        if plain is None and match is None:
+        if (plain is None and match is None) or len(name) > 200:
             continue
         channel = "1" if plain else match[1]  # type: ignore[index]
         number = Fraction(name.strip() if plain else match[2])  # type: ignore[index]

@@ -242,7 +242,10 @@ class Classify(Task):
         return self.inputs.pieces(text), weights
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
-        x, n = self.inputs.batch(self.inputs.read(inputs_of(given, self.inputs.tokenizer is not None)))
+        rows = self.inputs.read(inputs_of(given, self.inputs.tokenizer is not None))
+        if len(rows) != 1:
+            raise ElmanError(f"{given}: holds {len(rows)} series; one is looked at")
+        x, n = self.inputs.batch(rows)
         logits, _ = self._logits(x.to(self.device), n)
         return self.inputs.pieces(given), -logits.float().log_softmax(-1).amax()
 
@@ -283,7 +286,8 @@ def _split(config: ClassifyConfig, data: Sequence[str], valid: Sequence[str]) ->
     columns = config.columns()
     found = read_labelled(data, columns)
     if valid:
-        return found, read_labelled(valid, columns._replace(reading=found.reading))
+        known = columns.reading if found.reading.left_out is None else found.reading
+        return found, read_labelled(valid, columns._replace(reading=known))
     train, held = hold_out(len(found.inputs), config.valid_fraction, found.labels, found.groups)
     if not held or not train:
         raise ElmanError(f"{', '.join(data)}: too few examples to hold some out; give more, or --valid files")

@@ -186,7 +186,10 @@ class Inputs:
         if path is not None:
             found, _, places = read_series(path, self.columns)
         else:
-            values = np.asarray(x, dtype=np.float64)
+            try:
+                values = np.asarray(x, dtype=np.float64)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ElmanError(f"{place}: not a series of numbers: {error}") from None
             values = values[:, None] if values.ndim == 1 else values
             if values.ndim != 2:
                 raise ElmanError(f"{place}: of shape {values.shape}; a series is (T, C)")

@@ -149,9 +149,14 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
 def _for_series(config: ClassifyConfig, data: Labelled) -> None:
     """ElmanError where options say how series are read and there are none, or none in tables."""
     tables = data.medium == "series" and data.reading.left_out is not None
-    options = {"wide": config.wide, "channels": config.channels, "decimal": config.decimal, "time": config.time}
+    options = {"channels": config.channels, "decimal": config.decimal, "time": config.time}
     for name, value in options.items():
         if value is not None and not tables:
             raise ElmanError(f"{name}: is for series in tables; {data.places[0]} is none")
+    for name, given in {"series": config.series, "wide": config.wide}.items():
+        if given and data.reading.wide is None:
+            raise ElmanError(f"{name}: is for tables with several series; {data.places[0]} is none of such")
+    if config.group and not any(data.groups):
+        raise ElmanError(f"group: is for tables with a column of that name; {data.places[0]} has none")
     if config.missing != "refuse" and data.medium != "series":
         raise ElmanError(f"missing: is for series; these data are {data.medium}")
