@@ -13,9 +13,9 @@ class ElmanError(ValueError):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ElmanError:
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> ElmanError:
     """The error for a name that is in no list: the nearest one, then all."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
     return ElmanError(f"unknown {kind} {name!r}: {guess}known are {', '.join(names)}")

@@ -30,8 +30,10 @@ def get(cell: str | Cell | type[Cell]) -> Cell:
         return cell
     if isinstance(cell, type) and issubclass(cell, Cell):
         return cell()
+    if not isinstance(cell, str):
+        raise TypeError(f"a cell is a name, a Cell or its class, got: {type(cell).__name__}")
     if cell not in CELLS:
-        raise unknown_name("cell", str(cell), CELLS)
+        raise unknown_name("cell", cell, CELLS)
     return CELLS[cell]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.layers.recurrent import RecurrentLayer
-from elman.layers.state import State
+from elman.layers.recurrent import Lengths, RecurrentLayer, check_lengths, is_layer
+from elman.layers.state import Sizes, State
 
 
 class Bidirectional(RecurrentLayer):
@@ -25,6 +25,7 @@ class Bidirectional(RecurrentLayer):
 
     def __init__(self, forward: RecurrentLayer, backward: RecurrentLayer) -> None:
         super().__init__()
+        is_layer("forward", forward), is_layer("backward", backward)
         if forward.input_size != backward.input_size:
             raise ValueError(
                 f"both directions read the same x: input sizes {forward.input_size} and {backward.input_size} differ"
@@ -33,8 +34,8 @@ class Bidirectional(RecurrentLayer):
         self.input_size = forward.input_size
         self.output_size = forward.output_size + backward.output_size
 
-    def initial_state(self, x: Tensor) -> State:
-        return tuple(layer.initial_state(x) for layer in self._layers)
+    def sizes(self) -> Sizes:
+        return tuple(layer.sizes() for layer in self._layers)
 
     @property
     def _layers(self) -> tuple[RecurrentLayer, RecurrentLayer]:
@@ -42,9 +43,10 @@ class Bidirectional(RecurrentLayer):
         return forward, backward  # type: ignore[return-value]
 
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
+        self.check_state(x, state)
         forward, backward = self._layers
         before, after = (None, None) if state is None else state
         y, before = forward(x, before, lengths, resets)
@@ -54,7 +56,7 @@ class Bidirectional(RecurrentLayer):
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         raise ValueError("Bidirectional reads the whole sequence; it cannot go step by step")
 
-    def ends(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def ends(self, y: Tensor, lengths: Lengths = None) -> Tensor:
         """What each direction knows once it has read everything: y (B, T, H) to (B, H).
 
         The forward half at the last real step beside the backward half at the first: the two places
@@ -64,10 +66,12 @@ class Bidirectional(RecurrentLayer):
         return torch.cat((last_step(y[..., :size], lengths), y[:, 0, size:]), -1)
 
 
-def reverse(x: Tensor, lengths: Tensor | None = None) -> Tensor:
+def reverse(x: Tensor, lengths: Lengths = None) -> Tensor:
     """x (B, T, ...) with each row's real steps in reverse order, its padding left where it is."""
     if lengths is None:
         return x.flip(1)
+    if not isinstance(lengths, Tensor):
+        lengths = check_lengths(lengths, x)
     if x.stride(0) < x.stride(1):  # step by step in memory
         return _in_order(x.transpose(0, 1), (_back(lengths, x) * x.shape[0]).t() + _count(x, 0)).transpose(0, 1)
     return _in_order(x, _back(lengths, x) + x.shape[1] * _count(x, 0)[:, None])
@@ -121,10 +125,10 @@ def reverse_resets(resets: Tensor | None, lengths: Tensor | None = None) -> Tens
     return reverse(after, lengths)
 
 
-def last_step(y: Tensor, lengths: Tensor | None = None) -> Tensor:
+def last_step(y: Tensor, lengths: Lengths = None) -> Tensor:
     """y (B, T, H) at each row's last real step: (B, H); 0 for rows of length 0."""
     if lengths is None:
         return y[:, -1]
-    lengths = lengths.to(y.device)
+    lengths = lengths.to(y.device) if isinstance(lengths, Tensor) else check_lengths(lengths, y)
     index = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[-1])
     return torch.where((lengths > 0)[:, None], y.gather(1, index).squeeze(1), 0.0)

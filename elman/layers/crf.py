@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from elman.layers.arguments import size
 from elman.layers.recurrent import real_steps
 
 
@@ -24,6 +25,7 @@ class CRF(nn.Module):
 
     def __init__(self, tags: int) -> None:
         super().__init__()
+        tags = size("tags", tags)
         self.transitions = nn.Parameter(torch.zeros(tags, tags))
         self.start = nn.Parameter(torch.zeros(tags))
         self.end = nn.Parameter(torch.zeros(tags))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from elman.layers.recurrent import probability
+from elman.layers.arguments import flag, probability
 
 
 class SequenceDropout(nn.Module):
@@ -16,7 +16,7 @@ class SequenceDropout(nn.Module):
 
     def __init__(self, p: float, variational: bool = False) -> None:
         super().__init__()
-        self.p, self.variational = probability("dropout", p), variational
+        self.p, self.variational = probability("dropout", p), flag("variational", variational)
 
     @property
     def active(self) -> bool:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.layers.arguments import whole
 from elman.layers.pooling import Pooling
-from elman.layers.recurrent import RecurrentLayer, real_steps
-from elman.layers.state import State
+from elman.layers.recurrent import Lengths, RecurrentLayer, is_layer, real_steps
+from elman.layers.state import Sizes, State
 
 
 class Parts(NamedTuple):
@@ -80,17 +81,20 @@ class Hierarchical(RecurrentLayer):
 
     def __init__(self, lower: RecurrentLayer, pooling: Pooling, upper: RecurrentLayer) -> None:
         super().__init__()
+        is_layer("lower", lower), is_layer("upper", upper)
+        if not isinstance(pooling, Pooling):
+            raise TypeError(f"pooling must be a Pooling, got: {type(pooling).__name__}")
         if upper.input_size != lower.output_size:
             raise ValueError(f"the upper layer reads {upper.input_size} features, the lower gives {lower.output_size}")
         self.lower, self.pooling, self.upper = lower, pooling, upper
         self.input_size, self.output_size = lower.input_size, upper.output_size
 
-    def initial_state(self, x: Tensor) -> State:
-        """That of the upper layer: the lower one begins anew with each part."""
-        return self.upper.initial_state(x)
+    def sizes(self) -> Sizes:
+        """Those of the upper layer: the lower one begins anew with each part."""
+        return self.upper.sizes()
 
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         y, state, found, _ = self.read(x, state, lengths, resets)
         T = x.shape[1]
@@ -99,11 +103,12 @@ class Hierarchical(RecurrentLayer):
         return found.back(every, T), state
 
     def read(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State, Parts, Tensor]:
         """y (B, N, H) over the parts, the state, the parts, and the weight (B, T) of each step in its part."""
         levels = torch.zeros(x.shape[:2], dtype=torch.long, device=x.device) if resets is None else resets.long()
         x, lengths, _ = self.check(x, lengths, levels > 0)
+        self.check_state(x, state)
         found = parts(x, levels > 0, lengths)
         w, _ = self.lower(found.x, None, found.lengths)
         pooled, weights = self.pooling(w, found.lengths)
@@ -115,6 +120,16 @@ class Hierarchical(RecurrentLayer):
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         raise ValueError("Hierarchical reads whole parts; it cannot go step by step")
+
+
+class _Rates(NamedTuple):
+    steps: Sizes
+    layers: Sizes
+
+
+class _Held(NamedTuple):
+    state: Sizes
+    y: Sizes
 
 
 class MultiRate(RecurrentLayer):
@@ -135,10 +150,12 @@ class MultiRate(RecurrentLayer):
 
     def __init__(self, layers: Sequence[RecurrentLayer], periods: Sequence[int]) -> None:
         super().__init__()
+        layers = [is_layer(f"layer {k} of several rates", layer) for k, layer in enumerate(layers)]
+        periods = [whole(f"period {k}", period) for k, period in enumerate(periods)]
         if len(layers) != len(periods) or not layers:
             raise ValueError(f"a period for each layer is needed: {len(layers)} layers, {len(periods)} periods")
         if min(periods) < 1:
-            raise ValueError(f"periods are steps, 1 or more, not {list(periods)}")
+            raise ValueError(f"periods are steps, 1 or more, not {periods}")
         for below, above in pairwise(layers):
             if above.input_size != below.output_size:
                 raise ValueError(f"a layer reads {above.input_size} features but is given {below.output_size}")
@@ -147,20 +164,19 @@ class MultiRate(RecurrentLayer):
         self.layers, self.periods = nn.ModuleList(layers), tuple(periods)
         self.input_size, self.output_size = layers[0].input_size, sum(layer.output_size for layer in layers)
 
-    def initial_state(self, x: Tensor) -> State:
-        """(steps since the start (B, 1), (state, held y) of each layer)."""
-        return x.new_zeros(x.shape[0], 1), tuple(
-            (layer.initial_state(x), x.new_zeros(x.shape[0], layer.output_size)) for layer in self._layers
-        )
+    def sizes(self) -> Sizes:
+        """(steps since the start, (state, held y) of each layer)."""
+        return _Rates(1, tuple(_Held(layer.sizes(), layer.output_size) for layer in self._layers))
 
     @property
     def _layers(self) -> Sequence[RecurrentLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
+        self.check_state(x, state)
         B, T = x.shape[:2]
         before, held = self.initial_state(x) if state is None else state
         real = real_steps(torch.full((B,), T, device=x.device) if lengths is None else lengths.to(x.device), T)
@@ -179,6 +195,7 @@ class MultiRate(RecurrentLayer):
         return torch.cat(outputs, -1), (torch.where(n[:, None] > 0, last, before.long()).to(x.dtype), tuple(new))
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        self.check_state(x, state)
         count, held = self.initial_state(x) if state is None else state
         y, outputs, new = x, [], []
         for layer, period, (old, kept) in zip(self._layers, self.periods, held, strict=True):

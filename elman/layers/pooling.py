@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import unknown_name
-from elman.layers.recurrent import real_steps
+from elman.layers.arguments import whole
+from elman.layers.recurrent import Lengths, check_lengths, real_steps
 
 PoolingKind = Literal["last", "max", "mean", "attention"]
 
@@ -36,12 +37,16 @@ class Pooling(nn.Module):
         super().__init__()
         if kind not in get_args(PoolingKind):
             raise unknown_name("pooling", kind, get_args(PoolingKind))
+        if not 0 <= whole("backward_size", backward_size) <= whole("size", size) or size < 1:
+            raise ValueError(f"backward_size must be between 0 and size, not {backward_size} of {size}")
         self.kind, self.forward_size = kind, size - backward_size
         if kind == "attention":
             self.query = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
-    def forward(self, y: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, y: Tensor, lengths: Lengths = None) -> tuple[Tensor, Tensor]:
         B, T, H = y.shape
+        if lengths is not None and not isinstance(lengths, Tensor):
+            lengths = check_lengths(lengths, y)
         n = torch.full((B,), T, device=y.device) if lengths is None else lengths.to(y.device)
         real = real_steps(n, T)
         if self.kind == "last":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -12,7 +14,12 @@ from torch.nn.functional import dropout
 from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.engines import Stepper
-from elman.layers.state import State
+from elman.layers.arguments import flag, number, probability, real, size
+from elman.layers.state import Sizes, State, fits, misfit, zeros
+
+#: What is taken for the lengths of rows.
+Lengths = Tensor | Sequence[int] | np.ndarray | None
+_NO_INTEGERS = (torch.bool, torch.complex64, torch.complex128)
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -22,8 +29,9 @@ class RecurrentLayer(nn.Module, ABC):
         x: (B, T, D), D = ``input_size``; beyond a row's length it may hold anything, even NaN.
         y: (B, T, H), H = ``output_size``; 0 beyond a row's length.
         state: nested tuples of (B, ·); as given back by the call before, or None for zeros. Beyond a
-            row's length it stays as it is. Nothing is kept in the object.
-        lengths: (B,) integers in 0..T, on any device; None: every row has T steps.
+            row's length it stays as it is. Nothing is kept in the object. A state that is nested in another
+            way than `sizes`, or not of the dtype and on the device of x, is a ValueError.
+        lengths: (B,) integers in 0..T: a tensor on any device, an array or a list; None: every row has T steps.
         resets: (B, T) bool; where true, the state is zeroed before that step.
     """
 
@@ -34,31 +42,51 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]: ...
 
     @abstractmethod
-    def initial_state(self, x: Tensor) -> State:
-        """Zeros for the batch of x, with its dtype and device."""
+    def sizes(self) -> Sizes:
+        """The size of each part of the state, nested as the state is."""
 
     @abstractmethod
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One step: x (B, D) to y (B, H); fast where gradients are off (``torch.no_grad``)."""
 
-    def check(
-        self, x: Tensor, lengths: Tensor | None, resets: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def initial_state(self, x: Tensor) -> State:
+        """Zeros for the batch of x, with its dtype and device."""
+        return zeros(self.sizes(), x)
+
+    def check_state(self, x: Tensor, state: State) -> None:
+        """ValueError if a state that was given, for x (B, ...), is not nested as `sizes` is, or not of its kind."""
+        if state is not None and not fits(state, sizes := self.sizes(), x):
+            raise ValueError(misfit(state, sizes, x))
+
+    def check(self, x: Tensor, lengths: Lengths, resets: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x, lengths and resets, checked (ValueError). A reset beyond a row's length is taken out."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor (B, T, {self.input_size}), it is a {type(x).__name__}")
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), it is {tuple(x.shape)}")
-        if resets is not None and (resets.shape != x.shape[:2] or resets.dtype != torch.bool):
-            raise ValueError(
-                f"resets must be bool {tuple(x.shape[:2])}; it is {resets.dtype} of shape {tuple(resets.shape)}"
-            )
+        if resets is not None:
+            if not isinstance(resets, Tensor):
+                raise TypeError(f"resets must be a bool tensor {tuple(x.shape[:2])}, it is a {type(resets).__name__}")
+            if resets.shape != x.shape[:2] or resets.dtype != torch.bool:
+                raise ValueError(
+                    f"resets must be bool {tuple(x.shape[:2])}; it is {resets.dtype} of shape {tuple(resets.shape)}"
+                )
+            resets = resets.to(x.device)
         if lengths is not None:
             lengths = check_lengths(lengths, x)
             resets = None if resets is None else resets & real_steps(lengths, x.shape[1])
         return x, lengths, resets
+
+
+def is_layer(name: str, layer: Any) -> RecurrentLayer:
+    """layer, if it is a recurrent one; TypeError otherwise."""
+    if not isinstance(layer, RecurrentLayer):
+        raise TypeError(f"{name} must be a layer such as Recurrent or Stack, got: {type(layer).__name__}")
+    return layer
 
 
 class Recurrent(RecurrentLayer):
@@ -102,19 +130,19 @@ class Recurrent(RecurrentLayer):
     ) -> None:
         super().__init__()
         self.cell = cells.get(cell)
-        self.input_size, self.hidden_size = input_size, hidden_size
-        if min(input_size, hidden_size) < 1:
-            raise ValueError(f"input_size and hidden_size must be positive, not {input_size} and {hidden_size}")
-        if self.cell.projected != (proj_size > 0) or proj_size < 0:
+        self.input_size = input_size = size("input_size", input_size)
+        self.hidden_size = hidden_size = size("hidden_size", hidden_size)
+        proj_size, heads, dtype = size("proj_size", proj_size, 0), size("heads", heads), real(dtype)
+        if self.cell.projected != (proj_size > 0):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
             raise ValueError(f"{self.cell} {needs}, not {proj_size}")
         self.output_size = proj_size or hidden_size
-        self.open_bias = open_bias
+        self.open_bias = number("open_bias", open_bias)
         self.weight_drop = probability("weight_drop", weight_drop)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = self._zoneouts(zoneout)
         self.heads = heads
-        if heads < 1 or hidden_size % heads:
+        if hidden_size % heads:
             raise ValueError(f"heads must divide hidden_size, {hidden_size}; {heads} does not")
         if heads > 1 and (proj_size or self.cell.inner_gates or not self._hidden_gates):
             raise ValueError(f"{self.cell}: heads are for cells with a plain recurrent matrix")
@@ -123,7 +151,7 @@ class Recurrent(RecurrentLayer):
 
         gates_in = len(self.cell.input_gates) * hidden_size
         gates_hid = (len(self.cell.hidden_gates) + len(self.cell.inner_gates)) * hidden_size
-        bias = bias and self.cell.gate_bias
+        bias = flag("bias", bias) and self.cell.gate_bias
 
         def parameter(*shape: int) -> nn.Parameter | None:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if min(shape) else None
@@ -177,20 +205,14 @@ class Recurrent(RecurrentLayer):
         return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr, vectors)  # type: ignore[arg-type]
 
     def sizes(self) -> tuple[int, ...]:
-        """The size of each part of the state."""
-        return tuple(self.output_size if part == "h" else self.hidden_size for part in self.cell.state)
-
-    def initial_state(self, x: Tensor) -> State:
-        return tuple(x.new_zeros(x.shape[0], size) for size in self.sizes())
+        return self.cell.State(self.output_size, *[self.hidden_size] * (len(self.cell.state) - 1))
 
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
+        self.check_state(x, state)
         state = self.initial_state(x) if state is None else tuple(state)
-        expected = tuple((x.shape[0], size) for size in self.sizes())
-        if (given := tuple(tuple(s.shape) for s in state)) != expected:
-            raise ValueError(f"the state ({', '.join(self.cell.state)}) must be {expected}, it is {given}")
         return engines.run(self._scan(x, state, lengths, resets))
 
     def _scan(
@@ -208,6 +230,7 @@ class Recurrent(RecurrentLayer):
         return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8, self.heads)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        self.check_state(x, state)
         if state is None and x.dim() == 2:
             state = self.initial_state(x)
         if not torch.is_grad_enabled() and (stepper := self._fast(x)):
@@ -265,26 +288,31 @@ def _block_diagonal(weight: Tensor, heads: int) -> Tensor:
     return torch.einsum("ghij,hk->ghikj", blocks, eye).reshape(-1, heads * size)
 
 
-def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
-    """lengths (B,) on the device of x (B, T, D); ValueError if they are not B integers in 0..T."""
-    if lengths.shape != x.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
+def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:
+    """lengths (B,) on the device of x (B, T, D), from a tensor, an array or a list; ValueError if they are not B
+    integers in 0..T."""
+    if not isinstance(lengths, Tensor):
+        lengths = _as_tensor(lengths)
+    if lengths.shape != x.shape[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NO_INTEGERS:
         raise ValueError(
             f"lengths must be {x.shape[0]} integers, one a row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
     if lengths.device.type == "cpu" and lengths.numel() and not torch.compiler.is_compiling():
-        low, high = lengths.aminmax()
+        low, high = lengths.long().aminmax()
         if int(low) < 0 or int(high) > x.shape[1]:
             raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")
-    return lengths.to(x.device)
+    return lengths.to(x.device, torch.long)
+
+
+def _as_tensor(lengths: Any) -> Tensor:
+    """Numbers that are in no tensor yet."""
+    try:
+        values = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"lengths must be integers, one a row: a tensor or a list, not {lengths!r}") from None
+    return values if values.numel() else values.long()  # an empty list has no dtype
 
 
 def real_steps(lengths: Tensor, T: int) -> Tensor:
     """mask (B, T): true on the steps within each row's length."""
     return torch.arange(T, device=lengths.device) < lengths[:, None]
-
-
-def probability(name: str, p: float) -> float:
-    """p, a number in [0, 1); ValueError otherwise."""
-    if isinstance(p, bool) or not 0.0 <= p < 1.0:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {p!r}")
-    return float(p)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from elman import cells
 from elman.cells import Cell
 from elman.errors import unknown_name
+from elman.layers.arguments import flag, size
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Recurrent, RecurrentLayer
-from elman.layers.state import State
+from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, is_layer
+from elman.layers.state import Sizes, State
 
 Connection = Literal["plain", "residual", "dense", "highway"]
 
@@ -46,6 +47,7 @@ class Stack(RecurrentLayer):
         variational: bool = False,
     ) -> None:
         super().__init__()
+        layers = [is_layer(f"layer {k} of a stack", layer) for k, layer in enumerate(layers)]
         if not layers:
             raise ValueError("a stack needs at least one layer")
         if connection not in get_args(Connection):
@@ -56,26 +58,27 @@ class Stack(RecurrentLayer):
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.causal = all(layer.causal for layer in layers)
 
-        size = self.input_size
+        features = self.input_size
         for k, layer in enumerate(layers):
-            if layer.input_size != size:
-                raise ValueError(f"layer {k} reads {layer.input_size} features but is given {size}")
-            if k and connection in ("residual", "highway") and layer.output_size != size:
-                raise ValueError(f"{connection}: layer {k} must give as many features as it reads, {size}")
-            size = layer.output_size + (size if connection == "dense" else 0)
+            if layer.input_size != features:
+                raise ValueError(f"layer {k} reads {layer.input_size} features but is given {features}")
+            if k and connection in ("residual", "highway") and layer.output_size != features:
+                raise ValueError(f"{connection}: layer {k} must give as many features as it reads, {features}")
+            features = layer.output_size + (features if connection == "dense" else 0)
         self.carry = nn.ModuleList()
         if connection == "highway":
             self.carry.extend(nn.Linear(layer.input_size, layer.input_size) for layer in layers[1:])
             for gate in self.carry:
                 nn.init.constant_(gate.bias, -1.0)  # type: ignore[arg-type]
 
-    def initial_state(self, x: Tensor) -> State:
-        return tuple(layer.initial_state(x) for layer in self.layers)  # type: ignore[operator]
+    def sizes(self) -> Sizes:
+        return tuple(layer.sizes() for layer in self.layers)  # type: ignore[operator]
 
     def forward(
-        self, x: Tensor, state: State = None, lengths: Tensor | None = None, resets: Tensor | None = None
+        self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
+        self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
@@ -89,6 +92,12 @@ class Stack(RecurrentLayer):
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         states = [None] * len(self.layers) if state is None else state
+        if (
+            not isinstance(states, (tuple, list))
+            or len(states) != len(self.layers)
+            or (state and any(s is None for s in state))
+        ):
+            self.check_state(x, state)  # of the rest each layer sees to its own part
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
             y, after = layer.step(x, old)  # type: ignore[operator]
@@ -145,7 +154,8 @@ def stack(
     """
 
     lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
-    num_layers = num_layers or (len(lists[0]) if lists else 1)
+    num_layers = (len(lists[0]) if lists else 1) if num_layers is None else size("num_layers", num_layers)
+    flag("bidirectional", bidirectional)
 
     def each(name: str, value: object) -> list:
         values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
@@ -160,16 +170,16 @@ def stack(
     if proj_size and not any(kind.projected for kind in kinds):
         raise ValueError(f"proj_size is for cells that project their output, such as projected_lstm, not {kinds}")
     layers: list[RecurrentLayer] = []
-    size = input_size
+    features = input_size
     for kind, forward_size, size_back in zip(kinds, sizes, backward_sizes, strict=True):
         ways = [
             Recurrent(
-                kind, size, units, bias=bias, proj_size=proj_size if kind.projected else 0, open_bias=open_bias,
+                kind, features, units, bias=bias, proj_size=proj_size if kind.projected else 0, open_bias=open_bias,
                 weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])
         ]  # fmt: skip
         layer = Bidirectional(*ways) if bidirectional else ways[0]
         layers.append(layer)
-        size = layer.output_size + (size if connection == "dense" else 0)
+        features = layer.output_size + (features if connection == "dense" else 0)
     return Stack(layers, connection, dropout, variational)
