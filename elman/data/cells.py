@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -90,6 +91,11 @@ def read_cells(column: polars.Series, path: str, decimal: Decimal | None = None,
 def short(cell: str) -> str:
     """A cell for a message, in quotes."""
     return repr(cell if len(cell) <= 60 else cell[:60] + "...")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first twenty."""
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def present(column: polars.Series) -> polars.Series:

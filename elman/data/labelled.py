@@ -130,6 +130,8 @@ def read_series(path: str, columns: Columns) -> tuple[list[np.ndarray], list[str
     if columns.time is not None and columns.series is None and columns.time not in table.columns:
         raise ElmanError(f"{path}: has no column {columns.time!r}; it has {', '.join(table.columns)}")
     found = _rows(path, table, roles, columns.reading)
+    if not found.values:
+        raise ElmanError(f"{path}: no rows")
     names = list(found.reading.channels)
     values = [series.ordered(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)]
     return values, found.ids, found.places
@@ -213,6 +215,9 @@ def _files(
     if is_table(files[0]):
         tables = [(path, read_table(path, [columns.time] if columns.time else [])) for path in files]
         found = series.read_long(tables, columns.roles(series=False), columns.reading)
+        for path, table in tables:
+            if not len(table):
+                raise ElmanError(f"{path}: no rows")
         names, reading = list(found.reading.channels), found.reading._replace(wide=None)
         return Labelled("series", found.values, labels, groups, places, names, 0, reading, found.reasons)
     return Labelled("text", [read_text(path) for path in files], labels, groups, places, [], 0)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars
 
-from elman.data.cells import Cells, Decimal, read_cells
+from elman.data.cells import Cells, Decimal, listed, read_cells
 from elman.data.moments import DateOrder, date_order, read_moments
 from elman.data.tables import column
 from elman.data.wide import step_columns
@@ -168,7 +168,7 @@ def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], pla
     nameless = not names or all(n.isdigit() for n in names) or all(n.isdigit() for n in wanted)
     if values.shape[1] != len(wanted) or not nameless:
         raise ElmanError(
-            f"{place}: {values.shape[1]} channels: {', '.join(names)}; {len(wanted)} are wanted: {', '.join(wanted)}"
+            f"{place}: {values.shape[1]} channels: {listed(names)}; {len(wanted)} are wanted: {listed(wanted)}"
         )
     return values
 
@@ -208,7 +208,7 @@ def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict
     for path, table in tables:
         for name in reading.channels if chosen else ():
             if name not in table.columns:
-                raise ElmanError(f"{path}: has no column {name!r} (--channels); it has {', '.join(table.columns)}")
+                raise ElmanError(f"{path}: has no column {name!r} (--channels); it has {listed(table.columns)}")
             if name not in roles.beside([name]):
                 raise ElmanError(f"{path}: column {name!r} says something else of the series (--channels)")
     by_name = chosen or all(reading.by_name(table) for _, table in tables)
@@ -229,7 +229,7 @@ def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict
             if by_name and name not in wanted:
                 if found.kind in ("numbers", "flags"):
                     raise ElmanError(
-                        f"{path}: column {name!r} holds numbers; the model's channels are {', '.join(reading.channels)}"
+                        f"{path}: column {name!r} holds numbers; the model's channels are {listed(reading.channels)}"
                     )
                 continue
             before, where = kinds.get(name, (found.kind, path))
@@ -258,7 +258,7 @@ def _rows_of(
     if "" in keys and roles.series:
         raise ElmanError(f"{path}, row {keys.index('') + 1}: column {roles.series!r} is empty")
     if not len(table):
-        return [] if roles.series else [("", np.arange(0))]
+        return []
     names, first, which = np.unique(np.array(keys), return_index=True, return_inverse=True)
     by_series = np.argsort(which, kind="stable")
     if roles.time is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import polars
 
-from elman.data.cells import read_cells
+from elman.data.cells import listed, read_cells, short
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -63,13 +63,15 @@ def read_ts(path: str, labelled: bool | None = True, channels: int = 0) -> list[
                 raise ElmanError(f"{path}, line {said['classlabel']}: the series have no class labels")
             continue
         if name not in _KNOWN:
-            raise ElmanError(f"{place}: unknown header @{name}; known are {', '.join(f'@{n}' for n in _KNOWN)}, @data")
+            raise ElmanError(
+                f"{place}: unknown header @{name[:40]}; known are {', '.join(f'@{n}' for n in _KNOWN)}, @data"
+            )
         header[name], said[name] = _words(rest[0] if rest else ""), number
         first = header[name][:1]
         if name in ("timestamps", "missing", "univariate", "equallength", "classlabel", "targetlabel"):
             header[name] = [first[0].lower() if first else "false", *header[name][1:]]
             if header[name][0] not in ("true", "false"):
-                raise ElmanError(f"{place}: @{name} is true or false, not {first[0]!r}")
+                raise ElmanError(f"{place}: @{name} is true or false, not {short(first[0])}")
         if name == "timestamps" and header[name][0] == "true":
             raise ElmanError(f"{place}: time stamps in .ts files are not read; give plain values")
         if name == "targetlabel" and header[name][0] == "true":
@@ -77,7 +79,7 @@ def read_ts(path: str, labelled: bool | None = True, channels: int = 0) -> list[
         if name in ("dimension", "dimensions", "serieslength") and not (
             first and re.fullmatch(r"[0-9]{1,9}", first[0])
         ):
-            raise ElmanError(f"{place}: @{name} is a number, not {first[0] if first else ''!r}")
+            raise ElmanError(f"{place}: @{name} is a number, not {short(first[0] if first else '')}")
     if not found:
         raise ElmanError(f"{path}: no series; they stand behind a line @data")
     return found
@@ -113,10 +115,10 @@ def _series(line: str, place: str, header: dict[str, list[str]], labelled: bool 
             label = label[1:-1].strip()
         known = says[1:] if says else []
         if known and label not in known:
-            raise ElmanError(f"{place}: the label {label!r} is not one of @classLabel: {', '.join(known)}")
+            raise ElmanError(f"{place}: the label {short(label)} is not one of @classLabel: {listed(known)}")
     values = [_numbers(part, place, k) for k, part in enumerate(parts, 1)]
     if len({len(one) for one in values}) > 1:
-        raise ElmanError(f"{place}: channels of unequal length: {', '.join(str(len(v)) for v in values)}")
+        raise ElmanError(f"{place}: channels of unequal length: {listed([str(len(v)) for v in values])}")
     return TsSeries(np.stack(values, 1), label, place)
 
 
