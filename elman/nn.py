@@ -7,8 +7,9 @@ PackedSequence is taken too, and is run unpacked.
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -17,19 +18,30 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman import engines
-from elman.cells import CELLS, Weights
+from elman.cells import CELLS, Cell, Weights
+from elman.layers.arguments import flag, real, size, whole
 from elman.layers.bidirectional import reverse
-from elman.layers.recurrent import check_lengths
+from elman.layers.recurrent import Lengths, check_lengths
+from elman.layers.state import shapes
 
 Device = torch.device | str | int | None
+#: The fields of `Weights` that torch's modules have, in its order.
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-class _Recurrence(nn.Module):
-    """What RNN, LSTM and GRU have in common; see those for how to call them."""
+class _Recurrence(nn.RNNBase):
+    """What RNN, LSTM and GRU have in common; see those for how to call them.
+
+    The parameters, their start, and all that code for torch's modules looks at (``mode``, ``_flat_weights``,
+    ``all_weights``) are those of torch.nn.RNNBase.
+    """
+
+    cell: Cell
 
     def __init__(
         self,
         cell: str,
+        mode: str,
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -41,66 +53,50 @@ class _Recurrence(nn.Module):
         device: Device,
         dtype: torch.dtype | None,
     ) -> None:
-        super().__init__()
-        for name, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if not isinstance(size, int):
-                raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
-            if size <= 0:
-                raise ValueError(f"{name} must be greater than zero")
-        if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        sizes = (whole(name, n) for name, n in (("input_size", input_size), ("hidden_size", hidden_size)))
+        input_size, hidden_size = sizes
+        num_layers, proj_size = whole("num_layers", num_layers), whole("proj_size", proj_size)
+        flags = (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional))
+        bias, batch_first, bidirectional = (flag(name, value) for name, value in flags)
+        if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
             raise ValueError(f"dropout should be a number in range [0, 1], the probability of a zero; got {dropout!r}")
+        # torch's warning would not name the line that builds the module.
+        super().__init__(
+            mode, input_size, hidden_size, num_layers, bias, batch_first, 0.0, bidirectional, proj_size, device,
+            real(dtype),
+        )  # fmt: skip
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout is between layers, so dropout={dropout} does nothing with num_layers=1", stacklevel=3
             )
-        if not 0 <= proj_size < hidden_size:
-            raise ValueError(f"proj_size has to be zero or positive and smaller than hidden_size, got {proj_size}")
+        self.dropout = float(dropout)
         self.cell = CELLS[cell]
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.bidirectional, self.proj_size = bidirectional, proj_size
-
-        rows, size = len(self.cell.input_gates) * hidden_size, proj_size or hidden_size
-        for k in range(num_layers):
-            features = input_size if k == 0 else size * self._directions
-            for suffix in self._suffixes(k):
-                shapes = {"weight_ih": (rows, features), "weight_hh": (rows, size)}
-                if bias:
-                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}  # type: ignore[dict-item]
-                if proj_size:
-                    shapes["weight_hr"] = (proj_size, hidden_size)
-                for name, shape in shapes.items():
-                    self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-        self.reset_parameters()
 
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
 
-    def _suffixes(self, k: int) -> tuple[str, ...]:
-        return (f"_l{k}", f"_l{k}_reverse") if self.bidirectional else (f"_l{k}",)
+    def _weights(self, k: int) -> Weights:
+        """Those of the k-th direction of all, by torch's rule: what code has put into `_flat_weights`, but where the
+        attribute of that name has become another tensor since, the attribute."""
+        names = self._all_weights[k]
+        found: dict[str, Any] = dict.fromkeys(_WEIGHTS)
+        for index, name in enumerate(names, k * len(names)):
+            weight = self._parameters.get(name)
+            if weight is None:
+                weight = getattr(self, name, None)  # made anew, by a parametrization say
+            if weight is None or (not torch.compiler.is_compiling() and self._known(index) is weight):
+                weight = self._flat_weights[index]
+            found[name[: name.index("_l")]] = weight
+        return Weights(*found.values())
 
-    def reset_parameters(self) -> None:
-        """All parameters uniform in plus or minus 1 / sqrt(hidden_size), drawn in torch's order."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
-
-    def _weights(self, suffix: str) -> Weights:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return Weights(*(getattr(self, name + suffix, None) for name in names))  # type: ignore[arg-type]
-
-    @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """The parameters of each layer and direction."""
-        suffixes = [suffix for k in range(self.num_layers) for suffix in self._suffixes(k)]
-        return [[p for p in self._weights(suffix)[:5] if p is not None] for suffix in suffixes]  # type: ignore[misc]
-
-    def flatten_parameters(self) -> None:
-        """Does nothing; it is here for code that calls torch.nn's. The engines arrange the weights."""
+    def _known(self, index: int) -> Tensor | None:
+        """The parameter that `_flat_weights` was made from."""
+        reference = self._flat_weight_refs[index]
+        return None if reference is None else reference()
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, lengths: Tensor | None = None
+        self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths = None
     ) -> tuple[Tensor | PackedSequence, Any]:
         """``output, h_n = rnn(input, hx)``; for the LSTM, ``hx`` and ``h_n`` are pairs (h, c).
 
@@ -108,12 +104,15 @@ class _Recurrence(nn.Module):
             input: (T, B, input_size), with batch_first (B, T, input_size), unbatched
                 (T, input_size), or a PackedSequence.
             hx: (L D, B, P), and c (L D, B, H); unbatched without B; None: zeros.
-            lengths: (B,) integers, beyond torch.nn: the real steps of each row, without packing.
+            lengths: (B,) integers (a tensor, an array or a list), beyond torch.nn: the real steps of each row, without
+                packing.
             output: as input, with D P features; 0 beyond a row's length.
         """
         if isinstance(input, PackedSequence):
             return self._packed(input, hx, lengths)
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}: input must be a tensor or a PackedSequence, it is a {type(input).__name__}")
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
@@ -139,11 +138,9 @@ class _Recurrence(nn.Module):
         count, B = self.num_layers * self._directions, x.shape[0]
         if hx is None:
             return tuple(x.new_zeros(count, B, size) for size in sizes)
-        parts = tuple(hx) if len(sizes) > 1 else (hx,)
-        if len(parts) != len(sizes) or not all(isinstance(part, Tensor) for part in parts):
-            raise RuntimeError(f"hx must be {'a pair (h_0, c_0)' if len(sizes) > 1 else 'one tensor h_0'}")
-        for part, size, label in zip(parts, sizes, ("hidden", "cell"), strict=False):
-            expected = (count, B, size) if batched else (count, size)
+        wanted = [(count, B, size) if batched else (count, size) for size in sizes]
+        parts = _parts(type(self).__name__, x, hx, wanted)
+        for part, expected, label in zip(parts, wanted, ("hidden", "cell"), strict=False):
             if tuple(part.shape) != expected:
                 kind = "batched 3-D" if batched else "unbatched 2-D"
                 raise RuntimeError(f"For {kind} input, expected {label} size {expected}, got {list(part.shape)}")
@@ -158,9 +155,10 @@ class _Recurrence(nn.Module):
         finals: list[tuple[Tensor, ...]] = []
         for k in range(self.num_layers):
             outputs = []
-            for way, suffix in enumerate(self._suffixes(k)):
+            for way in range(self._directions):
                 ahead = reverse(x, lengths) if way else x
-                y, final = engines.run(engines.Scan(self.cell, self._weights(suffix), ahead, next(slots), lengths))
+                weights = self._weights(k * self._directions + way)
+                y, final = engines.run(engines.Scan(self.cell, weights, ahead, next(slots), lengths))
                 outputs.append(reverse(y, lengths) if way else y)
                 finals.append(final)
             steps = [y.transpose(0, 1) for y in outputs]  # (T, B, H), as torch's kernels lay it out
@@ -171,7 +169,7 @@ class _Recurrence(nn.Module):
             x = joined.transpose(0, 1)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
-    def _packed(self, packed: PackedSequence, hx: Any, lengths: Tensor | None) -> tuple[PackedSequence, Any]:
+    def _packed(self, packed: PackedSequence, hx: Any, lengths: Lengths) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise ValueError("a PackedSequence carries its lengths; give no others")
         x, packed_lengths = pad_packed_sequence(packed, batch_first=True)
@@ -186,14 +184,6 @@ class _Recurrence(nn.Module):
         again = pack_padded_sequence(y, packed_lengths, batch_first=True)
         output = PackedSequence(again.data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return output, self._state_out(state)
-
-    def extra_repr(self) -> str:
-        shown = {
-            "proj_size": self.proj_size, "num_layers": self.num_layers if self.num_layers != 1 else 0,
-            "bias": None if self.bias else "False", "batch_first": self.batch_first,
-            "dropout": self.dropout, "bidirectional": self.bidirectional,
-        }  # fmt: skip
-        return f"{self.input_size}, {self.hidden_size}" + "".join(f", {k}={v}" for k, v in shown.items() if v)
 
 
 class RNN(_Recurrence):
@@ -211,10 +201,14 @@ class RNN(_Recurrence):
         bidirectional: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        proj_size: int | None = None,
     ) -> None:
+        _no_projection(proj_size)
+        cell = _rnn_cell(nonlinearity)
         super().__init__(
-            _rnn_cell(nonlinearity), input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, 0, device, dtype,
+            cell, cell.upper(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
+            device, dtype,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
 
@@ -235,8 +229,9 @@ class LSTM(_Recurrence):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        cell = "projected_lstm" if whole("proj_size", proj_size) > 0 else "lstm"
         super().__init__(
-            "projected_lstm" if proj_size > 0 else "lstm", input_size, hidden_size, num_layers, bias,
+            cell, "LSTM", input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, proj_size, device, dtype,
         )  # fmt: skip
 
@@ -255,63 +250,55 @@ class GRU(_Recurrence):
         bidirectional: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        proj_size: int | None = None,
     ) -> None:
+        _no_projection(proj_size)
         super().__init__(
-            "gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
-        )
+            "gru", "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device,
+            dtype,
+        )  # fmt: skip
 
 
-class _Cell(nn.Module):
-    """What RNNCell, LSTMCell and GRUCell have in common."""
+class _Cell(nn.RNNCellBase):
+    """What RNNCell, LSTMCell and GRUCell have in common. Sizes may be 0, as torch's may."""
+
+    cell: Cell
 
     def __init__(
         self, cell: str, input_size: int, hidden_size: int, bias: bool, device: Device, dtype: torch.dtype | None
     ) -> None:
-        super().__init__()
+        gates = len(CELLS[cell].input_gates)
+        sizes = size("input_size", input_size, 0), size("hidden_size", hidden_size, 0)
+        super().__init__(*sizes, flag("bias", bias), gates, device, real(dtype))
         self.cell = CELLS[cell]
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        rows = len(self.cell.input_gates) * hidden_size
-        shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-        for name in ("bias_ih", "bias_hh"):
-            vector = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
-            self.register_parameter(name, vector)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """All parameters uniform in plus or minus 1 / sqrt(hidden_size), drawn in torch's order."""
-        bound = 1.0 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}: input must be a tensor, it is a {type(input).__name__}")
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
         x = input if input.dim() == 2 else input.unsqueeze(0)
-        state = (hx if len(self.cell.state) > 1 else (hx,)) if hx is not None else None
-        if state is None:
-            state = tuple(x.new_zeros(x.shape[0], self.hidden_size) for _ in self.cell.state)
+        wanted = [(x.shape[0], self.hidden_size)] * len(self.cell.state)
+        if hx is None:
+            state = tuple(x.new_zeros(shape) for shape in wanted)
+        else:
+            state = _parts(name, x, hx, [shape if input.dim() == 2 else shape[1:] for shape in wanted])
         for part in state:
             if part.dim() not in (1, 2):
                 raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {part.dim()}D instead")
         state = tuple(part if part.dim() == 2 else part.unsqueeze(0) for part in state)
         for part in state:
-            if part.shape != (x.shape[0], self.hidden_size):
-                raise RuntimeError(
-                    f"hidden has inconsistent size: got {list(part.shape)} expected {[x.shape[0], self.hidden_size]}"
-                )
+            if part.shape != wanted[0]:
+                raise RuntimeError(f"hidden has inconsistent size: got {list(part.shape)} expected {list(wanted[0])}")
         weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
         _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
         new = new if input.dim() == 2 else tuple(part.squeeze(0) for part in new)
         return new if len(new) > 1 else new[0]
-
-    def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
 
 
 class RNNCell(_Cell):
@@ -348,6 +335,39 @@ class GRUCell(_Cell):
         dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__("gru", input_size, hidden_size, bias, device, dtype)
+
+
+def _parts(name: str, x: Tensor, hx: Any, wanted: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+    """hx as a tuple of so many tensors, of the kind of x; their sizes are the caller's to check.
+
+    ValueError where it is nested in another way: a tensor is no pair, whatever its size. RuntimeError where dtype or
+    device differ, as in torch.
+    """
+    parts = (hx,) if len(wanted) == 1 else hx
+    if (
+        not isinstance(parts, (tuple, list))
+        or len(parts) != len(wanted)
+        or not all(isinstance(part, Tensor) for part in parts)
+    ):
+        form = f"one tensor {wanted[0]}" if len(wanted) == 1 else f"a pair of tensors (h, c), {tuple(wanted)}"
+        raise ValueError(f"{name}: hx must be {form}; it is {shapes(hx)}")
+    for part in parts:
+        if part.device != x.device:
+            raise RuntimeError(
+                "Input and hidden tensors are not at the same device, found input tensor at "
+                f"{x.device} and hidden tensor at {part.device}"
+            )
+        if part.dtype is not x.dtype and not (part.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+            raise RuntimeError(
+                "Input and hidden tensors are not the same dtype, found input tensor with "
+                f"{x.dtype} and hidden tensor with {part.dtype}"
+            )
+    return tuple(parts)
+
+
+def _no_projection(proj_size: Any) -> None:
+    if proj_size is not None:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
 
 
 def _rnn_cell(nonlinearity: str) -> str:

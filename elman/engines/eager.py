@@ -62,7 +62,7 @@ class _HiddenProducts:
         self.cell, self.mask = cell, mask
         gates, inner = len(cell.hidden_gates), len(cell.inner_gates)
         rows = 0 if w.weight_hh is None else w.weight_hh.shape[0] // (gates + inner) * gates
-        self.weight = None if w.weight_hh is None or not rows else w.weight_hh[:rows]
+        self.weight = None if w.weight_hh is None or not gates else w.weight_hh[:rows]
         self.bias = None if w.bias_hh is None else w.bias_hh[:rows]
         self.inner: list[Callable[[Tensor], Tensor]] = []
         if inner:

@@ -38,8 +38,8 @@ class TorchFused(Engine):
             return "torch's fused kernels know no dropout or zoneout inside the recurrence"
         if torch._C._functorch.maybe_current_level() is not None:
             return "torch's fused kernels know no torch.func transforms"
-        if scan.x.shape[0] == 0:
-            return "torch's fused kernels take no empty batch"
+        if not scan.x.shape[0] or not scan.x.shape[2] or not scan.state[0].shape[-1]:
+            return "torch's fused kernels take no batch, input or state of size 0"
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:

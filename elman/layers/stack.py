@@ -91,13 +91,10 @@ class Stack(RecurrentLayer):
         return y, tuple(new)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        whole = isinstance(state, (tuple, list)) and len(state) == len(self.layers)
+        if not whole or any(part is None for part in state):  # of the rest each layer sees to its own part
+            self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
-        if (
-            not isinstance(states, (tuple, list))
-            or len(states) != len(self.layers)
-            or (state and any(s is None for s in state))
-        ):
-            self.check_state(x, state)  # of the rest each layer sees to its own part
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
             y, after = layer.step(x, old)  # type: ignore[operator]

@@ -41,7 +41,7 @@ def fits(state: State, sizes: Sizes, x: Tensor) -> bool:
 
 def misfit(state: State, sizes: Sizes, x: Tensor) -> str:
     """What is wrong with a state that does not fit: the structure that is wanted, and the one that is given."""
-    wanted, given = _shapes(zeros(sizes, x.new_empty(x.shape[0], 0, device="meta"))), _shapes(state)
+    wanted, given = shapes(zeros(sizes, x.new_empty(x.shape[0], 0, device="meta"))), shapes(state)
     about = f"the state {_names(sizes)} must be"
     if wanted != given:
         return f"{about} {wanted}, it is {given}"
@@ -49,12 +49,13 @@ def misfit(state: State, sizes: Sizes, x: Tensor) -> str:
     return f"{about} {x.dtype} on {x.device}, as x is; it is {', '.join(kinds)}"
 
 
-def _shapes(state: State) -> str:
+def shapes(state: State) -> str:
+    """How a state, or what was given for one, is nested, with the shapes of its tensors."""
     if isinstance(state, Tensor):
         return str(tuple(state.shape))
     if not isinstance(state, (tuple, list)):
         return "None" if state is None else f"a {type(state).__name__}"
-    return _tuple([_shapes(part) for part in state])
+    return _tuple([shapes(part) for part in state])
 
 
 def _names(sizes: Sizes, name: str = "") -> str:

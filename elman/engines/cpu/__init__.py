@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu import generate, projection
+from elman.engines.cpu import generate, projection, sizes
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
@@ -41,8 +41,8 @@ class Cpu(Engine):
             return f"it is for the CPU, not {scan.x.device.type}"
         if scan.cell.projected and (why := projection.refusal(scan)):
             return why
-        if scan.x.shape[0] == 0:
-            return "it takes no empty batch"
+        if not scan.x.shape[0] or not scan.x.shape[2] or not scan.state[0].shape[-1]:
+            return "it takes no batch, input or state of size 0"
         if torch._C._functorch.maybe_current_level() is not None:
             return "its kernels know no torch.func transforms"
         dtype = _dtype(scan)
@@ -55,6 +55,7 @@ class Cpu(Engine):
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
         if scan.weights.weight_hr is not None:
             return projection.unfold(scan, *self.run(projection.fold(scan)))
+        scan = sizes.checked(scan)
         dtype = _dtype(scan)
         kernel = _kernel(scan.cell, dtype)
         assert kernel is not None
@@ -90,6 +91,7 @@ class Cpu(Engine):
             return None
         if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
+        scan = sizes.checked(scan)
         kernel = _kernel(scan.cell, _dtype(scan))
         assert kernel is not None
         library = LIBRARIES[kernel]
