@@ -65,6 +65,9 @@ def read_cells(column: polars.Series, path: str, decimal: Decimal | None = None,
         return Cells("empty", np.full(len(column), np.nan))
     if not isinstance(kind, (polars.String, polars.Categorical, polars.Enum)):
         return Cells("text", np.empty(0), f"holds {str(kind).partition('(')[0]}")
+    plain = column.cast(polars.Float64, strict=False) if decimal != "," and kind == polars.String else None
+    if plain is not None and len(plain) and not plain.null_count() and plain.is_finite().all():
+        return Cells("numbers", plain.to_numpy())  # as most tables are
     cells = present(column)
     given = cells.drop_nulls().unique(maintain_order=True)
     if not len(given):
