@@ -251,6 +251,7 @@ def test_a_row_a_series(tmp_path: Path) -> None:
         ("t0,t1,label\nhi,2,u\n", WIDE, {"wide": True}, r"column 't0' is a step, but 'hi' is not a number"),
         ("t1,t 1,t2,label\n1,2,3,u\n", WIDE, {}, r"columns 't1' and 't 1' are both step 1 of 't'"),
         ("id,a,b,label\n1,2,3,u\n2,2,3,v\n", LONG, {}, r"every series has one row; if a row is a series, give --wide"),
+        ("review,q1,q2,q5,label\na very good film,1,2,3,u\n", WIDE, {}, r"has no column 'text'"),
         ("t0,t1,t2\n1,2,3\n", WIDE, {}, r"has no column 'label'"),
     ],
 )

@@ -68,7 +68,8 @@ class Found(NamedTuple):
 
 
 def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading, least: int = 3) -> bool:
-    """Whether each row is a series: as ``reading`` says, or by columns such as t0, t1, t2, ... beside the others.
+    """Whether each row is a series: as ``reading`` says, or by columns such as t0, t1, t2, ... beside the others,
+    of which none holds texts.
 
     Where ``roles`` name the series, only if no series has a second row. ``least``: so many columns are steps.
     """
@@ -77,6 +78,8 @@ def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading, 
     if roles.time is not None or reading.by_name(table):
         return False
     if roles.series is not None and (roles.series not in table.columns or table[roles.series].n_unique() < len(table)):
+        return False
+    if any(_is_prose(table[name]) for name in roles.beside(table.columns) if not name.strip("])")[-1:].isdigit()):
         return False
     steps = step_columns(path, roles.beside(table.columns), least)
     if not steps or any(table[name].dtype.is_nested() for names in steps.values() for name in names):
@@ -297,6 +300,13 @@ def _numbers(table: polars.DataFrame, path: str, name: str, reading: Reading) ->
     if found.kind == "text":
         raise ElmanError(f"{path}: column {name!r} is a step, but {found.why}")
     return found.values
+
+
+def _is_prose(column: polars.Series) -> bool:
+    """Whether a column holds texts of several words."""
+    if column.dtype != polars.String:
+        return False
+    return 2 * len(column.str.contains(r"\S\s+\S+\s+\S").arg_true()) > len(column)
 
 
 def _texts(table: polars.DataFrame, name: str) -> list[str]:
