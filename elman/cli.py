@@ -28,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    if tokens[:1] in (["train"], ["evaluate"]):  # data that are a hyphen look like an option
+        before = ["", *tokens]
+        tokens = [
+            "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
+            for last, token in zip(before, tokens, strict=False)
+        ]
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         tokens, imported = _imports(tokens)

@@ -49,7 +49,8 @@ def train_command(task: str, imported: list[str]) -> Any:
         if out is None:
             if resume:
                 raise ElmanError("--resume: give the run to go on with, by --out RUN")
-            out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if data else f"runs/{task}")
+            named = bool(data) and not Path(data[0]).is_relative_to("/dev")  # a pipe's name says nothing
+            out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if named else f"runs/{task}")
         return _train(task, data, out, valid or [], resume, values, imported)
 
     command.__annotations__["options"] = Annotated[kind | None, Flat]

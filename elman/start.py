@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from elman import tasks
+from elman.data.source import absolute, sources
 from elman.errors import ElmanError
 from elman.training import loggers
 from elman.training.config import TrainConfig, parse
@@ -24,10 +25,10 @@ _MAY_CHANGE = {"steps", "minutes", "patience", "validate_every", "tensorboard"}
 
 def train(
     task: str,
-    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    data: Any = (),
     *,
     out: str | os.PathLike[str] | Run | None = None,
-    valid: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    valid: Any = (),
     resume: bool = False,
     progress: bool = True,
     listeners: Sequence[Listener] = (),
@@ -39,10 +40,13 @@ def train(
 
     Arguments:
         task: a name in `elman.tasks.TASKS`.
-        data: a file or several.
+        data: a path or several (``-`` is standard input), or data in memory: a DataFrame of pandas, polars or Arrow, a
+            dict of columns, or a list of rows, which are dicts or tuples: (text, label), (source, target),
+            (words, tags), (story, question, answer), or (series, label) with an array (T, C). Language models and
+            ``fill`` take a column of texts, or an open file.
         out: the run directory to write, absent, empty or a run to resume; None: nothing is written
             (``model.save`` does it later).
-        valid: files to validate on, instead of a held-out part of ``data``.
+        valid: data to validate on, given as ``data``, instead of a held-out part of it.
         resume: go on with the run in ``out`` from its last checkpoint; data and options are that
             run's own, but for how long it goes on.
         progress: show how it goes.
@@ -56,7 +60,7 @@ def train(
     kind = tasks.get(task)
     config = parse(kind.Config, options)
     run = out if out is None or isinstance(out, Run) else Run(out)
-    paths, valid_paths = _paths(data), _paths(valid)
+    paths, valid_paths = sources(data), sources(valid)
     if resume and run is None:
         raise ElmanError("resume: give the run directory to go on with, as out")
     if run is not None:
@@ -79,6 +83,8 @@ def train(
         world = World(_device(config.device))
         try:
             model, examples, held = kind.prepare(config, paths, valid_paths, before)
+            # what is in memory is held here, so that `held_out` finds it again; config.json has its name
+            model.sources.data, model.sources.valid = list(map(absolute, paths)), list(map(absolute, valid_paths))
             if before and before.config().sources.fingerprint != model.sources.fingerprint:
                 raise ElmanError(f"{', '.join(paths)}: not the data that the run in {before.path} was trained on")
             world.wait()  # nobody writes before all have looked
@@ -135,8 +141,7 @@ def _again(
     if "steps" in wanted or "minutes" in wanted:  # the one that is given now is the one that counts
         wanted = {"steps": None, "minutes": None, **wanted}
     config = parse(kind, before | wanted)
-    sources = saved.sources
-    return config, paths or sources.data, valid or sources.valid
+    return config, paths or saved.sources.data, valid or saved.sources.valid
 
 
 def _apart(run: Run, paths: list[str]) -> None:
@@ -145,12 +150,6 @@ def _apart(run: Run, paths: list[str]) -> None:
     for path in paths:
         if os.path.isdir(path) and Path(path).resolve() in inside:
             raise ElmanError(f"{run.path}: lies in the folder of the data, {path}; choose another folder")
-
-
-def _paths(given: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    if isinstance(given, (str, os.PathLike)):
-        return [os.fspath(given)]
-    return [os.fspath(path) for path in given]
 
 
 def _device(name: str) -> Any:

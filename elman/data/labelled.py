@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars
 
 from elman.data import series
+from elman.data.archive import name_inside
+from elman.data.labels import check_labels, one_spelling, spelt, split_labels
 from elman.data.series import Found, Reading, Roles
 from elman.data.sound import SOUNDS, log_mel, read_sound, resample
-from elman.data.tables import column, is_table, lists, read_table, require
+from elman.data.source import InMemory, home, is_junk, readable, sources
+from elman.data.tables import LeftOut, Rows, column, is_table, lists, read_rows, read_table, require
 from elman.data.text import read_text
 from elman.data.ts import read_ts
 from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
 
 Medium = Literal["text", "series", "sound"]
 
@@ -55,6 +61,7 @@ class Columns(NamedTuple):
     """Which column holds what.
 
     series: the series that a row is a step of. separator: between several labels. reading: how series are read.
+    skip_bad: leave out rows of tables that cannot be read.
     """
 
     text: str
@@ -65,6 +72,7 @@ class Columns(NamedTuple):
     time: str | None
     separator: str | None
     reading: Reading = Reading()
+    skip_bad: bool = False
 
     def roles(self, series: bool = True) -> Roles:
         """Those that are no channels; without ``series``, those of a table that is one series."""
@@ -72,8 +80,8 @@ class Columns(NamedTuple):
         return Roles(self.series if series else None, self.time, fixed)
 
 
-def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
-    """The examples of files or folders.
+def read_labelled(data: Any, columns: Columns) -> Labelled:
+    """The examples of files or folders, or of data in memory (`elman.data.source.sources`).
 
     - tables with a text and a label column; or with a file and a label column, sounds or tables of numbers
       beside the table; or with ``columns.series``, a row a step;
@@ -84,6 +92,7 @@ def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
     Raises:
         ElmanError: a file cannot be read, a column is missing, an input is empty or has no label.
     """
+    data = sources(data)
     if not data:
         raise ElmanError("no data: give one file or more")
     folders = [path for path in data if os.path.isdir(path)]
@@ -93,20 +102,25 @@ def read_labelled(data: Sequence[str], columns: Columns) -> Labelled:
         found = _join([_folder(path, columns) for path in data])
     elif all(path.lower().removesuffix(".gz").endswith(".ts") for path in data):
         found = _join([_ts(path) for path in data])
-    elif all(map(is_table, data)):
-        tables = [(path, read_table(path)) for path in data]
-        rows = _series(tables, columns)
-        found = rows or _join([_table(path, table, columns) for path, table in tables])
+    elif all(isinstance(path, InMemory) or is_table(path) for path in data):
+        read = [(LeftOut(path, columns.skip_bad), path) for path in data]
+        tables = [(path, _rows_of(path, columns, left_out), left_out) for left_out, path in read]
+        found = _series([(path, rows.table) for path, rows, _ in tables], columns) or _join(
+            [_table(path, rows, left_out, columns) for path, rows, left_out in tables]
+        )
     elif any(map(is_table, data)):
-        raise ElmanError(f"{', '.join(data)}: tables and other files; give one or the other")
+        raise ElmanError(f"{', '.join(map(readable, data))}: tables and other files; give one or the other")
     elif len(data) == 1:
         raise ElmanError(
-            f"{data[0]}: one text file has no labels; give one file a class, or a table (.csv, .tsv, .jsonl, .parquet) "
+            f"{readable(data[0])}: one text file has no labels; give one file a class, or a table (.csv, .tsv, .jsonl, "
+            f".xlsx, .parquet) "
             f"with {columns.text!r} and {columns.label!r} columns (--text, --label)"
         )
     else:
         found = _join([_class_file(path) for path in data])
+    found = found._replace(labels=one_spelling(found.labels))
     _check(found, columns)
+    check_labels(found.labels, ", ".join(map(readable, data)))
     return found
 
 
@@ -177,29 +191,55 @@ def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
             f"{tables[0][0]}: every series has one row; if a row is a series, give --wide and columns t0, t1, ..."
         )
     groups = found.fixed[c.group] if c.group else [""] * len(found.values)
-    labels, names = _split(found.fixed[c.label], c.separator), list(found.reading.channels)
+    labels, names = split_labels(found.fixed[c.label], c.separator), list(found.reading.channels)
     return Labelled("series", found.values, labels, groups, found.places, names, 0, found.reading, found.reasons)
 
 
-def _table(path: str, table: polars.DataFrame, columns: Columns) -> Labelled:
-    c = columns
-    extra = [c.group] if c.group else []
+def _rows_of(path: str, columns: Columns, left_out: LeftOut) -> Rows:
+    """The rows of a table; tuples in memory are (text, label)."""
+    ordered = isinstance(path, InMemory) and path.positional
+    return read_rows(path, {"text": columns.text, "label": columns.label} if ordered else None, left_out)
+
+
+def _table(path: str, rows: Rows, left_out: LeftOut, columns: Columns) -> Labelled:
+    c, table = columns, rows.table
     source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
-    require(table, path, [source, c.label, *extra])
+    name = {"text": source} if source == c.text else {"file": source}
+    require(table, readable(path), {**name, "label": c.label, **({"group": c.group} if c.group else {})})
     several = lists(table, c.label)
-    labels = _split(column(table, c.label), c.separator) if several is None else [tuple(one) for one in several]
+    labels = split_labels(column(table, c.label), c.separator) if several is None else [tuple(one) for one in several]
     groups = column(table, c.group) if c.group else [""] * len(labels)
-    places = [f"{path}, row {k}" for k in range(1, len(labels) + 1)]
+    places = [f"{readable(path)}, row {k}" for k in range(1, len(labels) + 1)]
     if source == c.text:
-        return Labelled("text", column(table, source), labels, groups, places, [], 0)
+        if table[source].dtype.is_nested() or table[source].dtype == polars.Object:
+            arrays = series.of_cells(table[source].to_list(), places, source)
+            names = [str(k) for k in range(1, arrays[0].shape[1] + 1)] if arrays else []
+            return Labelled("series", arrays, labels, groups, places, names, 0)
+        found = Labelled("text", column(table, source), labels, groups, places, [], 0)
+        return found.part(_filled(found, rows.lines, left_out, c.separator is not None or several is not None))
     beside = path.rpartition("/")[0]
     files = [
-        name if "://" in name or os.path.isabs(name) or not beside else f"{beside}/{name}"
+        home(name) if "://" in name or os.path.isabs(home(name)) or not beside else f"{beside}/{name}"
         for name in column(table, source)
     ]
     if not files:
         raise ElmanError(f"{path}: no rows")
     return _files(files, labels, groups, places, columns)
+
+
+def _filled(found: Labelled, lines: np.ndarray, left_out: LeftOut, several: bool) -> list[int]:
+    """The rows that have a text and a label; several: a row may have none."""
+    kept = []
+    for k, (text, label, line) in enumerate(zip(found.inputs, found.labels, lines.tolist(), strict=True)):
+        where = f" (line {line})" if line else ""
+        if not text.strip():
+            left_out.add(f"row {k + 1}", f"the text is empty{where}")
+        elif not several and not any(map(spelt, label)):
+            left_out.add(f"row {k + 1}", f"no label{where}")
+        else:
+            kept.append(k)
+    left_out.tell(len(kept))
+    return kept
 
 
 def _files(
@@ -224,15 +264,26 @@ def _files(
 
 
 def _folder(path: str, columns: Columns) -> Labelled:
-    classes = sorted(one for one in Path(path).iterdir() if one.is_dir() and not one.name.startswith("."))
+    inside = sorted(one for one in Path(path).iterdir() if not is_junk(one.name))
+    classes = [one for one in inside if one.is_dir()]
     if not classes:
         raise ElmanError(
-            f"{path}: no folder in it; give a folder with a folder for each class, or a table with a file and a label "
-            "column"
+            f"{readable(path)}: no folder in it; give a folder with a folder for each class, or a table with a file "
+            "and a label column"
         )
-    pairs = [(str(f), c.name) for c in classes for f in sorted(c.iterdir()) if f.is_file() and f.name[0] != "."]
+    pairs = []
+    for one in classes:
+        for file in sorted(f for f in one.iterdir() if not is_junk(f.name)):
+            if file.is_dir():
+                raise ElmanError(
+                    f"{readable(str(file))}: a folder in the folder of a class; its files would be left out"
+                )
+            pairs.append((str(file), readable(one.name)))
     if not pairs:
-        raise ElmanError(f"{path}: the folders in it have no files")
+        raise ElmanError(f"{readable(path)}: the folders in it have no files")
+    known = {label for _, label in pairs}
+    for name in [readable(one.name) for one in inside if not one.is_dir() or readable(one.name) not in known]:
+        _log.warning("%s: %s is not read: files belong into the folder of a class", readable(path), name)
     files = [name for name, _ in pairs]
     return _files(files, [(label,) for _, label in pairs], [""] * len(files), files, columns)
 
@@ -247,8 +298,8 @@ def _ts(path: str) -> Labelled:
 
 def _class_file(path: str) -> Labelled:
     lines = [(k, line) for k, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    name = Path(path).name
-    label, places = name.removesuffix(".gz").removesuffix(".txt") or name, [f"{path}, line {k}" for k, _ in lines]
+    label = readable(name_inside(path).removesuffix(".txt"))
+    places = [f"{readable(path)}, line {k}" for k, _ in lines]
     return Labelled("text", [line for _, line in lines], [(label,)] * len(lines), [""] * len(lines), places, [], 0)
 
 
@@ -267,12 +318,6 @@ def _join(parts: list[Labelled]) -> Labelled:
         ]
     labels, groups, places = ([x for one in parts for x in getattr(one, n)] for n in ("labels", "groups", "places"))
     return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate, first.reading, first.reasons)
-
-
-def _split(labels: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
-    if separator is None:
-        return [(label.strip(),) if label.strip() else () for label in labels]
-    return [tuple(part.strip() for part in label.split(separator) if part.strip()) for label in labels]
 
 
 def _check(found: Labelled, columns: Columns) -> None:

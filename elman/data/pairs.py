@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from elman.data.source import InMemory, readable, sources
 from elman.data.tables import column, is_table, read_table
 from elman.data.text import read_text
 from elman.errors import ElmanError
@@ -22,30 +23,34 @@ class Pairs(NamedTuple):
     places: list[str]
 
 
-def read_pairs(data: Sequence[str], source: str, target: str) -> Pairs:
-    """The pairs of two aligned text files, or of one table or more with columns ``source`` and ``target``.
+def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> Pairs:
+    """The pairs of two aligned text files, or of one table or more with columns ``source`` and ``target``; files, or
+    data in memory (`elman.data.source.sources`).
 
-    Pairs with an empty side are left out, and the log says how many and where the first is.
+    Pairs with an empty side are left out, and the log says how many and where the first is; with ``skip_bad`` rows of
+    tables that cannot be read, too.
 
     Raises:
         ElmanError: a file cannot be read, a column is missing, or the two files differ in their number of lines.
     """
-    if all(map(is_table, data)):
+    data = sources(data)
+    alone = len(data) == 1 and isinstance(data[0], InMemory)
+    if alone or all(is_table(path, [source, target]) for path in data):
         pairs = Pairs([], [], [])
         for path in data:
-            table = read_table(path, [source, target])
+            table = read_table(path, {"source": source, "target": target}, skip_bad)
             pairs.sources.extend(column(table, source))
             pairs.targets.extend(column(table, target))
-            pairs.places.extend(f"{path}, row {k}" for k in range(1, len(table) + 1))
+            pairs.places.extend(f"{readable(path)}, row {k}" for k in range(1, len(table) + 1))
     elif len(data) == 2:
         sides = [read_text(path).removesuffix("\n").split("\n") for path in data]
         if len(sides[0]) != len(sides[1]):
             raise ElmanError(_uneven(data, sides))
-        pairs = Pairs(sides[0], sides[1], [f"{data[0]}, line {k}" for k in range(1, len(sides[0]) + 1)])
+        pairs = Pairs(sides[0], sides[1], [f"{readable(data[0])}, line {k}" for k in range(1, len(sides[0]) + 1)])
     else:
         raise ElmanError(
-            f"{', '.join(data)}: give two text files with the same number of lines, train.de train.en, or tables "
-            "(.csv, .tsv, .jsonl, .parquet) with --source and --target columns"
+            f"{', '.join(map(readable, data))}: give two text files with the same number of lines, train.de "
+            "train.en, or tables (.csv, .tsv, .jsonl, .xlsx, .parquet) with --source and --target columns"
         )
     return _whole(pairs)
 
@@ -74,6 +79,6 @@ def _uneven(data: Sequence[str], sides: list[list[str]]) -> str:
     first = next((k for k in range(len(odd)) if odd[k] and sum(odd[k : k + window]) >= 2), None)
     where = min(map(len, sides)) if first is None else first
     return (
-        f"{data[0]} has {len(sides[0]):,} lines and {data[1]} {len(sides[1]):,}: line by line they must belong "
-        f"together; they seem to part at line {where + 1}"
+        f"{readable(data[0])} has {len(sides[0]):,} lines and {readable(data[1])} {len(sides[1]):,}: line by line they "
+        f"must belong together; they seem to part at line {where + 1}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars
@@ -174,6 +174,21 @@ def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], pla
             f"{place}: {values.shape[1]} channels: {listed(names)}; {len(wanted)} are wanted: {listed(wanted)}"
         )
     return values
+
+
+def of_cells(cells: Sequence[Any], places: Sequence[str], name: str) -> list[np.ndarray]:
+    """Series (T, C) from the cells of a column in memory: arrays (T,) or (T, C), or lists of numbers."""
+    found = []
+    for cell, place in zip(cells, places, strict=True):
+        try:
+            values = np.asarray(cell, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ElmanError(f"{place}: column {name!r} holds neither a text nor a series of numbers") from None
+        values = values[:, None] if values.ndim == 1 else values
+        if values.ndim != 2:
+            raise ElmanError(f"{place}: column {name!r} holds an array {values.shape}; a series is (T,) or (T, C)")
+        found.append(values)
+    return found
 
 
 def check(values: np.ndarray, place: str, names: Sequence[str], missing: bool = False) -> None:

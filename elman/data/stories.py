@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from elman.data.tables import column, is_table, read_table
+from elman.data.archive import name_inside, table_in_memory
+from elman.data.source import InMemory, readable, sources
+from elman.data.tables import LeftOut, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -25,8 +25,8 @@ class Story(NamedTuple):
     group: str = ""
 
 
-def read_stories(data: Sequence[str], columns: tuple[str, str, str], kind: str) -> list[Story]:
-    """The questions of each file.
+def read_stories(data: Any, columns: tuple[str, str, str], kind: str, skip_bad: bool = False) -> list[Story]:
+    """The questions of each file, or of data in memory (`elman.data.source.sources`).
 
     A table has a row for each: ``columns`` name its story, question and answer; one called ``kind`` (if there is one)
     says what kind of question it is. Any other file is in bAbI's format: numbered lines, 1 where a story begins; a
@@ -36,43 +36,57 @@ def read_stories(data: Sequence[str], columns: tuple[str, str, str], kind: str) 
         ElmanError: a file cannot be read; a line is not numbered; a question has no answer; nothing is asked.
     """
     told: list[Story] = []
-    for path in data:
-        name = PurePosixPath(path.replace("\\", "/")).name.partition(".")[0]
-        found = _table(path, columns, kind, name) if is_table(path) else _babi(path, name)
+    for path in sources(data):
+        name = readable(name_inside(path).partition(".")[0]) if table_in_memory(path) is None else "question"
+        found = _table(path, columns, kind, name, skip_bad) if _is_table(path) else _babi(path, name)
         if not found:
-            raise ElmanError(f"{path}: nothing is asked; a question is a line with a tab and its answer")
+            raise ElmanError(f"{readable(path)}: nothing is asked; a question is a line with a tab and its answer")
         told += found
     return told
 
 
-def _table(path: str, columns: tuple[str, str, str], kind: str, name: str) -> list[Story]:
-    table = read_table(path, columns)
+def _is_table(path: str) -> bool:
+    """A pipe is one, unless it begins as bAbI's format does."""
+    if isinstance(path, InMemory) and table_in_memory(path) is None:
+        return _LINE.match(read_text(path)) is None
+    return is_table(path)
+
+
+def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_bad: bool) -> list[Story]:
+    left_out = LeftOut(path, skip_bad)
+    table, lines = read_rows(path, dict(zip(("story", "question", "answer"), columns, strict=True)), left_out)
     story, question, answer = (column(table, one) for one in columns)
     kinds = column(table, kind) if kind in table.columns else [name] * len(table)
-    for row, (q, a) in enumerate(zip(question, answer, strict=True), 1):
-        if not q.strip() or not a.strip():
-            raise ElmanError(f"{path}, row {row}: the {'question' if not q.strip() else 'answer'} is empty")
-    rows = zip(story, question, answer, kinds, strict=True)
-    return [Story(sentences(s), q.strip(), a.strip(), k, f"{path} {s}") for s, q, a, k in rows]
+    found = []
+    for row, (s, q, a, k) in enumerate(zip(story, question, answer, kinds, strict=True), 1):
+        if q.strip() and a.strip():
+            found.append(Story(sentences(s), q.strip(), a.strip(), k, f"{path} {s}"))
+            continue
+        where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
+        left_out.add(f"row {row}", f"the {'answer' if q.strip() else 'question'} is empty{where}")
+    left_out.tell(len(found))
+    return found
 
 
 def _babi(path: str, name: str) -> list[Story]:
     told: list[Story] = []
     so_far: list[str] = []
     stories = 0
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip(" "))
         if not match:
-            raise ElmanError(f"{path}, line {number}: does not begin with its number in the story, as bAbI's lines do")
+            raise ElmanError(
+                f"{readable(path)}, line {number}: does not begin with its number in the story, as bAbI's lines do"
+            )
         if int(match[1]) == 1:
             so_far, stories = [], stories + 1
         question, tab, answer = match[2].partition("\t")
         if not tab:
             so_far.append(question.strip())
         elif not answer.partition("\t")[0].strip():
-            raise ElmanError(f"{path}, line {number}: the question has no answer")
+            raise ElmanError(f"{readable(path)}, line {number}: the question has no answer")
         else:
             told.append(
                 Story(list(so_far), question.strip(), answer.partition("\t")[0].strip(), name, f"{path} {stories}")

@@ -1,83 +1,210 @@
-"""Tables: .csv, .tsv, .jsonl and .parquet with named columns."""
+"""Tables with named columns: .csv, .tsv, .json, .jsonl, .parquet, .feather, .arrow, .xlsx; or in memory."""
 
 from __future__ import annotations
 
+import difflib
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+import numpy as np
 import polars
 
+from elman.data.archive import BOOKS, divided, name_inside, table_in_memory
+from elman.data.records import Bad, column, lists, read_json
+from elman.data.separated import Rows, read_separated
+from elman.data.source import InMemory, readable
 from elman.data.text import read_bytes, read_text
 from elman.errors import ElmanError
 
+_log = logging.getLogger("elman")
+
+_SEPARATED, _JSON, _ARROW = (
+    (".csv", ".tsv", ".tab", ".psv"),
+    (".json", ".jsonl", ".ndjson"),
+    (".feather", ".arrow", ".ipc"),
+)
 #: How a table's name ends, without what compresses it.
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+TABLES = (*_SEPARATED, *_JSON, ".parquet", *_ARROW, *BOOKS)
+
+#: What people call the columns that elman calls so.
+_SYNONYMS = {
+    "text": {"review", "sentence", "content", "body", "comment", "message", "tweet", "document", "input", "utterance"},
+    "label": {"class", "category", "sentiment", "target", "stars", "rating", "y", "intent", "tag", "labels", "output"},
+    "source": {"src", "input", "from", "text"},
+    "target": {"tgt", "output", "to", "translation", "label"},
+    "words": {"tokens", "word", "token", "sentence", "text", "form"},
+    "tags": {"tag", "labels", "ner_tags", "pos_tags", "pos", "upos", "ner"},
+    "story": {"context", "passage", "text"},
+    "question": {"query", "q"},
+    "answer": {"answers", "a", "target"},
+}
 
 
-def is_table(path: str) -> bool:
-    return _ending(path) in TABLES
+def is_table(path: str, columns: Sequence[str] = ()) -> bool:
+    """Whether a source is a table: by its name; a pipe by what it holds, where it must have these ``columns``."""
+    if table_in_memory(path) is not None:
+        return True
+    ending = _ending(path)
+    if not ending and isinstance(path, InMemory):
+        return _form_of(path, columns) is not None
+    return ending in TABLES
 
 
-def read_table(path: str, columns: Sequence[str] | None = None) -> polars.DataFrame:
-    """The table in a file; cells of .csv and .tsv are text, quotes and line breaks inside them as usual.
+def read_table(
+    path: str, columns: Sequence[str] | Mapping[str, str] | None = None, skip_bad: bool = False
+) -> polars.DataFrame:
+    """The table in a source; cells of .csv, .tsv, .json and .xlsx are text.
+
+    Arguments:
+        columns: those that must be there; by the option that names each, for the message, or as they are.
+        skip_bad: leave out rows that cannot be read, and log how many; by default the first one is an error.
 
     Raises:
         ElmanError: it cannot be read, or lacks one of the columns; those present are named.
     """
-    ending = _ending(path)
+    return read_rows(path, columns, LeftOut(path, skip_bad)).table
+
+
+def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left_out: LeftOut) -> Rows:
+    """As `read_table`, with the line of each row; rows that cannot be read are told to ``left_out``."""
+    shown, wanted, lines = readable(path), columns or {}, np.zeros(0, dtype=np.int64)
+    held = table_in_memory(path)
+    if held is not None:
+        table = _named(held, path, wanted)
+        return Rows(table, np.zeros(len(table), dtype=np.int64))
+    ending = _ending(path) or ((_form_of(path, ()) or ".csv") if isinstance(path, InMemory) else "")
     try:
         if ending == ".parquet":
             table = polars.read_parquet(io.BytesIO(read_bytes(path)))
-        elif ending in (".jsonl", ".ndjson"):
-            table = polars.read_ndjson(io.BytesIO(read_text(path).encode()), infer_schema_length=None)
+        elif ending in _ARROW:
+            table = _arrow(read_bytes(path), shown)
+        elif ending in BOOKS:
+            table = _book(path, shown)
+        elif ending in _JSON:
+            table, numbers = read_json(read_text(path), shown, ending != ".json", left_out.add)
+            lines = np.array(numbers, dtype=np.int64)
         else:
-            table = _separated(read_text(path), "\t" if ending == ".tsv" else ",")
+            table, lines = read_separated(read_text(path), shown, ending in (".tsv", ".tab"), left_out.add)
     except polars.exceptions.PolarsError as error:
-        raise ElmanError(f"{path}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
-    require(table, path, columns or ())
+        raise ElmanError(f"{shown}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
+    left_out.tell(len(table))
+    require(table, shown, wanted)
+    return Rows(table, lines if len(lines) == len(table) else np.zeros(len(table), dtype=np.int64))
+
+
+class LeftOut:
+    """Rows of a source that cannot be used: the first is an error, or all are counted and left out."""
+
+    def __init__(self, source: str, skip: bool) -> None:
+        self.source, self.skip, self.rows = readable(source), skip, 0
+        self._first = ""
+
+    def add(self, place: str, why: str) -> None:
+        """Takes note of a row; ElmanError where rows are not to be left out."""
+        if not self.skip:
+            raise ElmanError(f"{self.source}, {place}: {why}; --skip-bad leaves such rows out")
+        self._first = self._first or f"{place}: {why}"
+        self.rows += 1
+
+    def tell(self, kept: int) -> None:
+        """Logs how many rows were left out."""
+        if self.rows:
+            _log.warning(
+                "%s: %d bad row%s of %d left out; the first, %s", self.source, self.rows, "s"[: self.rows > 1],
+                kept + self.rows, self._first,
+            )  # fmt: skip
+            self.rows, self._first = 0, ""
+
+
+def require(table: polars.DataFrame, path: str, columns: Sequence[str] | Mapping[str, str]) -> None:
+    """ElmanError where a table lacks one of the columns; those present are named, and the nearest one."""
+    options = columns if isinstance(columns, Mapping) else {}
+    by_name = {name: option for option, name in options.items()}
+    for name in by_name or columns:
+        if name not in table.columns:
+            message = f"{path}: has no column {name!r}; it has {', '.join(table.columns) or 'none'}"
+            raise ElmanError(message + _suggestion(name, by_name.get(name), table.columns))
+
+
+def _suggestion(name: str, option: str | None, there: Sequence[str]) -> str:
+    folded = {one.casefold().strip(): one for one in there}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    guess = folded.get(name.casefold()) or next((folded[s] for s in _SYNONYMS.get(name, ()) if s in folded), None)
+    guess = guess or (folded[near[0]] if near else None)
+    flag = f"--{option.replace('_', '-')}" if option else ""
+    if guess is None:
+        return f"; {flag} names it" if flag else ""
+    quoted = f'"{guess}"' if " " in guess else guess
+    return f": did you mean {flag} {quoted}?" if flag else f": did you mean {quoted}?"
+
+
+def _named(table: polars.DataFrame, path: str, wanted: Sequence[str] | Mapping[str, str]) -> polars.DataFrame:
+    """A table in memory, with the columns' names where it has only an order."""
+    names = list(wanted.values()) if isinstance(wanted, Mapping) else list(wanted)
+    if isinstance(path, InMemory) and path.positional:
+        if table.width and names and table.width < len(names):
+            raise ElmanError(f"{path}: {table.width} cells a row; {', '.join(names)} are needed")
+        return table.rename(dict(zip(table.columns, names, strict=False)))
+    require(table, path, wanted)
     return table
 
 
-def require(table: polars.DataFrame, path: str, columns: Sequence[str]) -> None:
-    """ElmanError where a table lacks one of the columns; those present are named."""
-    for name in columns:
-        if name not in table.columns:
-            raise ElmanError(f"{path}: has no column {name!r}; it has {', '.join(table.columns)}")
+def _arrow(data: bytes, shown: str) -> polars.DataFrame:
+    if data.startswith(b"FEA1"):
+        raise ElmanError(f"{shown}: a Feather table of version 1; write it as version 2, or as .parquet")
+    if data.startswith(b"ARROW1"):
+        return polars.read_ipc(io.BytesIO(data))
+    return polars.read_ipc_stream(io.BytesIO(data))
 
 
-def column(table: polars.DataFrame, name: str) -> list[str]:
-    """The cells of a column as text; empty ones are ''."""
+def _book(path: str, shown: str) -> polars.DataFrame:
+    """The one sheet of a workbook that has rows, or the one that is named."""
     try:
-        return table[name].cast(polars.String).fill_null("").to_list()
-    except polars.exceptions.PolarsError:
-        raise ElmanError(f"column {name!r}: holds {table[name].dtype}, not text") from None
+        import fastexcel
+    except ImportError:
+        raise ElmanError(f"{shown}: .xlsx needs the fastexcel package: pip install 'elman[excel]'") from None
+    _, wanted = divided(path)
+    try:
+        book = fastexcel.read_excel(read_bytes(path))
+        if wanted is not None and wanted not in book.sheet_names:
+            raise ElmanError(f"{shown}: has no sheet {wanted!r}; it has {', '.join(book.sheet_names)}")
+        names = book.sheet_names if wanted is None else [wanted]
+        sheets = {name: book.load_sheet(name, dtypes="string").to_polars() for name in names}
+    except fastexcel.FastExcelError as error:
+        raise ElmanError(f"{shown}: not a workbook that can be read: {str(error).splitlines()[0]}") from None
+    full = {name: sheet for name, sheet in sheets.items() if len(sheet)}
+    if len(full) > 1:
+        first = next(iter(full))
+        raise ElmanError(f"{shown}: has {len(full)} sheets: {', '.join(full)}; name one: {shown}::{first}")
+    table = next(iter((full or sheets).values()))
+    table = table.rename({name: name.strip() for name in table.columns})
+    return table.filter(~polars.all_horizontal(polars.all().fill_null("").str.strip_chars() == ""))
 
 
-def lists(table: polars.DataFrame, name: str) -> list[list[str]] | None:
-    """The cells of a column that holds lists, of text each; None where it does not hold lists."""
-    found = table[name]
-    if not isinstance(found.dtype, (polars.List, polars.Array)):
+def _form_of(path: InMemory, columns: Sequence[str]) -> str | None:
+    """What kind of table a pipe gives; None where it seems to be none."""
+    assert isinstance(path.content, bytes)
+    data = read_bytes(path)
+    if data.startswith(b"PAR1"):
+        return ".parquet"
+    if data.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return ".arrow"
+    text = read_text(path)
+    if text.lstrip()[:1] in ("{", "["):
+        return ".jsonl"
+    some = text[: 1 << 16].rpartition("\n")[0] or text
+    ending = ".tsv" if "\t" in some.partition("\n")[0] else ".csv"
+    try:
+        names = read_separated(some, path, ending == ".tsv", lambda place, why: None).table.columns
+    except ElmanError:
         return None
-    return [[str(one) for one in cell or () if one is not None] for cell in found.to_list()]
-
-
-def _separated(text: str, separator: str) -> polars.DataFrame:
-    """A .csv or .tsv table. In a .tsv quotes may be just quotes: it is read so where they make no sense as others."""
-    data = io.BytesIO(text.encode())
-    try:
-        table = polars.read_csv(data, separator=separator, infer_schema=False)
-        cells = (table[name].str.contains("\t").any() for name in table.columns)
-        if separator != "\t" or not any(cells):
-            return table
-    except polars.exceptions.PolarsError:
-        if separator != "\t":
-            raise
-    data.seek(0)
-    return polars.read_csv(data, separator=separator, infer_schema=False, quote_char=None)
+    return ending if len(names) > 1 and set(columns) <= set(names) else None
 
 
 def _ending(path: str) -> str:
-    name = PurePosixPath(path.replace("\\", "/"))
-    return (name.with_suffix("") if name.suffix.lower() in _PACKED else name).suffix.lower()
+    return PurePosixPath(name_inside(path)).suffix.lower()
+
+
+__all__ = ["TABLES", "Bad", "LeftOut", "column", "is_table", "lists", "read_rows", "read_table", "require"]

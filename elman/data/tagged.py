@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from elman.data.source import sources
 from elman.data.tables import column, is_table, lists, read_table
 from elman.data.text import read_text
 from elman.errors import ElmanError, unknown_name
@@ -36,8 +37,8 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str) -> 
         ElmanError: a line or a row does not have as many tags as words; a column is missing.
     """
     found = Tagged([], [], [])
-    for path in data:
-        if is_table(path):
+    for path in sources(data):
+        if is_table(path, [words, tags]):
             _table(path, words, tags, found)
         elif path.lower().removesuffix(".gz").endswith((".conllu", ".conll-u")):
             name = tag or "upos"

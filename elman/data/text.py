@@ -3,61 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
-import os
-import zipfile
-import zlib
 from collections.abc import Iterable
 
-import fsspec
+import polars
 
+from elman.data.archive import opened, table_in_memory
+from elman.data.encoding import decoded
+from elman.data.records import column
+from elman.data.source import absolute, home, readable
 from elman.errors import ElmanError
-
-#: What a file in another encoding begins with.
-_MARKS = {b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
 
 
 def read_text(path: str) -> str:
-    """The text of a UTF-8 file; path or fsspec URL, decompressed by its ending (.gz, .bz2, .xz, ...).
+    """The text of a UTF-8 file; a path or fsspec URL, unpacked by its ending (.gz, .bz2, .xz, .zip, .tar, ...).
 
-    A byte order mark is dropped and line ends become "\\n". ElmanError names the file, and the byte
-    offset where the bytes are not text.
+    Of a table in memory: its column ``text``, or the only one, a line a cell. A byte order mark is dropped and line
+    ends become "\\n". ElmanError names the file, the encoding that it seems to have, and the byte and line where the
+    bytes are not text.
     """
+    table = table_in_memory(path)
+    if table is not None:
+        return _of_table(path, table)
     data = read_bytes(path)
     if not data.strip():
-        raise ElmanError(f"{path}: the file is empty" if not data else f"{path}: the file holds only white space")
-    if encoding := _MARKS.get(data[:2]):
-        raise ElmanError(f"{path}: not UTF-8 at byte 0: this is {encoding}; try iconv -f {encoding} -t UTF-8")
-    if (zero := data.find(b"\0")) >= 0:
-        raise ElmanError(f"{path}: not text: a zero byte at byte {zero}; a UTF-8 text file is needed")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
         raise ElmanError(
-            f"{path}: not UTF-8 at byte {error.start} (0x{data[error.start]:02x}); "
-            "if it is Latin-1, try iconv -f ISO-8859-1 -t UTF-8"
-        ) from None
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+            f"{readable(path)}: " + ("the file is empty" if not data else "the file holds only white space")
+        )
+    return decoded(data, readable(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file; ElmanError with the file's name where they cannot be had."""
-    try:
-        with fsspec.open(str(path), "rb", compression="infer") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise ElmanError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ElmanError(f"{path}: this is a folder; give the files in it") from None
-    except (OSError, EOFError, ValueError, ImportError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-        raise ElmanError(f"{path}: cannot be read: {error}") from None
-
-
-def absolute(path: str) -> str:
-    """The path from the root on, so that it is found from anywhere; a URL as it is."""
-    return path if "://" in path else os.path.abspath(path)
+    with opened(path) as (file, _):
+        return file.read()
 
 
 def fingerprint(texts: Iterable[str]) -> str:
     """Changes with every character of the texts."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_table(path: str, table: polars.DataFrame) -> str:
+    name = "text" if "text" in table.columns else table.columns[0] if len(table.columns) == 1 else None
+    if name is None:
+        raise ElmanError(f"{path}: has {', '.join(table.columns)}; texts are a column 'text', or the only one")
+    return "\n".join(column(table, name))
+
+
+__all__ = ["absolute", "fingerprint", "home", "read_bytes", "read_text"]

@@ -19,6 +19,10 @@ TokenKind = Literal["char", "word", "bpe"]
 END, UNKNOWN = "<|end|>", "<|unknown|>"
 SPECIAL = [END, UNKNOWN]
 
+#: White space that is no space of ASCII: to words it is one. Characters that show nothing: to words they are none.
+_OTHER_SPACES = r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+_INVISIBLE = r"[\x00-\x08\x0e-\x1b\x7f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+
 #: A text is encoded in pieces of about this many characters, to bound memory.
 _PIECE = 1 << 14
 
@@ -31,7 +35,8 @@ _BARE_WORDS, _SPACES = r"\w+|[^\w\s]+|\n", r"[^\S\n]+"
 class Tokenizer:
     """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
     except for what the vocabulary does not hold, for capitals where it reads small letters alone, and for
-    spaces where words come without them.
+    spaces where words come without them. Words, and texts that are only read, are in Unicode's composed form, with
+    plain spaces (a no-break space is one) and without control and zero-width characters.
 
     own: how many of the tokens come from texts, the first ones; by default all.
     """
@@ -57,7 +62,8 @@ class Tokenizer:
         """
         if kind not in get_args(TokenKind):
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
-        normalizer = normalizers.Lowercase() if lowercase else None
+        steps = [*(_plainly() if kind == "word" or not spaces else ()), *([normalizers.Lowercase()] * lowercase)]
+        normalizer = normalizers.Sequence(steps) if steps else None
         if kind == "bpe":
             inner = tokenizers.Tokenizer(models.BPE())
             inner.normalizer = normalizer
@@ -165,6 +171,12 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises no narrower class
             raise ElmanError(f"{source}: not a tokenizer: {error}") from None
         return cls(inner)
+
+
+def _plainly() -> list[normalizers.Normalizer]:
+    """One spelling for what looks the same."""
+    replaced = [(_INVISIBLE, ""), (_OTHER_SPACES, " ")]
+    return [normalizers.NFC(), *(normalizers.Replace(Regex(pattern), by) for pattern, by in replaced)]
 
 
 def _plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-import lzma
-import zlib
+import os
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from contextlib import contextmanager
+from typing import IO
 
-import fsspec
 import numpy as np
 
+from elman.data.archive import opened
+from elman.data.source import local, readable
 from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.errors import ElmanError
 
 
 def vector_size(path: str) -> int:
     """How many numbers the vectors of a file have."""
-    try:
-        with _opened(path) as file:
-            first = file.readline(1 << 20).split()
-            counts = len(first) == 2 and all(part.isdigit() for part in first)
-            size = int(first[1]) if counts else len(first) - 1
-            _check(path, 1, size, None)
-            return size
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as (file, name):
+        number, first = 0, b""
+        while not first.strip() and (line := file.readline(1 << 20)):
+            number, first = number + 1, line
+        parts = first.split() if _is_binary(name) else _parts(first)
+        counts = len(parts) == 2 and all(part.isdigit() for part in parts)
+        size = int(parts[1]) if counts else len(parts) - 1
+        _check(path, number, size, None)
+        return size
 
 
 def read_vectors(path: str, words: Callable[[str], bool] | set[str], size: int | None = None) -> dict[str, np.ndarray]:
     """The vectors (float32) of those words that the file has; the file is read once, and only they are kept.
 
     A file whose name ends in .bin (before .gz and the like) is word2vec's binary form; all others are text, one word
-    and its numbers a line, with or without a first line of counts. ``size``: what the vectors must have.
+    and its numbers a line, parted by spaces or tabs, with or without a first line of counts; blank lines do not count.
+    ``size``: what the vectors must have.
 
     Raises:
-        ElmanError: a line is broken, or the vectors are of another size; the line is named.
+        ElmanError: a line is broken or has a number that is not finite, or the vectors are of another size; the line is
+            named.
     """
     wanted = words.__contains__ if isinstance(words, set) else words
     found: dict[str, np.ndarray] = {}
-    try:
-        with _opened(path) as file:
-            for word, vector in _rows(file, path, wanted, size):
-                found.setdefault(word, vector)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as (file, name):
+        for word, vector in _rows(file, path, name, wanted, size):
+            found.setdefault(word, vector)
     return found
 
 
@@ -56,35 +56,35 @@ def first_words(path: str, count: int) -> list[str]:
         return len(words) >= count
 
     if count:
-        try:
-            with _opened(path) as file:
-                next(_rows(file, path, wanted, None), None)
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from None
+        with _opened(path) as (file, name):
+            next(_rows(file, path, name, wanted, None), None)
     return words
 
 
-#: What reading such a file can raise.
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
+    """The file, which is read more than once and from its beginning each time."""
+    there = local(path)
+    if there is not None and os.path.exists(there) and not os.path.isfile(there) and not os.path.isdir(there):
+        raise ElmanError(f"{readable(path)}: vectors are read more than once; give a file, not a pipe")
+    with opened(path) as (file, name):
+        yield file, name
 
 
-def _opened(path: str) -> Any:
-    return fsspec.open(path, "rb", compression="infer")
-
-
-def _unreadable(path: str, error: Exception) -> ElmanError:
-    if isinstance(error, ElmanError):
-        return error
-    return ElmanError(
-        f"{path}: no such file" if isinstance(error, FileNotFoundError) else f"{path}: cannot be read: {error}"
-    )
+def _is_binary(name: str) -> bool:
+    return "bin" in name.lower().split(".")[1:]
 
 
 def _rows(
-    file: IO[bytes], path: str, wanted: Callable[[str], bool], size: int | None
+    file: IO[bytes], path: str, name: str, wanted: Callable[[str], bool], size: int | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    binary = any(part == "bin" for part in path.lower().split(".")[1:])
-    return (_binary if binary else _text)(file, path, wanted, size)
+    return (_binary if _is_binary(name) else _text)(file, path, wanted, size)
+
+
+def _parts(line: bytes) -> list[bytes]:
+    """What spaces or tabs part in a line."""
+    parts = line.removeprefix(b"\xef\xbb\xbf").replace(b"\t", b" ").rstrip(b"\n\r ").split(b" ")
+    return [part for k, part in enumerate(parts) if part or not k]
 
 
 def _text(
@@ -92,10 +92,11 @@ def _text(
 ) -> Iterator[tuple[str, np.ndarray]]:
     columns = 0
     for number, line in enumerate(file, 1):
-        parts = line.rstrip(b"\n\r ").split(b" ")
-        if (
-            number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts)
-        ):  # word2vec's and fastText's counts
+        if not line.strip():
+            continue
+        parts = _parts(line)
+        # word2vec's and fastText's counts
+        if not columns and len(parts) == 2 and all(part.isdigit() for part in parts):
             columns = int(parts[1])
             _check(path, number, columns, size)
             continue
@@ -105,12 +106,14 @@ def _text(
         # a few words of GloVe have spaces in them
         word = b" ".join(parts[: len(parts) - columns]).decode("utf-8", "replace")
         if len(parts) <= columns or not word:
-            raise ElmanError(f"{path}, line {number}: {len(parts) - 1} numbers, not {columns}")
+            raise ElmanError(f"{readable(path)}, line {number}: {len(parts) - 1} numbers, not {columns}")
         if wanted(word):
             try:
-                yield word, np.array(parts[len(parts) - columns :], dtype=np.float32)
+                with np.errstate(over="ignore"):  # infinite, and then refused
+                    vector = np.array(parts[len(parts) - columns :], dtype=np.float32)
             except ValueError:
-                raise ElmanError(f"{path}, line {number}: not a word and {columns} numbers") from None
+                raise ElmanError(f"{readable(path)}, line {number}: not a word and {columns} numbers") from None
+            yield word, _finite(vector, f"{readable(path)}, line {number}", word)
 
 
 def _binary(
@@ -118,7 +121,9 @@ def _binary(
 ) -> Iterator[tuple[str, np.ndarray]]:
     header = file.readline(200).split()
     if len(header) != 2 or not all(part.isdigit() for part in header):
-        raise ElmanError(f"{path}: not word2vec's binary form: it begins with the counts of words and of numbers")
+        raise ElmanError(
+            f"{readable(path)}: not word2vec's binary form: it begins with the counts of words and of numbers"
+        )
     count, columns = map(int, header)
     _check(path, 1, columns, size)
     for number in range(1, count + 1):
@@ -128,18 +133,26 @@ def _binary(
                 letters += letter
         numbers = file.read(4 * columns)
         if len(numbers) < 4 * columns:
-            raise ElmanError(f"{path}: ends within word {number} of {count}")
+            raise ElmanError(f"{readable(path)}: ends within word {number} of {count}")
         word = letters.decode("utf-8", "replace")
         if wanted(word):
-            yield word, np.frombuffer(numbers, dtype="<f4").copy()
+            vector = np.frombuffer(numbers, dtype="<f4").copy()
+            yield word, _finite(vector, f"{readable(path)}, word {number}", word)
+
+
+def _finite(vector: np.ndarray, place: str, word: str) -> np.ndarray:
+    if not np.isfinite(vector).all():
+        raise ElmanError(f"{place}: the vector of {word!r} holds {vector[~np.isfinite(vector)][0]}, which is no number")
+    return vector
 
 
 def _check(path: str, number: int, columns: int, size: int | None) -> None:
     if columns < 2:
-        raise ElmanError(f"{path}, line {number}: not a word and its numbers")
+        raise ElmanError(f"{readable(path)}, line {number}: not a word and its numbers")
     if size is not None and columns != size:
         raise ElmanError(
-            f"{path}: vectors of {columns} numbers; --embedding-size is {size}: give --embedding-size {columns}"
+            f"{readable(path)}: vectors of {columns} numbers; --embedding-size is {size}: give "
+            f"--embedding-size {columns}"
         )
 
 

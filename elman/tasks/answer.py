@@ -177,8 +177,8 @@ class Answer(TextToText):
         return ['print(model.predict(["Mary went to the garden.\\tWhere is Mary?"])[0][0].text)']
 
 
-def _read(config: AnswerConfig, data: Sequence[str]) -> list[Story]:
-    return read_stories(data, (config.story, config.question, config.answer), config.kind)
+def _read(config: AnswerConfig, data: Any) -> list[Story]:
+    return read_stories(data, (config.story, config.question, config.answer), config.kind, config.skip_bad)
 
 
 def _split(config: AnswerConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[Story], list[Story]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from elman.data import Tokenizer
 from elman.data.augment import drowned, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, Medium, frames, read_series
+from elman.data.labels import same
 from elman.data.moments import DateOrder
 from elman.data.series import check, filled, ordered
 from elman.data.sound import read_sound
@@ -127,14 +128,14 @@ class Inputs:
         if data.medium == "series":
             pairs = zip(data.inputs, data.places, strict=True)
             data = data._replace(inputs=[ordered(x, data.channels, known.channels, place) for x, place in pairs])
-        index = {name: k for k, name in enumerate(known.labels)}
-        labels = np.zeros((len(data.labels), len(index)), dtype=np.int8)
+        index = {same(name): k for k, name in enumerate(known.labels)}
+        labels = np.zeros((len(data.labels), len(known.labels)), dtype=np.int8)
         for k, (label, place) in enumerate(zip(data.labels, data.places, strict=True)):
             for one in label:
-                if one not in index:
+                if same(one) not in index:
                     shown = ", ".join(known.labels[:20]) + (", ..." if len(known.labels) > 20 else "")
                     raise ElmanError(f"{place}: the label {one!r} is not one that the model learnt: {shown}")
-                labels[k, index[one]] = 1
+                labels[k, index[same(one)]] = 1
         return Examples(self.rows(data.inputs, data.rate), labels, data.inputs if data.medium == "text" else [])
 
     def rows(self, inputs: Sequence[Any], rate: int) -> list[np.ndarray]:

@@ -51,6 +51,9 @@ class ClassifyConfig(TrainConfig):
         "refuse", description="Missing values of series: refuse; interpolate between steps; zero; or mask: the mean, "
         "and an input more for each channel that says which values are there."
     )  # fmt: skip
+    skip_bad: bool = Field(
+        False, description="Leave out rows of tables that cannot be read or have no text or label, and say how many."
+    )
     tokens: TokenKind | None = Field(
         None, description="What is read of texts: by default words, or characters where texts are a word or two."
     )
@@ -109,7 +112,15 @@ class ClassifyConfig(TrainConfig):
     def columns(self) -> Columns:
         reading = Reading(self.decimal, self.missing != "refuse", self.wide, tuple(self.channels or ()))
         return Columns(
-            self.text, self.label, self.file, self.group, self.series, self.time, self.label_separator, reading
+            self.text,
+            self.label,
+            self.file,
+            self.group,
+            self.series,
+            self.time,
+            self.label_separator,
+            reading,
+            self.skip_bad,
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint, read_text
 from elman.data.buckets import BucketBatches, Buckets, cut
+from elman.data.source import sources
 from elman.data.split import hold_out, spread
 from elman.errors import ElmanError
 from elman.layers.tagger import Filler
@@ -300,8 +301,8 @@ def _parts(lines: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [line[k : k + _LONGEST] for line in lines for k in range(0, len(line), _LONGEST)]
 
 
-def _lines(paths: Sequence[str]) -> list[str]:
-    return [line.strip() for path in paths for line in read_text(path).split("\n") if line.strip()]
+def _lines(data: Any) -> list[str]:
+    return [line.strip() for path in sources(data) for line in read_text(path).split("\n") if line.strip()]
 
 
 def _split(config: FillConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from elman.data import Tokenizer, Window, Windows, absolute, fingerprint, read_text
+from elman.data.source import sources
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import State
@@ -123,7 +124,7 @@ class Language(Task):
         return batch.targets.numel()
 
     def read(self, data: Sequence[str]) -> Text:
-        return self._text([read_text(path) for path in data])
+        return self._text(_read(data))
 
     def held_out(self) -> Text:
         train, held = _split(self.sources.data, self.sources.valid, self.config.valid_fraction)
@@ -250,11 +251,16 @@ class Language(Task):
         return ['print(model.generate("", max_new_tokens=200))']
 
 
+def _read(data: Any) -> list[str]:
+    """The texts of files, or of data in memory."""
+    return [read_text(path) for path in sources(data)]
+
+
 def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
     """The texts to train on and those held out: the files of ``valid``, or the tail of each file."""
-    texts = [read_text(path) for path in data]
+    texts = _read(data)
     if valid:
-        return texts, [read_text(path) for path in valid]
+        return texts, _read(valid)
     for path, text in zip(data, texts, strict=True):
         if not 0 < int(len(text) * (1 - fraction)) < len(text):
             raise ElmanError(f"{path}: {len(text)} characters are too few to hold out {fraction:.0%}; give more text")

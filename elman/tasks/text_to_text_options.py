@@ -61,6 +61,7 @@ class TextToTextConfig(TrainConfig):
     )
     max_tokens: int = Field(256, ge=1, description="The longest text that is read or written.")
     truncate: bool = Field(False, description="Cut longer training texts there, instead of leaving them out.")
+    skip_bad: bool = Field(False, description="Leave out rows of tables that cannot be read, and say how many.")
     valid_fraction: float = Field(0.05, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
 
 

@@ -102,7 +102,7 @@ class Translate(TextToText):
         return cls(config, *cls.tokenizers(run), sources)
 
     def read(self, data: Sequence[str]) -> Examples:
-        return self.encode(*read_pairs(data, self.config.source, self.config.target))
+        return self.encode(*_read(self.config, data))
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
@@ -139,11 +139,15 @@ class Translate(TextToText):
         return ['print(model.predict(["..."])[0][0].text)']
 
 
+def _read(config: TranslateConfig, data: Any) -> Pairs:
+    return read_pairs(data, config.source, config.target, config.skip_bad)
+
+
 def _split(config: TranslateConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Pairs, Pairs]:
     """The pairs to train on and those held out: the files of ``valid``, or some sources with all their targets."""
-    pairs = read_pairs(data, config.source, config.target)
+    pairs = _read(config, data)
     if valid:
-        return pairs, read_pairs(valid, config.source, config.target)
+        return pairs, _read(config, valid)
     different = sorted(set(pairs.sources))
     if len(different) < 2:
         raise ElmanError(f"{', '.join(data)}: too few pairs to hold some out; give more, or --valid files")

@@ -1,0 +1,220 @@
+"""Data in memory, on pipes and on standard input, for every task that reads them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import os
+import sys
+import threading
+from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+
+import elman
+import elman.cli
+from elman.data.labelled import Columns, read_labelled
+from tests.conftest import some_text
+
+TABLE = Columns("text", "label", "file", None, None, None, None)
+CSV = "text,label\na,x\nb,y\n"
+
+#: Each task's columns, and rows with them.
+TASKS: dict[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {
+    "classify": (("text", "label"), [(f"film {'good' if k % 2 else 'bad'} {k}", k % 2) for k in range(40)]),
+    "translate": (("source", "target"), [(f"a{k} b", f"b a{k}") for k in range(40)]),
+    "tag": (("words", "tags"), [([f"w{k % 5}", "."], ["N", "P"]) for k in range(40)]),
+    "answer": (
+        ("story", "question", "answer"),
+        [(f"Ann is in room {k}. Bo sleeps.", "Where is Ann?", f"room {k % 3}") for k in range(40)],
+    ),
+}
+SMALL = {"steps": 1, "hidden_size": 8, "embedding_size": 8, "progress": False}
+
+
+class Frame:
+    """What is asked of a pandas DataFrame."""
+
+    iloc = dtypes = None
+
+    def __init__(self, columns: dict[str, list]) -> None:
+        self.columns, self._columns = list(columns), columns
+
+    def __getitem__(self, name: str) -> list:
+        return self._columns[name]
+
+    def __len__(self) -> int:
+        return len(self._columns[self.columns[0]])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_data_in_memory(task: str, tmp_path: Path) -> None:
+    names, rows = TASKS[task]
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
+    Row = namedtuple("Row", names)  # type: ignore[misc]
+    given = {
+        "columns": columns,
+        "tuples": rows,
+        "lists": [list(row) for row in rows],
+        "named": [Row(*row) for row in rows],
+        "dicts": [dict(zip(names, row, strict=True)) for row in rows],
+        "iterator": (dict(zip(names, row, strict=True)) for row in rows),
+        "polars": polars.DataFrame(columns),
+        "lazy": polars.DataFrame(columns).lazy(),
+        "pandas": Frame(columns),
+    }
+    prints = set()
+    for kind, data in given.items():
+        model = elman.train(task, data, out=tmp_path / kind, **SMALL)
+        assert model.sources.data == ["<data in memory, 40 rows>"]
+        prints.add(model.sources.fingerprint)
+        held = model.evaluate(model.held_out())
+        assert held["loss"] > 0
+    assert len(prints) == 1
+    saved = elman.load(tmp_path / "columns")
+    assert saved.evaluate(saved.read(polars.DataFrame(columns)))["loss"] > 0
+    with pytest.raises(
+        elman.ElmanError, match="<data in memory, 40 rows>: was read in training and cannot be read again"
+    ):
+        saved.held_out()
+    assert elman.train(task, rows, out=tmp_path / "columns", resume=True, progress=False, steps=2).sources.examples
+    with pytest.raises(elman.ElmanError, match="not the data that the run"):
+        elman.train(task, rows[:30], out=tmp_path / "columns", resume=True, progress=False, steps=3)
+    with pytest.raises(elman.ElmanError, match=f"has no column '{names[-1]}'"):
+        elman.train(task, {name: cells for name, cells in columns.items() if name != names[-1]}, **SMALL)
+    valid = elman.train(task, rows[:30], valid=rows[30:], **SMALL)
+    assert valid.sources.valid == ["<data in memory, 10 rows>"]
+
+
+@pytest.mark.parametrize("task", ["language", "fill"])
+def test_texts_in_memory(task: str, tmp_path: Path) -> None:
+    text = some_text(3000)
+    lines = text.removesuffix("\n").split("\n")
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    options = {"steps": 1, "hidden_size": 8, "progress": False}
+    prints = {
+        elman.train(task, data, **options).sources.fingerprint
+        for data in (
+            tmp_path / "a.txt", {"text": lines}, polars.Series("x", lines), polars.DataFrame({"y": lines}),
+            [{"text": line} for line in lines], io.StringIO("\n".join(lines)), io.BytesIO("\n".join(lines).encode()),
+        )
+    }  # fmt: skip
+    assert len(prints) == 1
+    with pytest.raises(elman.ElmanError, match="has a, b; texts are a column 'text', or the only one"):
+        elman.train(task, {"a": lines, "b": lines}, **options)
+
+
+def test_series_in_memory() -> None:
+    draw = np.random.default_rng(0)
+    rows = [(draw.standard_normal((5 + k % 3, 2)) + k % 2, "ab"[k % 2]) for k in range(20)]
+    found = read_labelled(rows, TABLE)
+    assert found.medium == "series" and found.channels == ["1", "2"]
+    assert found.inputs[1].tolist() == rows[1][0].tolist()
+    model = elman.train("classify", rows, steps=1, hidden_size=4, progress=False)
+    assert model.predict([rows[0][0]])[0][0].text in "ab"
+    assert read_labelled([([1.0, 2.0], "a"), ([3.0], "b")], TABLE).inputs[0].tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"text": ["a"], "label": ["x", "y"]}, "columns of unequal length: text 1, label 2"),
+        ({"text": "a", "label": "x"}, "column 'text' is str; a list with a cell a row is needed"),
+        ([("a", "x"), ("b",)], "row 2 of 2: 1 cells; rows are tuples such as"),
+        ([("a", "x"), 3], "row 2 of 2: int; rows are tuples"),
+        ((["a", "b", "c", "d", "e"], ["x"] * 5), "row 1 of 2: 5 cells; .* columns are given as"),
+        (7, "paths, a table or rows are needed, not int"),
+        (b"abc", "paths, a table or rows are needed, not bytes"),
+        ({"text": ["a", None], "label": ["x", "y"]}, "row 2: the text is empty"),
+        ({"text": ["a", "b"], "label": ["x", float("nan")]}, "row 2: no label"),
+        ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' holds neither a text nor a series"),
+        ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' holds half of a surrogate pair"),
+        ([], "no data: give one file or more"),
+        (polars.DataFrame(), "has no column 'text'"),
+    ],
+)
+def test_wrong_data_in_memory(data: Any, message: str) -> None:
+    with pytest.raises(elman.ElmanError, match=message) as caught:
+        elman.train("classify", data, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_pandas(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    names, rows = TASKS["classify"]
+    frame = pandas.DataFrame(rows, columns=list(names), index=range(7, 47))
+    frame.loc[7, "label"] = None  # the labels become floats
+    with pytest.raises(elman.ElmanError, match="row 1: no label"):
+        elman.train("classify", frame, **SMALL)
+    found = read_labelled(frame, TABLE._replace(skip_bad=True))
+    assert found.inputs == [text for text, _ in rows[1:]]
+    assert set(found.labels) == {("0.0",), ("1.0",)}
+    assert elman.train("language", frame["text"], steps=1, hidden_size=4, progress=False).sources.examples == 1
+    assert read_labelled(frame.dropna().astype({"label": "category"}), TABLE).inputs == found.inputs
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_pipes(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for data in (CSV.encode(), gzip.compress(CSV.encode()), b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}\n'):
+        writer = threading.Thread(target=path.write_bytes, args=(data,))
+        writer.start()
+        found = read_labelled(str(path), TABLE)
+        writer.join()
+        assert found.labels == [("x",), ("y",)]
+        assert found.places[0] == f"<{path}>, row 1"
+
+
+def standard_input(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ("text;label\n" + "".join(f"{a};{b}\n" for a, b in TASKS["classify"][1])).encode()
+    options = ["--steps", "1", "--hidden-size", "8", "--out", "run"]
+    standard_input(monkeypatch, io.BytesIO(data))
+    assert elman.cli.main(["train", "classify", "-", *options]) == 0
+    standard_input(monkeypatch, io.BytesIO(data))
+    assert elman.cli.main(["evaluate", "run", "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 40
+    assert elman.cli.main(["evaluate", "run"]) == 2
+    message = "<standard input>: was read in training and cannot be read again; give the data"
+    assert message in capsys.readouterr().err
+    standard_input(monkeypatch, io.BytesIO(b""))
+    assert elman.cli.main(["train", "classify", "-", "--out", "other"]) == 2
+    assert "<standard input>: is empty" in capsys.readouterr().err
+
+
+class Endless(io.RawIOBase):
+    """A stream that has no end."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = b"y" * len(buffer)
+        return len(buffer)
+
+
+def test_endless_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elman.data.source.MOST", 1 << 20)
+    monkeypatch.setattr("elman.data.source._MOST_ROWS", 1000)
+    standard_input(monkeypatch, io.BufferedReader(Endless()))
+    message = "<standard input>: gives more than 1 MiB and may have no end; write it into a file"
+    with pytest.raises(elman.ElmanError, match=message):
+        elman.train("language", "-", out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(elman.ElmanError, match="more than 1,000 rows, and may have no end"):
+        elman.train("classify", (("a", "x") for _ in itertools.count()), progress=False)
+    if os.path.exists("/dev/zero"):
+        with pytest.raises(elman.ElmanError, match="</dev/zero>: gives more than 1 MiB"):
+            read_labelled("/dev/zero", TABLE)
