@@ -11,6 +11,7 @@ from typing import Any
 from elman import tasks
 from elman.data.source import absolute, sources
 from elman.errors import ElmanError
+from elman.layers.starting import unstarted
 from elman.training import loggers
 from elman.training.config import TrainConfig, parse
 from elman.training.distributed import World, is_first, pick_device
@@ -114,11 +115,12 @@ def load(directory: str | os.PathLike[str], device: str = "cpu") -> Any:
 
 
 def restore(run: Run) -> Task:
-    """The task of a run directory, without its weights."""
+    """The task of a run directory, its weights still to be loaded: no time goes into drawing others."""
     saved = run.config()
     kind = tasks.get(saved.task)
     config = parse(kind.Config, saved.config, str(run.path / CONFIG))
-    return kind.restore(config, run, saved.sources)
+    with unstarted():
+        return kind.restore(config, run, saved.sources)
 
 
 def _again(

@@ -15,6 +15,7 @@ from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.engines import Stepper
 from elman.layers.arguments import flag, number, probability, real, size
+from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
 
 #: What is taken for the lengths of rows.
@@ -109,7 +110,7 @@ class Recurrent(RecurrentLayer):
         heads: the units are in so many groups of equal size, each of which sees only its own h: R is
             block-diagonal, ``weight_hh`` is (G H, H / heads) (Beck et al. 2024, https://arxiv.org/abs/2405.04517).
 
-    W starts Glorot-uniform, R orthogonal gate by gate (Saxe et al. 2014), biases at 0 but for open_bias.
+    W starts Glorot-uniform, R orthogonal gate by gate (`elman.layers.starting`), biases at 0 but for open_bias.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Recurrent(RecurrentLayer):
         w = self.weights()
         for matrix, gates in ((w.weight_ih, self.cell.input_gates), (w.weight_hh, self._hidden_gates)):
             if matrix is not None:
-                start = nn.init.xavier_uniform_ if matrix is w.weight_ih else nn.init.orthogonal_
+                start = nn.init.xavier_uniform_ if matrix is w.weight_ih else orthogonal_
                 for block in matrix.chunk(len(gates) * (1 if matrix is w.weight_ih else self.heads)):
                     start(block)
         for bias in (w.bias_ih, w.bias_hh):
