@@ -94,16 +94,28 @@ def _pieces(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     return torch.cat((x.a[:, 1:], x.b[:, :1]), 1)  # the line that the error names
 
 
-def _variance(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
-    return x.a - x.b.var(-1, keepdim=True)  # the line that the error names
+def _median(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a - x.b.median(-1, keepdim=True)[0]  # the line that the error names
+
+
+def _half(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a * (x.b.shape[1] // 2)  # the line that the error names
 
 
 def _double(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     return x.a - x.b.sum(-1, keepdim=True, dtype=torch.float64)  # the line that the error names
 
 
-def _largest(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
-    return x.a - x.b.amax(-1, keepdim=True)  # the line that the error names
+def _over_rows(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a - x.b.amax(0, keepdim=True)  # the line that the error names
+
+
+def _turned(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return x.a - x.b.flip(-1)  # the line that the error names
+
+
+def _in_groups(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return torch.nn.functional.group_norm(x.a, 2)  # the line that the error names
 
 
 @pytest.mark.parametrize(
@@ -111,9 +123,12 @@ def _largest(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     [
         (_rows, "depends on the number of rows or units"),
         (_pieces, "slice cuts a gate into pieces"),
-        (_variance, "kernels do not know the operation var; they know .* and across units mean, sum"),
+        (_median, "kernels do not know the operation median; all units of a row do the same"),
+        (_half, "a number that depends on the number of rows or units"),
         (_double, "kernels compute in one precision; they do not know sum with a dtype"),
-        (_largest, "kernels do not know the operation amax"),
+        (_over_rows, "kernels know amax over the units of a row"),
+        (_turned, "kernels know flip only around cumsum"),
+        (_in_groups, "RuntimeError: .*tried with 2 rows of 7 units"),
     ],
 )
 def test_a_step_across_units_that_cannot_be_a_kernel(step: Callable[..., Any], message: str) -> None:

@@ -128,11 +128,29 @@ def _matrix(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
 
 
 def _cumulative(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
-    return torch.cumsum(x.a, -1)  # the line that the error names
+    return torch.cumprod(x.a, -1)  # the line that the error names
 
 
 def _random(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     return x.a * torch.rand_like(x.a)  # the line that the error names
+
+
+def _dropped(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return torch.nn.functional.dropout(x.a, 0.5)  # the line that the error names
+
+
+def _added(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    a = x.a * 2
+    a += x.b  # the line that the error names
+    return a
+
+
+def _rectified(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return torch.nn.functional.relu(x.a * 2, inplace=True)  # the line that the error names
+
+
+def _softmax(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+    return torch.nn.functional.softmax(x.a, -1)  # the line that the error names
 
 
 def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
@@ -144,11 +162,15 @@ def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     [
         (_in_place, "changes a tensor in place"),
         (_branch, "sum is not pointwise; a step that reads across units declares mixes_units = True"),
-        (_item, "looks at a value|do not know the operation select"),
+        (_item, "looks at a value|which uses select"),
         (_mean, "mean is not pointwise; a step that reads across units declares mixes_units = True"),
-        (_matrix, "do not know the operation"),
-        (_cumulative, "do not know the operation cumsum; they know abs, add, "),
-        (_random, "do not know the operation rand_like"),
+        (_matrix, "a product with a matrix is an inner gate: name it in inner_gates"),
+        (_cumulative, "do not know the operation cumprod; docs/engines.md lists the operations that they know"),
+        (_random, "do not know the operation rand_like; a step draws nothing at random"),
+        (_dropped, "do not know the operation dropout .which uses bernoulli.; a step draws nothing at random"),
+        (_added, "add changes a tensor in place; write the value anew"),
+        (_rectified, "relu changes a tensor in place; write the value anew"),
+        (_softmax, "softmax is not pointwise; a step that reads across units declares mixes_units = True"),
         (_outside, "arange"),
     ],
 )
@@ -194,11 +216,9 @@ def test_what_is_set_on_a_cell_counts() -> None:
 
 
 MISREAD: dict[str, Callable[[Any, Any], Tensor]] = {
-    "rounding": lambda a, b: torch.div(a, b, rounding_mode="floor"),
     "cast to whole numbers": lambda a, b: a.int().float() + b,
     "cast to half": lambda a, b: a.half().float() + b,
     "a parameter from outside": lambda a, b: a * torch.nn.Parameter(torch.tensor(0.5)) + b,
-    "elu": lambda a, b: torch.nn.functional.elu(a) + b,
 }
 
 

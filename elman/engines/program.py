@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -15,10 +15,11 @@ class TraceError(TypeError):
 
 @dataclass(frozen=True)
 class Size:
-    """The number ``factor * H ** power``, where H is the number of units."""
+    """The number ``factor * (H + more) ** power``, where H is the number of units."""
 
     factor: float
     power: float
+    more: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,8 +29,10 @@ class Node:
     ``kind`` row: one for each row and unit, (B, H). unit: one for each unit, (H,). scalar: one for each row, (B, 1).
     ``letter``: what the author of the step called it, if anything. ``where``: the line that made it.
 
-    Beside torch's pointwise operations there are ``total`` (of all units of its arguments), ``inner`` (the product
-    R_k v + b_k of inner gate k) and ``inner_back`` (R_k^T g); these read all units of a row.
+    Beside pointwise operations of torch there are ``index`` (the number of the unit, from 0) and some that read all
+    units of a row: ``total``, ``most`` and ``least`` (of the units of all arguments), ``inner`` (the product
+    R_k v + b_k of inner gate k) and ``inner_back`` (R_k^T g). A cumulative sum is ``scan`` (over the units that one
+    thread has) plus ``before`` (that of the units of the threads before it).
     """
 
     op: str
@@ -41,6 +44,62 @@ class Node:
     @property
     def parents(self) -> list[Node]:
         return [a for a in self.arguments if isinstance(a, Node)]
+
+    def __add__(self, other: Any) -> Node:
+        return of("add", self, other)
+
+    def __sub__(self, other: Any) -> Node:
+        return of("sub", self, other)
+
+    def __mul__(self, other: Any) -> Node:
+        return of("mul", self, other)
+
+    def __truediv__(self, other: Any) -> Node:
+        return of("div", self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return of("rsub", self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return of("div", other, self)
+
+    def __neg__(self) -> Node:
+        return of("neg", self)
+
+    def __gt__(self, other: Any) -> Node:
+        return of("gt", self, other)
+
+    def __ge__(self, other: Any) -> Node:
+        return of("ge", self, other)
+
+    def __lt__(self, other: Any) -> Node:
+        return of("lt", self, other)
+
+    def __le__(self, other: Any) -> Node:
+        return of("le", self, other)
+
+    def __and__(self, other: Any) -> Node:
+        return of("logical_and", self, other)
+
+    def __or__(self, other: Any) -> Node:
+        return of("logical_or", self, other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def of(op: str, *arguments: Any) -> Node:
+    """The node of a pointwise operation; its kind follows from those of its arguments."""
+    return Node(op, arguments, kind_of([a for a in arguments if isinstance(a, Node)]))
+
+
+def kind_of(
+    nodes: Sequence[Node], other: Literal["row", "unit", "scalar"] = "unit"
+) -> Literal["row", "unit", "scalar"]:
+    """The kind of what is computed from these, value by value; ``other`` where that says nothing."""
+    kinds = {n.kind for n in nodes if n.op != "fill"}
+    if "row" in kinds or kinds >= {"scalar", "unit"}:
+        return "row"
+    return "scalar" if "scalar" in kinds else other
 
 
 class Program(NamedTuple):
@@ -94,52 +153,68 @@ def ancestors(nodes: Sequence[Node | None]) -> list[Node]:
     return list(order)
 
 
-def generalise(program: Program, sizes: tuple[int, int], other: Program, other_sizes: tuple[int, int]) -> Program:
-    """The program for any number of rows and units, from two that were traced with different ones, (B, H) each.
+def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
+    """The program for any number of rows and units, from some that were traced with different ones.
 
-    A number that is not the same in both must go with a power of H.
+    A number that is not the same in all must go with a power of H, or of H and a number more. Nodes that do the same
+    with the same become one.
 
     Raises:
         TraceError: it goes with something else.
     """
-    made: dict[tuple[Node, Node], Node] = {}
+    made: dict[tuple[Node, ...], Node] = {}
+    alike: dict[tuple, Node] = {}
 
-    def both(a: Any, b: Any, where: str) -> Any:
-        if isinstance(a, Node) and isinstance(b, Node):
-            if (a, b) not in made:
-                if (a.op, a.kind, len(a.arguments)) != (b.op, b.kind, len(b.arguments)):
-                    raise TraceError(f"{a.where or where}: the step does something else for another number of units")
-                pairs = zip(a.arguments, b.arguments, strict=True)
-                arguments = tuple(both(x, y, a.where or where) for x, y in pairs)
-                made[a, b] = a if arguments == a.arguments else replace(a, arguments=arguments)
-            return made[a, b]
-        if a == b or (a != a and b != b):
-            return a
-        return _size(a, sizes[1], b, other_sizes[1], where)
+    def one(values: tuple, where: str) -> Any:
+        first = values[0]
+        if all(isinstance(v, Node) for v in values):
+            if values not in made:
+                made[values] = joined(values, where)
+            return made[values]
+        if all(v == first or (v != v and first != first) for v in values):
+            return first
+        return _size(values, units, where)
 
-    def all_of(a: Sequence[Node | None], b: Sequence[Node | None]) -> tuple:
-        return tuple(both(x, y, "the step") for x, y in zip(a, b, strict=True))
+    def joined(nodes: tuple[Node, ...], where: str) -> Node:
+        first = nodes[0]
+        where = first.where or where
+        if len({(n.op, n.kind, len(n.arguments)) for n in nodes}) > 1:
+            raise TraceError(f"{where}: the step does something else for another number of units")
+        arguments = tuple(one(values, where) for values in zip(*(n.arguments for n in nodes), strict=True))
+        if not arguments:  # an input
+            return alike.setdefault((first.op,), first) if first.op == "index" else first
+        plain = tuple(a if isinstance(a, Node) else (type(a), repr(a)) for a in arguments)
+        node = alike.setdefault((first.op, first.kind, plain), Node(first.op, arguments, first.kind, where=first.where))
+        if first.letter and not node.letter:
+            object.__setattr__(node, "letter", first.letter)
+        return node
 
-    if len(program.units) != len(other.units) or not program.derive.same(other.derive):
+    def all_of(name: str) -> tuple:
+        return tuple(one(values, "the step") for values in zip(*(getattr(p, name) for p in programs), strict=True))
+
+    program = programs[0]
+    if any(len(p.units) != len(program.units) or not program.derive.same(p.derive) for p in programs):
         raise TraceError("the step: what it makes of its weights depends on the number of rows or units")
-    return program._replace(
-        inputs={name: both(node, other.inputs[name], "the step") for name, node in program.inputs.items()},
-        units=all_of(program.units, other.units),
-        new=all_of(program.new, other.new),
-        inner=all_of(program.inner, other.inner),
-        input_grads=all_of(program.input_grads, other.input_grads),
-        hidden_grads=all_of(program.hidden_grads, other.hidden_grads),
-        state_grads=all_of(program.state_grads, other.state_grads),
-        unit_grads=all_of(program.unit_grads, other.unit_grads),
-    )
+    parts = "units new inner input_grads hidden_grads state_grads unit_grads"
+    inputs = {name: one(tuple(p.inputs[name] for p in programs), "the step") for name in program.inputs}
+    others: dict[str, Any] = {name: all_of(name) for name in parts.split()}
+    return program._replace(inputs=inputs, **others)
 
 
-def _size(a: Any, H: int, b: Any, other_H: int, where: str) -> Size:
-    if all(isinstance(n, (int, float)) and n != 0 for n in (a, b)):
+def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
+    """The number that is values[k] for units[k], wherever that is a power of H, or of H and a number more."""
+    if all(isinstance(v, (int, float)) and v != 0 for v in values) and values[0] / values[1] > 0:
         for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
-            factor, same = a / H**power, b / other_H**power
-            if abs(factor - same) <= 1e-9 * abs(factor):
-                return Size(factor, power)
+            ratio = (values[0] / values[1]) ** (1 / power)
+            if ratio == 1:
+                break
+            more = (units[0] - ratio * units[1]) / (ratio - 1)
+            more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
+            if min(units) + more > 0:
+                size = Size(values[0] / (units[0] + more) ** power, power, more)
+                made = [size.factor * (H + more) ** power for H in units]
+                if all(abs(m - v) <= 1e-9 * abs(v) for m, v in zip(made, values, strict=True)):
+                    return size
     raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels know multiples of H, "
                      "1 / H, sqrt(H) and 1 / sqrt(H)")  # fmt: skip
 
@@ -179,4 +254,4 @@ class Derive:
 
         for function, arguments, keywords, output in self.recipe:
             known[output] = function(*map(value, arguments), **{k: value(v) for k, v in keywords.items()})
-        return [known[key] for key in self.wanted]
+        return [known[key].reshape(-1).expand(vectors[0].shape) for key in self.wanted]  # one number: for every unit

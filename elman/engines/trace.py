@@ -21,37 +21,22 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from elman.cells import Cell
 from elman.engines import across
-from elman.engines.program import Derive, Node, Program, TraceError, ancestors, generalise
+from elman.engines.author import Author
+from elman.engines.formulas import FILLED, FORMULAS, FULL, NUMBERS, POINTWISE, SAME, TAKE_TRUTHS, TRUTHS
+from elman.engines.program import Derive, Node, Program, TraceError, ancestors, generalise, kind_of, of
 
-#: Rows and units of the traced tensors, twice: what depends on them is seen by the difference.
-_SIZES = (2, 7), (3, 5)
-
-#: What only renames or repeats a value.
-_SAME = {"alias", "detach", "clone", "view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "_to_copy"}
-#: Which arguments of what are truth values; every other one is a number.
-_TRUTHS = {"where": (0,), "masked_fill": (1,), "logical_not": (0,), "bitwise_not": (0,)} | dict.fromkeys(
-    ("logical_and", "logical_or", "bitwise_and", "bitwise_or"), (0, 1)
-)
-#: What acts on every unit by itself, and kernels can do: in a step, and in torch's gradient of one.
-_NAMES = """
-    abs add bitwise_and bitwise_not bitwise_or clamp clamp_max clamp_min cos div eq erf exp expm1 ge gt hardtanh
-    hardtanh_backward le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or lt masked_fill
-    maximum minimum mul ne neg pow reciprocal relu rsqrt rsub sgn sigmoid sigmoid_backward sign silu silu_backward
-    sin softplus softplus_backward sqrt square sub tanh tanh_backward threshold_backward where
-"""
-POINTWISE = frozenset(_NAMES.split())
-_FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0, "zeros": 0.0, "ones": 1.0}
+#: Rows and units of the traced tensors, three times: what depends on them is seen by the difference.
+_SIZES = (2, 7), (3, 5), (4, 8)
 
 
-def trace(cell: Cell) -> Program:
-    """The programs of ``cell.step`` and of its gradient.
+def trace(cell: Cell, dtype: torch.dtype = torch.float32) -> Program:
+    """The programs of ``cell.step`` and of its gradient; ``dtype`` is that of the numbers to be computed with.
 
     Raises:
         TraceError: the step changes a tensor in place, looks at values, reads across units in a way that kernels
             do not know, or uses an operation on tensors that has no gradient rule here.
     """
-    first, second = (_Trace(cell, *sizes).program() for sizes in _SIZES)
-    return generalise(first, _SIZES[0], second, _SIZES[1])
+    return generalise([_Trace(cell, *sizes, dtype).program() for sizes in _SIZES], [H for _, H in _SIZES])
 
 
 def _key(t: Tensor) -> tuple:
@@ -66,9 +51,9 @@ class _Trace(TorchDispatchMode):
     A tensor (B, H) is a node, and so is (B, 1); one of (B, k H) is a tuple of k nodes.
     """
 
-    def __init__(self, cell: Cell, B: int, H: int) -> None:
+    def __init__(self, cell: Cell, B: int, H: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.cell, self.B, self.H = cell, B, H
+        self.cell, self.B, self.H, self.dtype = cell, B, H, dtype
         self.code: CodeType = inspect.unwrap(type(cell).step).__code__
         self.nodes: dict[tuple, Node | tuple[Node, ...]] = {}
         self.alive: list[Tensor] = []  # so that no memory is used twice
@@ -77,6 +62,8 @@ class _Trace(TorchDispatchMode):
         self.normed: dict[Node, tuple[Node, ...]] = {}  # by 1 / deviation: the values less their mean, times it
         self.inner: dict[int, Node] = {}
         self.inner_grads: dict[int, Node] = {}
+        self.author = Author(self._where)
+        self.refused: TraceError | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -87,7 +74,9 @@ class _Trace(TorchDispatchMode):
         generator = torch.Generator().manual_seed(0)
 
         def draw(name: str, *shape: int) -> Tensor:
-            value = (torch.rand(*shape, generator=generator, device="cpu") * 0.5 + 0.25).requires_grad_()
+            value = (
+                torch.rand(*shape, generator=generator, dtype=self.dtype, device="cpu") * 0.5 + 0.25
+            ).requires_grad_()
             self._know(value, Node(name, (), "row" if len(shape) == 2 else "unit", name))
             return value
 
@@ -105,7 +94,7 @@ class _Trace(TorchDispatchMode):
             grads = [draw(f"d_{part}", B, H).detach() for part in cell.state]
             inputs = {n.op: n for n in self.nodes.values() if isinstance(n, Node) and n.kind == "row"}
             self.leaves = {_key(v): v for v in vectors}
-            with _Units(self), self:
+            with self.author, _Units(self), self:
                 new = self._step((
                     cell.InputGates(*gates), cell.HiddenGates(*products, *inner), cell.State(*old),
                     cell.Vectors(*vectors),
@@ -146,13 +135,19 @@ class _Trace(TorchDispatchMode):
         """The new state, checked."""
         try:
             new = self.cell.step(*arguments)
+            if self.refused:
+                raise self.refused
         except TraceError:
             raise
         except Exception as error:  # of the author's own code; where it is no fault, the eager engine runs it
+            if self.refused:
+                raise self.refused from None
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == self.code.co_filename]
             what = f"{type(error).__name__}: {error}"
             if "in-place" in what:
                 what = "the step changes a tensor in place; write the value anew"
+            else:
+                what += f" (tried with {self.B} rows of {self.H} units)"
             raise TraceError(f"{self.code.co_filename}, line {lines[-1] if lines else '?'}: {what}") from error
         new = (new,) if isinstance(new, Tensor) else tuple(new)
         if len(new) != len(self.cell.state):
@@ -195,8 +190,8 @@ class _Trace(TorchDispatchMode):
         return node if isinstance(node, Node) else Node("fill", (float(node),))
 
     def _parts(self, value: Tensor, op: str) -> tuple[Node, ...]:
-        """The nodes of a tensor (B, k H), k of them."""
-        node, count = self._node(value), self._count(value, op)
+        """The nodes of a tensor (B, k H), k of them, as numbers."""
+        node, count = self._operand(value, False), self._count(value, op)
         node = node if isinstance(node, (Node, tuple)) else Node("fill", (float(node),))
         return node if isinstance(node, tuple) else (node,) * count
 
@@ -212,6 +207,9 @@ class _Trace(TorchDispatchMode):
     def _where(self) -> str:
         frame = self._frame()
         if frame is None:
+            node = torch._C._current_autograd_node()
+            if node is not None and (found := self.author.gradient(node._sequence_nr())):
+                return found
             return f"the gradient of {self.code.co_filename}, line {self.code.co_firstlineno}"
         return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
 
@@ -224,67 +222,79 @@ class _Trace(TorchDispatchMode):
                 object.__setattr__(node, "letter", letter)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._write(function, args, kwargs or {})
+        except TraceError as error:
+            self.refused = self.refused or error  # Python tries `a + b` where it gets an error for `a += b`
+            raise
+
+    def _write(self, function: Any, args: tuple, kwargs: dict) -> Any:
+        """Writes an operation down; its result."""
         self._read_letters()
-        op = function._schema.name.removeprefix("aten::")
-        if function._schema.is_mutable and self._frame() is None:  # torch's own gradient, on a value of its own
-            nodes = self._pointwise(op.removesuffix("_"), tuple(self._node(a) for a in args), args[0])
-            return self._know(function(*args, **kwargs), nodes)
-        if function._schema.is_mutable:
-            raise TraceError(f"{self._where()}: {op} changes a tensor in place; write the value anew")
+        op, changes = function._schema.name.removeprefix("aten::"), function._schema.is_mutable
+        if changes and self.author.changes(args[0]):
+            raise TraceError(
+                f"{self._where()}: {self.author.named(op)} changes a tensor in place; write the value anew"
+            )
+        op = op.removesuffix("_") if changes else op
         if op in ("_local_scalar_dense", "is_nonzero", "equal"):
             raise TraceError(f"{self._where()}: the step looks at a value; choose by torch.where, unit by unit")
-        if op in _FILLED or op in ("full", "full_like", "new_full", "scalar_tensor", "lift_fresh", "lift_fresh_copy"):
+        if op in NUMBERS:
+            return function(*args, **kwargs)
+        if op in FILLED or op in FULL:
             result = function(*args, **kwargs)
-            if op in ("lift_fresh", "lift_fresh_copy", "scalar_tensor"):
-                return result
-            fill = _FILLED[op] if op in _FILLED else float(args[2] if op == "new_full" else args[1])
-            node, count = Node("fill", (fill,), self._kind(result, op)), self._count(result, op)
+            fill = FILLED[op] if op in FILLED else self._node(args[FULL[op]])
+            fill = fill if isinstance(fill, Node) else Node("fill", (float(fill),), self._kind(result, op))
+            node, count = fill, self._count(result, op)
             return self._know(result, node if count == 1 else (node,) * count)
-        if op not in POINTWISE | _SAME | across.OPERATIONS or (
-            op in across.OPERATIONS and not (self.cell.mixes_units or (op == "sum" and self._frame() is None))
-        ):
-            raise TraceError(f"{self._where()}: {self._unknown(op)}")
+        if op not in POINTWISE | SAME | across.OPERATIONS:
+            known = "docs/engines.md lists the operations that they know, and the eager engine runs the others"
+            raise TraceError(f"{self._where()}: kernels do not know the operation {self.author.named(op)}"
+                             f"{self.author.instead(op)}; {known}")  # fmt: skip
+        if op in across.OPERATIONS and not (self.cell.mixes_units or (op == "sum" and self._frame() is None)):
+            raise TraceError(f"{self._where()}: {self.author.named(op)} is not pointwise; a step that reads across "
+                             "units declares mixes_units = True")  # fmt: skip
         result = function(*args, **kwargs)
         if op in across.OPERATIONS:
             return across.write(self, op, args, kwargs, result)
-        if not isinstance(result, Tensor):
-            raise TraceError(f"{self._where()}: {op} is not pointwise")
-        if op in _SAME:
+        if op in SAME:
             return self._know(result, self._renamed(args[0], result, op))
-        if other := {k for k, v in kwargs.items() if v is not None} - {"alpha"}:
-            raise TraceError(f"{self._where()}: kernels do not know {op} with {', '.join(sorted(other))}")
-        arguments = tuple(self._operand(a, k in _TRUTHS.get(op, ())) for k, a in enumerate(args))
-        if (scale := kwargs.get("alpha")) is not None:
-            arguments = (*arguments, scale)
+        arguments = tuple(self._operand(a, k in TAKE_TRUTHS.get(op, ())) for k, a in enumerate(args))
         if any(isinstance(a, list) for a in arguments):
-            raise TraceError(f"{self._where()}: {op} is not pointwise")
-        return self._know(result, self._pointwise(op, arguments, result))
+            raise TraceError(f"{self._where()}: {self.author.named(op)} is not pointwise")
+        given = {k: v for k, v in kwargs.items() if v is not None}
+        for k, value in enumerate((result,) if isinstance(result, Tensor) else result):
+            self._know(value, self._pointwise(f"{op}.{k}" if k else op, arguments, value, given))
+        return result
 
-    def _unknown(self, op: str) -> str:
-        if op in across.OPERATIONS:
-            return f"{op} is not pointwise; a step that reads across units declares mixes_units = True"
-        known = ", ".join(sorted(name for name in POINTWISE if "_" not in name))
-        more = ", and across units mean, sum, cat, chunk and layer_norm" if self.cell.mixes_units else ""
-        return f"kernels do not know the operation {op}; they know {known}{more}"
-
-    def _pointwise(self, op: str, arguments: tuple, result: Tensor) -> Node | tuple[Node, ...]:
+    def _pointwise(self, op: str, arguments: tuple, result: Tensor, keywords: dict) -> Node | tuple[Node, ...]:
         """The node of an operation on each unit; for (B, k H), k of them."""
-        shape, count = self._kind(result, op), self._count(result, op)
+        shape, where = self._kind(result, op), self._where()
+        if op in ("add", "sub", "rsub") and "alpha" in keywords:
+            arguments, keywords = (*arguments, keywords["alpha"]), {}
+        if op == "nan_to_num":
+            keywords = {"most": torch.finfo(result.dtype).max}
 
-        def node(arguments: tuple) -> Node:
-            kinds = {a.kind for a in arguments if isinstance(a, Node)}
-            kind = "row" if "row" in kinds or kinds >= {"scalar", "unit"} else "scalar" if "scalar" in kinds else shape
-            return Node(op, arguments, kind, where=self._where())
+        def node(*arguments: Any) -> Node:
+            try:
+                made = FORMULAS[op](*arguments, **keywords) if op in FORMULAS else Node(op, arguments, **keywords)
+            except TypeError:
+                raise TraceError(f"{where}: kernels do not know {op} with {', '.join(keywords)}") from None
+            nodes = [a for a in arguments if isinstance(a, Node)]
+            made = Node(made.op, made.arguments, kind_of(nodes, shape), where=where)
+            if result.dtype == torch.bool and made.op not in TRUTHS:
+                return of("ne", made, 0.0)
+            return made
 
-        if count == 1:
-            return node(arguments)
-        return tuple(node(tuple(a[k] if isinstance(a, tuple) else a for a in arguments)) for k in range(count))
+        count = self._count(result, op)
+        nodes = [node(*(a[k] if isinstance(a, tuple) else a for a in arguments)) for k in range(count)]
+        return nodes[0] if count == 1 else tuple(nodes)
 
     def _renamed(self, old: Tensor, new: Tensor, op: str) -> Any:
         kind, node = self._kind(new, op), self._operand(old, new.dtype == torch.bool)
-        if new.dtype not in (torch.bool, torch.float32, torch.float64) or (
-            old.is_floating_point() > new.is_floating_point()
+        if new.dtype != old.dtype and (
+            new.dtype not in (torch.bool, torch.float32, torch.float64)
+            or old.is_floating_point() > new.is_floating_point()
         ):
             raise TraceError(
                 f"{self._where()}: kernels compute in one precision; they do not know a cast to {new.dtype}"
@@ -296,9 +306,9 @@ class _Trace(TorchDispatchMode):
     def _operand(self, value: Any, truth: bool) -> Any:
         """The node of an argument: a truth value where one is wanted, else a number."""
         node = self._node(value)
-        if not isinstance(node, Node) or not isinstance(value, Tensor) or (value.dtype == torch.bool) == truth:
-            return node
-        return Node("ne", (node, 0.0), node.kind) if truth else Node("where", (node, 1.0, 0.0), node.kind)
+        if isinstance(node, tuple):
+            return tuple(_as(n, truth) for n in node)
+        return _as(node, truth) if isinstance(node, Node) else node
 
     def _kind(self, t: Tensor, op: str) -> Literal["row", "unit", "scalar"]:
         shape = tuple(t.shape)
@@ -320,6 +330,13 @@ class _Trace(TorchDispatchMode):
         return t.shape[1] // self.H if wide else 1
 
 
+def _as(node: Node, truth: bool) -> Node:
+    """A truth value as a number, or a number as a truth value."""
+    if (node.op in TRUTHS) == truth:
+        return node
+    return of("ne", node, 0.0) if truth else of("where", node, 1.0, 0.0)
+
+
 class _Inner(torch.autograd.Function):
     """The product of an inner gate: any numbers, as only the nodes count."""
 
@@ -338,7 +355,7 @@ class _Inner(torch.autograd.Function):
     @staticmethod
     def _make(trace: _Trace, node: Node) -> Tensor:
         with _disable_current_modes():
-            return trace._know(torch.full((trace.B, trace.H), 0.5, device="cpu"), node)
+            return trace._know(torch.full((trace.B, trace.H), 0.5, dtype=trace.dtype, device="cpu"), node)
 
 
 def _by_key(step: tuple[Any, tuple, dict, tuple]) -> tuple[Any, tuple, dict, tuple]:
@@ -364,14 +381,17 @@ class _Units(TorchFunctionMode):
         keys = [_key(t) for t in tensors]
         if not tensors or not all(key in self.owner.leaves for key in keys):
             return function(*args, **kwargs)
-        with torch.no_grad():
+        with torch.no_grad(), _disable_current_modes():  # any operation will do
             result = function(*args, **kwargs)
-        if not isinstance(result, Tensor) or not result.is_floating_point():
-            return result
-        key = _key(result)
+            if not isinstance(result, Tensor) or not result.is_floating_point():
+                leaf = None
+            else:
+                leaf = result.detach().requires_grad_()
+        if leaf is None:
+            return function(*args, **kwargs)
+        key = _key(leaf)
         if key in self.owner.leaves:
             return self.owner.leaves[key]
-        leaf = result.detach().requires_grad_()
         self.owner._know(leaf, Node("unit", (), "unit"))
         self.owner.leaves[key] = leaf
         self.owner.recipe.append((function, args, kwargs, key))

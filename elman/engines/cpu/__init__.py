@@ -123,7 +123,7 @@ def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:
     try:
-        program = trace(cell)
+        program = trace(cell, torch.float64 if dtype == torch.float64 else torch.float32)
         if cell.projected and "s_h" in program.used:
             raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
         source = generate.source(cell, program, DTYPES[dtype])

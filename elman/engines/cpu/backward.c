@@ -34,11 +34,11 @@ INLINE void backward_phase(const int phase, Team *team, const Job *job, const Pl
         V total[TOTALS_BACK + 1], keep[SAVED_ROW + 1];
         const Across across = {.H = (real)H};
         const i64 i = place->row0 + q * step_rows;
-        get_totals(team, i, TOTALS_BACK, TOTAL_BACK_AT, phase, total);
+        get_totals(team, i, place->unit, TOTALS_BACK, TOTAL_BACK_AT, TOTAL_BACK_HOW, phase, total);
         for (i64 k = 0; phase == 0 && k < SAVED_ROW; k++) keep[k] = load(saved_of_row(job, t, i) + k * VL);
         step_back_row(phase, total, own->scalar + q * SCALARS_BACK, keep, &across);
         for (i64 k = 0; k < TOTALS_BACK; k++)
-            if (TOTAL_BACK_AT[k] == phase + 1) own->total[q * TOTALS_BACK + k] = (V){0};
+            if (TOTAL_BACK_AT[k] == phase + 1) own->total[q * TOTALS_BACK + k] = gathered_from(TOTAL_BACK_HOW[k]);
     }
     for (i64 p = own->p0; p < own->p1; p++) {
 #if G_HID
@@ -128,8 +128,8 @@ INLINE void backward_phase(const int phase, Team *team, const Job *job, const Pl
         }
     }
     for (i64 q = 0; TOTALS_BACK && t >= 0 && q < n; q++)
-        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS_BACK, TOTAL_BACK_AT, phase,
-                   own->total + q * TOTALS_BACK);
+        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS_BACK, TOTAL_BACK_AT, TOTAL_BACK_HOW,
+                   phase, own->total + q * TOTALS_BACK);
     if (t >= 0 && (G_HID || PHASES_BACK > 1)) wait_for(place->barrier, place->unit_groups);
 }
 

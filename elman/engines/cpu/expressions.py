@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from elman.engines.formulas import TRUTHS
 from elman.engines.program import Node, Size, TraceError
 
 #: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
@@ -16,6 +17,9 @@ _C = {
     "div": "{0} / {1}",
     "neg": "-{0}",
     "reciprocal": "1 / {0}",
+    "index": "v_index(a->H - (real)a->left)",
+    "copysign": "v_copysign({0}, {1})",
+    "div_floor": "v_div_floor({0}, {1})",
     "abs": "v_abs({0})",
     "sign": "v_sign({0})",
     "sgn": "v_sign({0})",
@@ -29,6 +33,26 @@ _C = {
     "cos": "v_cos({0})",
     "erf": "v_erf({0})",
     "pow": "v_power({0}, {1})",
+    **{
+        name: f"v_{name}({{0}})"
+        for name in (
+            "acos",
+            "acosh",
+            "asin",
+            "asinh",
+            "atan",
+            "atanh",
+            "ceil",
+            "cosh",
+            "erfc",
+            "floor",
+            "round",
+            "sinh",
+            "tan",
+            "trunc",
+        )
+    },
+    **{name: f"v_{name}({{0}}, {{1}})" for name in ("atan2", "fmod", "hypot", "remainder")},
     "square": "{0} * {0}",
     "sigmoid": "v_sigmoid({0})",
     "tanh": "v_tanh({0})",
@@ -57,6 +81,8 @@ _C = {
     "bitwise_and": "{0} & {1}",
     "bitwise_or": "{0} | {1}",
     "bitwise_not": "~{0}",
+    "logical_xor": "{0} ^ {1}",
+    "bitwise_xor": "{0} ^ {1}",
     "sigmoid_backward": "{0} * (1 - {1}) * {1}",
     "tanh_backward": "{0} * (1 - {1} * {1})",
     "threshold_backward": "choose({1} <= {2}, all(0), {0})",
@@ -65,9 +91,7 @@ _C = {
     "leaky_relu_backward": "choose({1} > 0, {0}, {0} * {2})",
     "hardtanh_backward": "choose(({1} > {2}) & ({1} < {3}), {0}, all(0))",
 }
-MASKS = {"gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"} | {
-    "bitwise_and", "bitwise_or", "bitwise_not"
-}  # fmt: skip
+MASKS = TRUTHS
 #: Arguments that stay plain numbers in C.
 _NUMBERS = {"pow": {1}, "softplus": {1, 2}, "softplus_backward": {2, 3}}
 #: Letters of an author that mean something else in C, or here.
@@ -80,7 +104,10 @@ _RESERVED = frozenset(_WORDS.split())
 _USED = "x h s w n d keep gates old sum all step V E M a phase inner total scalar sqrt"
 _TAKEN = frozenset(_USED.split())
 #: Functions that go lane by lane: too slow to be done twice.
-SLOW = {"log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus"}
+SLOW = {
+    "log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus", "acos", "acosh", "asin", "asinh", "atan", "atan2",
+    "atanh", "cosh", "div_floor", "erfc", "fmod", "hypot", "remainder", "sinh", "tan",
+}  # fmt: skip
 
 
 class Writer:
@@ -119,7 +146,7 @@ class Writer:
         if op in ("add", "sub", "rsub") and len(arguments) == 3:
             op = f"{op}2" if arguments[2] != 1 else op
         if op == "pow" and not isinstance(arguments[0], Node):
-            raise TraceError(f"{node.where}: a number to the power of a value; write exp(value * log(number))")
+            return f"v_raised((real){_plain(arguments[0])}, {self(arguments[1])})"
         if op == "pow" and isinstance(arguments[1], Node):
             return f"v_pow({self(arguments[0])}, {self(arguments[1])})"
         if op in ("clamp", "hardtanh"):
@@ -130,6 +157,8 @@ class Writer:
             arguments += (1.0, 20.0)[len(arguments) - 1 :]
         if op == "leaky_relu" and len(arguments) == 1:
             arguments = [arguments[0], 0.01]
+        if op == "flip":
+            raise TraceError(f"{node.where}: kernels know flip only around cumsum, x.flip(-1).cumsum(-1).flip(-1)")
         if op not in _C:
             raise TraceError(f"{node.where}: kernels do not know the operation {op}")
         texts = []
@@ -158,8 +187,9 @@ class Writer:
 def _plain(value: float | Size) -> str:
     """A number in C."""
     if isinstance(value, Size):
-        powers = {1.0: "* a->H", -1.0: "/ a->H", 0.5: "* sqrt(a->H)", -0.5: "/ sqrt(a->H)"}
-        powers |= {2.0: "* (a->H * a->H)", -2.0: "/ (a->H * a->H)"}
+        base = f"((double)a->H + {value.more!r})" if value.more else "a->H"
+        powers = {1.0: f"* {base}", -1.0: f"/ {base}", 0.5: f"* sqrt({base})", -0.5: f"/ sqrt({base})"}
+        powers |= {2.0: f"* ({base} * {base})", -2.0: f"/ ({base} * {base})"}
         return f"({value.factor!r} {powers[value.power]})"
     value = float(value)
     if value != value:

@@ -57,12 +57,12 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
         V total[TOTALS + 1], keep[SAVED_ROW + 1];
         const Across across = {.H = (real)H};
         const i64 i = place->row0 + q * step_rows;
-        get_totals(team, i, TOTALS, TOTAL_AT, phase, total);
+        get_totals(team, i, place->unit, TOTALS, TOTAL_AT, TOTAL_HOW, phase, total);
         step_row(phase, total, own->scalar + q * SCALARS, keep, &across);
         for (i64 k = 0; job->saved && place->unit == 0 && k < SAVED_ROW; k++)
             if (SAVED_ROW_AT[k] == phase) store(saved_of_row(job, t, i) + k * VL, keep[k]);
         for (i64 k = 0; k < TOTALS; k++)
-            if (TOTAL_AT[k] == phase + 1) own->total[q * TOTALS + k] = (V){0};
+            if (TOTAL_AT[k] == phase + 1) own->total[q * TOTALS + k] = gathered_from(TOTAL_HOW[k]);
     }
     for (i64 p = own->p0; p < own->p1; p++) {
         V w[U][UNITS + 1];
@@ -135,7 +135,8 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
         }
     }
     for (i64 q = 0; TOTALS && q < n; q++)
-        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS, TOTAL_AT, phase, own->total + q * TOTALS);
+        put_totals(team, place->row0 + q * step_rows, place->unit, TOTALS, TOTAL_AT, TOTAL_HOW, phase,
+                   own->total + q * TOTALS);
     if (G_HID || PHASES > 1) wait_for(place->barrier, place->unit_groups);
 }
 

@@ -16,7 +16,14 @@ from elman.engines.cpu.expressions import MASKS, SLOW, Writer
 from elman.engines.program import Node, Program, ancestors
 
 #: Operations that read all units of a row: their value is there in the next phase.
-_ACROSS = {"total", "inner", "inner_back"}
+_ACROSS = {"total", "most", "least", "before", "inner", "inner_back"}
+#: Those of them that gather values of all units: how, in C, and what they start from.
+_GATHER = {
+    "total": ("SUM", "0"),
+    "most": ("MOST", "-INFINITY"),
+    "least": ("LEAST", "INFINITY"),
+    "before": ("BEFORE", "0"),
+}
 #: Done twice rather than kept for a later phase, where what they need is at hand.
 _CHEAP = {"add", "sub", "rsub", "mul", "neg"}
 
@@ -143,13 +150,15 @@ def _inputs(cell: Cell, program: Program, kinds: str) -> dict[Node, str]:
 
 def _definitions(suffix: str, phases: _Phases) -> str:
     totals = ", ".join(str(phases.level(n)) for n in phases.totals) or "0"
+    hows = ", ".join(_GATHER[n.op][0] for n in phases.totals) or "0"
     each = "; ".join(f"f({k}, __VA_ARGS__)" for k in range(phases.count))
     return f"""#define PHASES{suffix} {phases.count}
 #define EACH_PHASE{suffix}(f, ...) {each}
 #define TEMPS{suffix} {len(phases.temps)}
 #define SCALARS{suffix} {len(phases.scalars)}
 #define TOTALS{suffix} {len(phases.totals)}
-static const int TOTAL{suffix}_AT[TOTALS{suffix} + 1] = {{{totals}}};"""
+static const int TOTAL{suffix}_AT[TOTALS{suffix} + 1] = {{{totals}}};
+static const int TOTAL{suffix}_HOW[TOTALS{suffix} + 1] = {{{hows}}};"""
 
 
 class _Phases:
@@ -165,14 +174,14 @@ class _Phases:
         self, given: dict[Node, str], program: Program, last: Sequence[Node | None], soon: Sequence[Node],
         scalars: dict[Node, str],
     ) -> None:  # fmt: skip
-        self.given, self.kept = given, scalars
+        self.given, self.kept, self.compared = given, scalars, _compared(program)
         self.levels: dict[Node, int] = dict.fromkeys([*given, *scalars], 0)
         self.nodes: dict[Node, None] = {}
         for node in (*last, *soon):
             if node is not None:
                 self._visit(node)
         self.count = max(self.levels.values(), default=0) + 1
-        self.totals = [n for n in self.nodes if n.op == "total"]
+        self.totals = [n for n in self.nodes if n.op in _GATHER]
         self.scalars = [n for n in self.nodes if n.kind == "scalar" and n.op != "fill"]
         made = [n for n in self.nodes if n not in given and n not in scalars]
         left = {a for n in made for a in n.parents if self._left(a, self._use(n))}
@@ -206,7 +215,7 @@ class _Phases:
         return node.kind in ("scalar", "unit") or node.op == "fill" or (node in self.given and not self._passing(node))
 
     def _again(self, node: Node) -> bool:
-        return node.op in _CHEAP and all(map(self._anywhere, node.parents))
+        return node.op in _CHEAP and node not in self.compared and all(map(self._anywhere, node.parents))
 
     def _left(self, node: Node, phase: int) -> bool:
         """Whether a value must be left for this phase by an earlier one."""
@@ -217,14 +226,20 @@ class _Phases:
         blocks = []
         for phase in range(self.count):
             write = Writer(self._at_hand(phase))
+            for k, before in enumerate(self.totals):
+                if before.op == "before" and self._use(before) == phase:
+                    (scan,) = before.parents
+                    write.names[scan] = f"scan{k}"
+                    value = write(scan.parents[0])
+                    write.lines.append(f"const V scan{k} = v_scan({value}, a->total + {k}, a->left);")
             for name, nodes in soon.items():
                 for k, node in enumerate(nodes):
                     if phase == (0 if node is None else self.levels[node]):
                         _assign(write, f"{name}[{k}]", node)
             for k, total in enumerate(self.totals):
-                if self._use(total) == phase:
+                if self._use(total) == phase and total.op != "before":
                     parts = [write(part) for part in total.parents]
-                    write.lines.append(f"a->total[{k}] += first({' + '.join(parts)}, a->left);")
+                    write.lines.append(f"a->total[{k}] = {_gathered(total.op, f'a->total[{k}]', parts)};")
             for k, node in enumerate(self.temps):
                 if self.levels[node] == phase:
                     _assign(write, f"a->temp[{k}]", node)
@@ -258,6 +273,25 @@ class _Phases:
         at_hand |= {n: f"a->temp[{k}]" for k, n in enumerate(self.temps) if self.levels[n] < phase}
         products = [n for n in self.nodes if n.op in ("inner", "inner_back") and self.levels[n] == phase]
         return at_hand | {n: f"a->product[{_gate(n)}]" for n in products}
+
+
+def _gathered(op: str, so_far: str, parts: list[str]) -> str:
+    """A total, and the values of some more units."""
+    if op == "total":
+        return f"{so_far} + first({' + '.join(parts)}, a->left)"
+    both = "v_maximum" if op == "most" else "v_minimum"
+    value = functools.reduce(lambda a, b: f"{both}({a}, {b})", parts)
+    return f"{both}({so_far}, first_or({value}, a->left, {_GATHER[op][1]}))"
+
+
+def _compared(program: Program) -> set[Node]:
+    """Values that are looked for among those of a row: made anew, they might be rounded otherwise, and not be found."""
+    found: set[Node] = set()
+    for node in ancestors([*program.new, *program.inner, *program.grads]):
+        if node.op in ("eq", "ne") and any(p.op in ("most", "least") for p in node.parents):
+            for part in node.parents:
+                found |= {part, *(part.parents if part.op in ("abs", "neg") else ())}
+    return found
 
 
 def _assign(write: Writer, target: str, node: Node | None) -> None:
@@ -298,11 +332,14 @@ def _kept(program: Program) -> list[Node]:
         else:
             todo += node.parents
     kept: dict[Node, None] = {}
+    compared = _compared(program)
 
     def known(node: Node) -> bool:
         if node in kept or node.op in ("s_h", "fill") or node.kind == "unit":
             return True
-        return bool(node.parents) and node.op not in SLOW | _ACROSS and all(map(known, node.parents))
+        if node in compared or node.op in SLOW | _ACROSS | {"scan"}:
+            return False
+        return node.op == "index" or (bool(node.parents) and all(map(known, node.parents)))
 
     def keep(node: Node) -> None:
         if known(node):

@@ -139,22 +139,32 @@ INLINE i64 head_end(const Job *job, i64 j) {
     const i64 size = job->H / job->heads;
     return up(up(least(j, job->H), size) * size, PER);
 }
-/* the values of a row, that of each total in all lanes: the sum over groups of units */
-INLINE void get_totals(const Team *team, i64 i, i64 count, const int *at, const int phase, V *total) {
+/* how values of units are gathered: see vector.h */
+INLINE V gathered_from(const int how) { return all(how == MOST ? -INFINITY : how == LEAST ? INFINITY : 0); }
+INLINE real gather(const int how, real a, real b) {
+    if (how != MOST && how != LEAST) return a + b;
+    if (a != a || b != b) return NAN;
+    return (how == MOST) == (a > b) ? a : b;
+}
+/* the values of a row, that of each total in all lanes: gathered from groups of units; unit: the own one */
+INLINE void get_totals(const Team *team, i64 i, i64 unit, i64 count, const int *at, const int *how, const int phase,
+                       V *total) {
     for (i64 r = 0; r < count; r++)
         if (at[r] == phase) {
-            real sum = 0;
-            for (i64 g = 0; g < team->unit_groups; g++) sum += team->totals[(i * count + r) * team->unit_groups + g];
-            total[r] = all(sum);
+            real value = gathered_from(how[r])[0];
+            for (i64 g = 0; g < (how[r] == BEFORE ? unit : team->unit_groups); g++)
+                value = gather(how[r], value, team->totals[(i * count + r) * team->unit_groups + g]);
+            total[r] = all(value);
         }
 }
 /* the totals over the units of one group that are wanted in the next phase */
-INLINE void put_totals(const Team *team, i64 i, i64 unit, i64 count, const int *at, const int phase, const V *total) {
+INLINE void put_totals(const Team *team, i64 i, i64 unit, i64 count, const int *at, const int *how, const int phase,
+                       const V *total) {
     for (i64 r = 0; r < count; r++)
         if (at[r] == phase + 1) {
-            real sum = 0;
-            for (i64 k = 0; k < VL; k++) sum += total[r][k];
-            team->totals[(i * count + r) * team->unit_groups + unit] = sum;
+            real value = total[r][0];
+            for (i64 k = 1; k < VL; k++) value = gather(how[r], value, total[r][k]);
+            team->totals[(i * count + r) * team->unit_groups + unit] = value;
         }
 }
 INLINE item *saved_of_row(const Job *job, i64 t, i64 i) {

@@ -166,27 +166,42 @@ INLINE V first(V v, i64 n) {
         return x;                                       \
     }
 
+/* sums and the like that the compiler has instructions for; the others are done lane by lane */
 #ifdef FLOAT64
+#define OF(name) name
 BY_LANE(v_exp, exp)
 BY_LANE(v_tanh, tanh)
 BY_LANE(v_log, log)
 BY_LANE(v_log1p, log1p)
 BY_LANE(v_expm1, expm1)
-BY_LANE(v_sqrt, sqrt)
-BY_LANE(v_sin, sin)
-BY_LANE(v_cos, cos)
-BY_LANE(v_erf, erf)
-BY_LANE_2(v_pow, pow)
 #else
-BY_LANE(v_log, logf)
-BY_LANE(v_log1p, log1pf)
-BY_LANE(v_expm1, expm1f)
-BY_LANE(v_sqrt, sqrtf)
-BY_LANE(v_sin, sinf)
-BY_LANE(v_cos, cosf)
-BY_LANE(v_erf, erff)
-BY_LANE_2(v_pow, powf)
+#define OF(name) name##f
+#endif
+BY_LANE(v_sqrt, OF(sqrt))
+BY_LANE(v_floor, OF(floor))
+BY_LANE(v_ceil, OF(ceil))
+BY_LANE(v_trunc, OF(trunc))
+BY_LANE(v_round, OF(rint))
+BY_LANE_2(v_copysign, OF(copysign))
+BY_LANE(v_sin, OF(sin))
+BY_LANE(v_cos, OF(cos))
+BY_LANE(v_tan, OF(tan))
+BY_LANE(v_asin, OF(asin))
+BY_LANE(v_acos, OF(acos))
+BY_LANE(v_atan, OF(atan))
+BY_LANE(v_sinh, OF(sinh))
+BY_LANE(v_cosh, OF(cosh))
+BY_LANE(v_asinh, OF(asinh))
+BY_LANE(v_acosh, OF(acosh))
+BY_LANE(v_atanh, OF(atanh))
+BY_LANE(v_erf, OF(erf))
+BY_LANE(v_erfc, OF(erfc))
+BY_LANE_2(v_pow, OF(pow))
+BY_LANE_2(v_atan2, OF(atan2))
+BY_LANE_2(v_hypot, OF(hypot))
+BY_LANE_2(v_fmod, OF(fmod))
 
+#ifndef FLOAT64
 /* x = n ln 2 + r with |r| <= ln 2 / 2: n, r, and e^r - 1 - r by a polynomial of degree 7 (from Cephes) */
 typedef struct { V n, r, rest; } Pieces;
 INLINE Pieces pieces(V x) {
@@ -212,6 +227,37 @@ INLINE V v_tanh(V x) {
     V less_one = power * (e.rest + e.r) + (power - 1.0f);
     return less_one / (less_one + 2.0f);
 }
+INLINE V v_expm1(V x) {
+    Pieces e = pieces(clip(x, -104.0f, 89.0f));
+    V power = times_power_of_two(all(1), e.n);
+    return power * (e.rest + e.r) + (power - 1.0f);
+}
+/* x = 2^n m with m from sqrt(1/2) to sqrt(2); ln m by a polynomial of degree 8 (from Cephes) */
+INLINE V v_log(V x) {
+    M tiny = x < 1.17549435e-38f;
+    V y = choose(tiny, x * 8388608.0f, x);
+    M bits = (M)y, n = (bits >> 23) - 126;
+    V m = (V)((bits & 0x007fffff) | 0x3f000000);
+    M low = m < 0.707106781186547524f;
+    V k = __builtin_convertvector(n + low, V) - choose(tiny, all(23), all(0));
+    m = choose(low, m + m, m) - 1.0f;
+    V z = m * m, p = m * 7.0376836292e-2f - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    V ln = p * (m * z) - k * 2.12194440e-4f - z * 0.5f + m + k * 0.693359375f;
+    ln = choose(x == INFINITY, x, choose(x == 0, all(-INFINITY), ln));
+    return choose(x >= 0, ln, all(NAN));
+}
+/* ln u x / (u - 1) with u = 1 + x as rounded: what was lost in u is made good by the quotient */
+INLINE V v_log1p(V x) {
+    V u = x + 1.0f, gap = u - 1.0f;
+    return choose((gap == 0) | (u == INFINITY), x, v_log(u) * (x / gap));
+}
 #endif
 
 INLINE V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
@@ -225,6 +271,43 @@ INLINE V mix(V a, V b, V k) { /* a + k (b - a); exactly a for 0 and exactly b fo
 }
 INLINE V v_softplus(V x, real beta, real threshold) {
     return choose(x * beta > threshold, x, v_log1p(v_exp(x * beta)) / beta);
+}
+INLINE V v_remainder(V x, V y) { /* with the sign of y */
+    V rest = v_fmod(x, y);
+    return choose((rest != 0) & ((y < 0) ^ (rest < 0)), rest + y, rest);
+}
+INLINE V v_div_floor(V x, V y) { /* the largest whole number of y's that fit into x */
+    V rest = v_fmod(x, y), n = (x - rest) / y;
+    n = choose((rest != 0) & ((y < 0) ^ (rest < 0)), n - 1, n);
+    V whole_ = v_floor(n);
+    whole_ = choose(n - whole_ > 0.5f, whole_ + 1, whole_);
+    whole_ = choose(n == 0, v_copysign(all(0), x / y), whole_);
+    return choose(y == 0, x / y, whole_);
+}
+INLINE V v_index(real from) { /* the numbers of the units of a vector */
+    V index;
+    for (i64 k = 0; k < VL; k++) index[k] = from + (real)k;
+    return index;
+}
+/* x, summed over the units so far; so far: the sum of those before, in its first lane */
+INLINE V v_scan(V x, V *before, i64 n) {
+    real sum = (*before)[0];
+    for (i64 k = 0; k < VL && k < n; k++) x[k] = sum += x[k];
+    (*before)[0] = sum;
+    return x;
+}
+/* the first n lanes, another value in the others */
+INLINE V first_or(V v, i64 n, real other) {
+    for (i64 k = n; k < VL; k++) v[k] = other;
+    return v;
+}
+/* how the values of units are gathered: their sum, the largest, the least, or the sum of those before, in lane 0 */
+enum { SUM, MOST, LEAST, BEFORE };
+INLINE V v_raised(real base, V x) { /* a number to the power of x */
+#ifndef FLOAT64
+    if (base > 0 && base < INFINITY) return v_exp(x * logf(base));
+#endif
+    return v_pow(all(base), x);
 }
 INLINE V v_power(V x, real n) { /* the powers that cells use, and all others */
     if (n == 2) return x * x;
