@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elman.cells.cell import Cell, Weights
+from elman.cells.cell import Cell, Weights, chrono
 from elman.cells.gru import GRU, MGU, OriginalGRU
 from elman.cells.lstm import LSTM, CoupledLSTM, LayerNormLSTM, PeepholeLSTM, ProjectedLSTM
 from elman.cells.rnn import IndRNN, RNNReLU, RNNTanh
@@ -45,7 +45,7 @@ def register(name: str, cell: Cell | type[Cell]) -> None:
 
 
 __all__ = [
-    "CELLS", "Cell", "Weights", "get", "register",
+    "CELLS", "Cell", "Weights", "chrono", "get", "register",
     "RNNTanh", "RNNReLU", "IndRNN",
     "LSTM", "PeepholeLSTM", "CoupledLSTM", "LayerNormLSTM", "ProjectedLSTM",
     "GRU", "OriginalGRU", "MGU",

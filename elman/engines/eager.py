@@ -25,14 +25,19 @@ class Eager(Engine):
         cell, w, T = scan.cell, scan.weights, scan.x.shape[1]
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)
-        gates = linear(scan.x, w.weight_ih, w.bias_ih)  # (B, T, G_in H)
+        features = scan.x.shape[-1] - len(cell.raw)
+        gates = linear(scan.x[..., :features], w.weight_ih, w.bias_ih)  # (B, T, G_in H)
+        H = gates.shape[-1] // len(cell.input_gates)
 
         state, outputs = cell.State(*scan.state), []
         for t in range(T):
             if scan.resets is not None:
                 zero = scan.resets[:, t, None]
                 state = cell.State(*(torch.where(zero, 0.0, s) for s in state))
-            x = cell.InputGates(*gates[:, t].chunk(len(cell.input_gates), -1))
+            x = cell.InputGates(
+                *gates[:, t].chunk(len(cell.input_gates), -1),
+                *(scan.x[:, t, features + k, None].expand(-1, H) for k in range(len(cell.raw))),
+            )
             new = _as_tuple(cell, cell.step(x, hidden(state.h), state, vectors))
             if cell.projected:
                 assert w.weight_hr is not None

@@ -86,7 +86,7 @@ class _Trace(TorchDispatchMode):
             torch.autocast("cpu", enabled=False),
             torch.enable_grad(),
         ):
-            gates = [draw(f"x_{gate}", B, H) for gate in cell.input_gates]
+            gates = [draw(f"x_{gate}", B, H) for gate in cell.inputs]
             products = [draw(f"h_{gate}", B, H) for gate in cell.hidden_gates]
             inner = [self._inner_product(k) for k in range(len(cell.inner_gates))]
             old = [draw(f"s_{part}", B, H) for part in cell.state]

@@ -16,7 +16,8 @@ class Bidirectional(RecurrentLayer):
 
     The backward layer starts at each row's own last real step. The state is (forward's, backward's);
     the backward one is that after the row's first step. With ``resets`` the backward layer is
-    zeroed where a sequence ends, that is before it enters the step ahead of a reset.
+    zeroed where a sequence ends, that is before it enters the step ahead of a reset. Both directions get the raw
+    columns of a step with that step, such as the time since the step before it.
 
     Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093
     """
@@ -30,6 +31,9 @@ class Bidirectional(RecurrentLayer):
             raise ValueError(
                 f"both directions read the same x: input sizes {forward.input_size} and {backward.input_size} differ"
             )
+        if forward.raw != backward.raw:
+            raise ValueError(f"both directions read the same x: raw columns {forward.raw} and {backward.raw} differ")
+        self.raw = forward.raw
         self.directions = torch.nn.ModuleList([forward, backward])
         self.input_size = forward.input_size
         self.output_size = forward.output_size + backward.output_size

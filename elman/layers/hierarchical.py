@@ -84,10 +84,14 @@ class Hierarchical(RecurrentLayer):
         is_layer("lower", lower), is_layer("upper", upper)
         if not isinstance(pooling, Pooling):
             raise TypeError(f"pooling must be a Pooling, got: {type(pooling).__name__}")
+        if upper.raw:
+            raise ValueError(
+                f"the upper layer reads raw columns of x ({', '.join(upper.raw)}); only the lower one has x"
+            )
         if upper.input_size != lower.output_size:
             raise ValueError(f"the upper layer reads {upper.input_size} features, the lower gives {lower.output_size}")
         self.lower, self.pooling, self.upper = lower, pooling, upper
-        self.input_size, self.output_size = lower.input_size, upper.output_size
+        self.input_size, self.output_size, self.raw = lower.input_size, upper.output_size, lower.raw
 
     def sizes(self) -> Sizes:
         """Those of the upper layer: the lower one begins anew with each part."""
@@ -157,12 +161,17 @@ class MultiRate(RecurrentLayer):
         if min(periods) < 1:
             raise ValueError(f"periods are steps, 1 or more, not {periods}")
         for below, above in pairwise(layers):
+            if above.raw:
+                raise ValueError(
+                    f"an upper layer reads raw columns of x ({', '.join(above.raw)}); only the first one has x"
+                )
             if above.input_size != below.output_size:
                 raise ValueError(f"a layer reads {above.input_size} features but is given {below.output_size}")
         if not all(layer.causal for layer in layers):
             raise ValueError("layers at several rates must be causal")
         self.layers, self.periods = nn.ModuleList(layers), tuple(periods)
         self.input_size, self.output_size = layers[0].input_size, sum(layer.output_size for layer in layers)
+        self.raw = layers[0].raw
 
     def sizes(self) -> Sizes:
         """(steps since the start, (state, held y) of each layer)."""

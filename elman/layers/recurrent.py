@@ -13,6 +13,7 @@ from torch.nn.functional import dropout
 
 from elman import cells, engines
 from elman.cells import Cell, Weights
+from elman.cells.cell import Start
 from elman.engines import Stepper
 from elman.layers.arguments import flag, number, probability, real, size
 from elman.layers.starting import orthogonal_
@@ -40,6 +41,8 @@ class RecurrentLayer(nn.Module, ABC):
     output_size: int
     #: Whether y at a step depends on no later x, so that the layer can go step by step.
     causal: bool = True
+    #: The names of the last columns of x, where a cell reads them as they are.
+    raw: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(
@@ -137,7 +140,12 @@ class Recurrent(RecurrentLayer):
         if self.cell.projected != (proj_size > 0):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
             raise ValueError(f"{self.cell} {needs}, not {proj_size}")
-        self.output_size = proj_size or hidden_size
+        self.output_size, self.raw = proj_size or hidden_size, self.cell.raw
+        if input_size <= len(self.raw):
+            raise ValueError(
+                f"{self.cell}: input_size counts the raw columns of x, the last ({', '.join(self.raw)}); it must be "
+                f"above {len(self.raw)}, not {input_size}"
+            )
         self.open_bias = number("open_bias", open_bias)
         self.weight_drop = probability("weight_drop", weight_drop)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
@@ -157,7 +165,7 @@ class Recurrent(RecurrentLayer):
         def parameter(*shape: int) -> nn.Parameter | None:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if min(shape) else None
 
-        self.weight_ih = parameter(gates_in, input_size)
+        self.weight_ih = parameter(gates_in, input_size - len(self.raw))
         self.weight_hh = parameter(gates_hid, self.output_size // heads)
         self.bias_ih = parameter(gates_in) if bias else None
         self.bias_hh = parameter(gates_hid) if bias else None
@@ -190,10 +198,26 @@ class Recurrent(RecurrentLayer):
         if w.bias_ih is not None:
             for gate, part in zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True):
                 part.fill_(self.open_bias if gate in self.cell.open_gates else 0.0)
+            parts = dict(zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True))
+            for gates, start_at in self.cell.bias_starts().items():
+                self._start([parts[gate] for gate in gates], start_at, f"biases of {', '.join(gates)}")
         if w.weight_hr is not None:
             nn.init.xavier_uniform_(w.weight_hr)
-        for vector, start_at in zip(w.vectors, self.cell.weights.values(), strict=True):
-            low, high = start_at if isinstance(start_at, tuple) else (start_at, start_at)
+        for (name, start_at), vector in zip(self.cell.weights.items(), w.vectors, strict=True):
+            self._start([vector], start_at, f"weight {name}")
+
+    def _start(self, vectors: list[Tensor], start_at: Start, what: str) -> None:
+        """Fills vectors (H,) with what they start from."""
+        if callable(start_at):
+            values = torch.as_tensor(start_at(self.hidden_size))
+            wanted = (len(vectors), self.hidden_size)
+            if values.shape != wanted and (len(vectors) > 1 or values.shape != wanted[1:]):
+                raise ValueError(f"{self.cell}: the start of the {what} must be {wanted}, it is {tuple(values.shape)}")
+            for vector, value in zip(vectors, values.reshape(wanted), strict=True):
+                vector.copy_(value)
+            return
+        low, high = start_at if isinstance(start_at, tuple) else (start_at, start_at)
+        for vector in vectors:
             vector.uniform_(low, high) if high > low else vector.fill_(low)
 
     @property

@@ -37,6 +37,9 @@ class Stack(RecurrentLayer):
             ======== ===================================== ====================================
         dropout: of what goes from one layer to the next.
         variational: one dropout mask through time instead of one a step.
+
+    Cells that read raw columns of x (`Cell.raw`) get those of the stack's x in every layer: the first layer must have
+    them, and the ``input_size`` of the others counts them too.
     """
 
     def __init__(
@@ -58,16 +61,21 @@ class Stack(RecurrentLayer):
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.causal = all(layer.causal for layer in layers)
 
-        features = self.input_size
+        self.raw = layers[0].raw
+        features = self._features = self.input_size - len(self.raw)
         for k, layer in enumerate(layers):
-            if layer.input_size != features:
-                raise ValueError(f"layer {k} reads {layer.input_size} features but is given {features}")
+            if layer.raw not in ((), self.raw):
+                raise ValueError(f"layer {k} reads the raw columns {layer.raw} of x, but the first layer {self.raw}")
+            if layer.input_size - len(layer.raw) != features:
+                raise ValueError(
+                    f"layer {k} reads {layer.input_size - len(layer.raw)} features but is given {features}"
+                )
             if k and connection in ("residual", "highway") and layer.output_size != features:
                 raise ValueError(f"{connection}: layer {k} must give as many features as it reads, {features}")
             features = layer.output_size + (features if connection == "dense" else 0)
         self.carry = nn.ModuleList()
         if connection == "highway":
-            self.carry.extend(nn.Linear(layer.input_size, layer.input_size) for layer in layers[1:])
+            self.carry.extend(nn.Linear(n, n) for n in (layer.input_size - len(layer.raw) for layer in layers[1:]))
             for gate in self.carry:
                 nn.init.constant_(gate.bias, -1.0)  # type: ignore[arg-type]
 
@@ -80,9 +88,10 @@ class Stack(RecurrentLayer):
         x, lengths, resets = self.check(x, lengths, resets)
         self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
+        x, raw = self._parts(x)
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
-            y, after = layer(x, old, lengths, resets)
+            y, after = layer(_with(x, raw, layer), old, lengths, resets)
             new.append(after)
             if k + 1 < len(self.layers):
                 x = self._join(k, x, self.dropout(y))
@@ -95,15 +104,20 @@ class Stack(RecurrentLayer):
         if not whole or any(part is None for part in state):  # of the rest each layer sees to its own part
             self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
+        x, raw = self._parts(x)
         y, new = x, []
         for k, (layer, old) in enumerate(zip(self.layers, states, strict=True)):
-            y, after = layer.step(x, old)  # type: ignore[operator]
+            y, after = layer.step(_with(x, raw, layer), old)  # type: ignore[operator]
             new.append(after)
             if k + 1 < len(self.layers):
                 x = self._join(k, x, self.dropout(y.unsqueeze(1)).squeeze(1) if self.dropout.active else y)
             elif self.connection != "dense":
                 y = self._join(k, x, y)
         return y, tuple(new)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features of x, and its raw columns."""
+        return (x[..., : self._features], x[..., self._features :]) if self.raw else (x, None)
 
     def _join(self, k: int, x: Tensor, y: Tensor) -> Tensor:
         if self.connection == "dense":
@@ -117,6 +131,11 @@ class Stack(RecurrentLayer):
 
     def extra_repr(self) -> str:
         return f"connection={self.connection}"
+
+
+def _with(x: Tensor, raw: Tensor | None, layer: nn.Module) -> Tensor:
+    """What a layer reads: the features, and the raw columns if it has any."""
+    return torch.cat((x, raw), -1) if raw is not None and layer.raw else x
 
 
 def stack(
@@ -167,12 +186,13 @@ def stack(
     if proj_size and not any(kind.projected for kind in kinds):
         raise ValueError(f"proj_size is for cells that project their output, such as projected_lstm, not {kinds}")
     layers: list[RecurrentLayer] = []
-    features = input_size
+    features = input_size - len(kinds[0].raw)
     for kind, forward_size, size_back in zip(kinds, sizes, backward_sizes, strict=True):
         ways = [
             Recurrent(
-                kind, features, units, bias=bias, proj_size=proj_size if kind.projected else 0, open_bias=open_bias,
-                weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads,
+                kind, features + len(kind.raw), units, bias=bias, proj_size=proj_size if kind.projected else 0,
+                open_bias=open_bias, weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+                heads=heads,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])
         ]  # fmt: skip

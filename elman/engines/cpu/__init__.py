@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.engines.cpu import generate, projection, sizes
+from elman.engines.cpu import generate, projection, raw, sizes
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
@@ -53,6 +53,7 @@ class Cpu(Engine):
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         if scan.x.shape[1] == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+        scan = raw.as_gates(scan)
         if scan.weights.weight_hr is not None:
             return projection.unfold(scan, *self.run(projection.fold(scan)))
         scan = sizes.checked(scan)
@@ -91,7 +92,7 @@ class Cpu(Engine):
             return None
         if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
-        scan = sizes.checked(scan)
+        scan = sizes.checked(raw.as_gates(scan))
         kernel = _kernel(scan.cell, _dtype(scan))
         assert kernel is not None
         library = LIBRARIES[kernel]

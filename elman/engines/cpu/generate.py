@@ -74,9 +74,9 @@ def cell_source(cell: Cell, program: Program) -> str:
  *
 {doc.replace("*/", "* /")}
  */
-#define G_IN {len(cell.input_gates)} /* {", ".join(cell.input_gates)} */
+#define G_IN {len(cell.inputs)} /* {", ".join(cell.inputs)} */
 #define G_HID {len(cell.hidden_gates)} /* {", ".join(cell.hidden_gates)} */
-#define G_MAX {max(len(cell.input_gates), len(cell.hidden_gates))}
+#define G_MAX {max(len(cell.inputs), len(cell.hidden_gates))}
 #define INNER {len(cell.inner_gates)} /* {", ".join(cell.inner_gates)} */
 #define STATES {len(cell.state)} /* {", ".join(cell.state)} */
 #define UNITS {len(program.units)}
@@ -142,7 +142,7 @@ def _tiles(hidden: bool, inner: bool) -> Iterator[str]:
 
 def _inputs(cell: Cell, program: Program, kinds: str) -> dict[Node, str]:
     """The C of what a step is given."""
-    bundles = {"x": cell.input_gates, "h": cell.hidden_gates, "s": cell.state, "d": cell.state}
+    bundles = {"x": cell.inputs, "h": cell.hidden_gates, "s": cell.state, "d": cell.state}
     names = {f"{kind}_{name}": f"{kind}[{k}]" for kind in kinds for k, name in enumerate(bundles[kind])}
     given = {node: names[op] for op, node in program.inputs.items() if op in names}
     return given | {node: f"w[{k}]" for k, node in enumerate(program.units)}

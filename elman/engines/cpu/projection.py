@@ -19,6 +19,8 @@ _STEPS = 16
 
 def refusal(scan: Scan) -> str | None:
     """Why the projection cannot be folded into R; None if it can."""
+    if scan.cell.raw:
+        return f"{scan.cell} projects h and reads raw columns of x"
     if scan.cell.inner_gates or scan.cell.mixes_units:
         return f"{scan.cell} is not pointwise"
     if scan.x.shape[1] < _STEPS:

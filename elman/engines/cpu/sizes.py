@@ -19,7 +19,7 @@ def checked(scan: Scan) -> Scan:
     """
     cell, w = scan.cell, scan.weights
     (B, T, D), H = scan.x.shape, scan.state[0].shape[-1]
-    inputs, hidden = len(cell.input_gates) * H, (len(cell.hidden_gates) + len(cell.inner_gates)) * H
+    inputs, hidden = len(cell.inputs) * H, (len(cell.hidden_gates) + len(cell.inner_gates)) * H
     _check("weight_ih", w.weight_ih, (inputs, D), scan.x)
     _check("weight_hh", w.weight_hh, (hidden, H), scan.x)
     _check("bias_ih", w.bias_ih, (inputs,), scan.x)

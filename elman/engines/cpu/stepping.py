@@ -21,7 +21,7 @@ class CpuStepper(Stepper):
         self.library, weights = library, scan.weights
         self._parameters, self.states = [p for p in parameters if p is not None], len(library.cell.state)
         self.seen = {id(p): (_version(p), p.data_ptr()) for p in self._parameters}
-        self.H = weights.weight_ih.shape[0] // len(library.cell.input_gates)
+        self.H = weights.weight_ih.shape[0] // len(library.cell.inputs)
         self.D = weights.weight_ih.shape[1]
         with torch.no_grad():
             real = [None if p is None else p.detach().to(library.real).contiguous() for p in weights[:4]]
