@@ -179,6 +179,16 @@ def test_what_is_no_number(cells: list[str], decimal: str | None, message: str, 
         read(tmp_path / "t.csv", text, decimal=decimal)
 
 
+def test_typed_cells(tmp_path: Path) -> None:
+    rows = [{"id": 1, "x": x, "flag": flag, "label": "u"} for x, flag in ((1, True), (None, False), (2.5, None))]
+    polars.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("t.parquet", "t.jsonl"):
+        found = read_labelled([str(tmp_path / name)], LONG._replace(reading=Reading(missing=True)))
+        assert found.channels == ["x", "flag"]
+        np.testing.assert_array_equal(found.inputs[0], [[1, 1], [np.nan, 0], [2.5, np.nan]])
+
+
 def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = ["id,note,x,empty,label"]
     rows += [f"{k},hi,{x},,{'up' if k % 2 else 'down'}" for k in range(20) for x in (1, 2)]
@@ -190,6 +200,10 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "p.csv").write_text("x,note,empty\n1,7,8\n2,7,9\n")
     assert len(model.predict(tmp_path / "p.csv")) == 1
     (tmp_path / "p.csv").write_text("x,z\n1,7\n2,7\n")
+    table = polars.DataFrame({"x": [1.0, 2.0]})
+    assert model.predict(table)[0][0].text == model.predict(table.to_numpy())[0][0].text
+    with pytest.raises(elman.ElmanError, match="input 1 of 1: 2 channels: x, z; 1 are wanted: x"):
+        model.predict(table.with_columns(z=polars.Series([1, 2])))
     with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' holds numbers; the model's channels are x"):
         model.predict(tmp_path / "p.csv")
     chosen = elman.train("classify", tmp_path / "t.csv", series="id", channels=["x"], steps=1, **SMALL)

@@ -194,7 +194,8 @@ class Inputs:
             values = values[:, None] if values.ndim == 1 else values
             if values.ndim != 2:
                 raise ElmanError(f"{place}: of shape {values.shape}; a series is (T, C)")
-            found, places = [ordered(values, [], known.channels, place)], [place]
+            names = [str(name) for name in getattr(x, "columns", ())]  # of a data frame
+            found, places = [ordered(values, names, known.channels, place)], [place]
         for values, where in zip(found, places, strict=True):
             check(values, where, known.channels, self.config.missing != "refuse")
         return self.rows(found, 0)
