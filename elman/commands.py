@@ -80,7 +80,8 @@ def _train(
         again = shlex.join(["elman", "train", task, "--out", out, "--resume", *imported])
         print(f"saved; to go on: {again}", file=sys.stderr)
         return 130
-    print(f"saved in {out}; try: elman {TASKS[task].verb} {out}, elman evaluate {out}", file=sys.stderr)
+    uses = [shlex.join(["elman", verb, out, *imported]) for verb in (TASKS[task].verb, "evaluate")]
+    print(f"saved in {out}; try: {', '.join(uses)}", file=sys.stderr)
     return 0
 
 
@@ -145,7 +146,9 @@ def generate_command() -> Any:
 
         model = load(run, device)
         if not hasattr(model, "stream"):
-            raise ElmanError(f"{run}: a {model.name} model does not generate text; try: elman predict {run}")
+            raise ElmanError(
+                f"{run}: a {model.name} model does not generate text; try: elman predict {shlex.quote(run)}"
+            )
         if int8:
             model.quantize()
         values = {} if options is None else options.model_dump(exclude_unset=True)
@@ -169,10 +172,10 @@ def generate_command() -> Any:
 def predict_command(arguments: list[str]) -> Any:
     """``elman predict`` with the options of the run that is named in the arguments."""
     from elman import tasks
-    from elman.training.run import Run
+    from elman.training.run import Run, is_run
 
-    runs = [Run(one) for one in arguments if not one.startswith("-") and Run(one).exists()]
-    kind = tasks.get(runs[0].config().task).Options if runs else None
+    run = next((one for one in arguments if not one.startswith("-") and is_run(one)), None)
+    kind = None if run is None else tasks.get(Run(run).config().task).Options
 
     def predict(
         run: str,

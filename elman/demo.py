@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 from pydoc_data.topics import topics
+from shlex import quote
 
 from rich.console import Console
 
+from elman import output
 from elman.errors import ElmanError
 from elman.progress import Display
 from elman.start import train
@@ -22,7 +24,7 @@ _SHOWN, _PROMPT = (0.1, 0.3, 0.6, 1.0), "The "
 
 def demo(out: str, minutes: float) -> None:
     """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
-    console = Console(highlight=False)
+    console = output.console()
     run = Run(out)
     with run.claim():
         if run.exists():
@@ -39,14 +41,14 @@ def demo(out: str, minutes: float) -> None:
         data = str(run.path / "topics.txt")
         train("language", data, out=run, minutes=minutes, progress=False, listeners=listeners)
     elman, line = _command(), "  {:<50} {}"
-    console.print(f"\nThe model is in {out}. What next:\n", markup=False, soft_wrap=True)
+    console.print(f"\nThe model is in {out}. What next:\n", soft_wrap=True)
     for command, what in (
-        (f'generate {out} "The with statement"', "let it write"),
-        (f"evaluate {out}", "measure it on text it has not seen"),
+        (f'generate {quote(out)} "The with statement"', "let it write"),
+        (f"evaluate {quote(out)}", "measure it on text it has not seen"),
         ("train language YOUR.txt --minutes 5", "train on your own text"),
         ("train language --help", "every option"),
     ):
-        console.print(line.format(f"{elman} {command}", what), markup=False, soft_wrap=True)
+        console.print(line.format(f"{elman} {command}", what), soft_wrap=True)
 
 
 def _command() -> str:
@@ -71,4 +73,4 @@ class _Samples:
                 self.left.pop(0)
             text = self.model.generate(_PROMPT, max_new_tokens=240, seed=1)  # type: ignore[attr-defined]
             self.console.rule(f"a sample after {event.seconds:.0f} s", align="left")
-            self.console.print(text + "\n", markup=False, soft_wrap=True)
+            self.console.print(text + "\n", soft_wrap=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_format
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from elman.errors import ElmanError
 from elman.info import number
+from elman.output import console, finite, json_line, writable
 from elman.start import load
 
 #: A table of confusions of more labels is not shown: a picture is.
@@ -28,6 +27,8 @@ def evaluate(
     plot: str | None = None,
 ) -> None:
     """Prints the metrics of a run on files, or on what its training held out."""
+    if plot is not None:
+        writable(plot, "--plot", data)
     model = load(run, device)
     examples = model.read(data) if data else model.held_out()
     metrics = model.evaluate(examples)
@@ -41,22 +42,23 @@ def evaluate(
         if not hasattr(model, "baselines"):
             raise ElmanError(f"--baseline: there is none for a {model.name} model")
         metrics |= model.baselines(examples)
+    finite(metrics, "evaluation")
     if plot is not None:
         from elman.plots import confusion_picture
 
         confusion_picture(plot, metrics["confusion"])
     if json:
-        print(json_format.dumps(metrics, ensure_ascii=False))
+        print(json_line(metrics, "evaluation"))
         return
     for name, value in metrics.items():
         if not isinstance(value, dict):
             print(f"{name.replace('_', ' '):20} {number(value)}")
-    console = Console(highlight=False)
+    shown = console()
     if "labels" in metrics:
-        console.print(_labels(metrics["labels"]))
+        shown.print(_labels(metrics["labels"]))
     if 2 <= len(metrics.get("confusion", ())) <= _SHOWN:
-        console.print("\na row for each true label, a column for what was said")
-        console.print(_confusion(metrics["confusion"]))
+        shown.print("\na row for each true label, a column for what was said")
+        shown.print(_confusion(metrics["confusion"]))
 
 
 def _labels(labels: dict[str, dict[str, float]]) -> Table:
@@ -64,17 +66,15 @@ def _labels(labels: dict[str, dict[str, float]]) -> Table:
     for name in ("label", "precision", "recall", "f1", "count"):
         table.add_column(name, justify="left" if name == "label" else "right")
     for name, one in labels.items():
-        table.add_row(escape(name), *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
+        table.add_row(name, *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
     return table
 
 
 def _confusion(confusion: dict[str, dict[str, int]]) -> Table:
     table = Table(box=None)
     for name in ("", *confusion):
-        table.add_column(escape(name), justify="right" if name else "left", max_width=8 if name else None)
+        table.add_column(name, justify="right" if name else "left", max_width=8 if name else None)
     for name, said in confusion.items():
         counts = {k: f"{n:,}" for k, n in said.items()}
-        table.add_row(
-            escape(name), *(f"[bold]{counts.get(k, '0')}[/]" if k == name else counts.get(k, "") for k in confusion)
-        )
+        table.add_row(name, *(Text(counts.get(k, "0"), "bold") if k == name else counts.get(k, "") for k in confusion))
     return table

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from elman.output import console
 from elman.start import load
+from elman.training.checkpoint import Checkpoint
 from elman.training.run import LAST, Run
 
 
 def info(run: str) -> None:
     """Prints task, data, options, sizes, and how far the training got."""
     model = load(run)
-    console = Console(highlight=False)
-    console.print(f"[bold]{run}[/]: a {model.name} model")
+    shown = console()
+    shown.print(Text(run, "bold") + f": a {model.name} model", soft_wrap=True)
     for label, value in model.about().items():
-        console.print(f"{label}: {value}", soft_wrap=True)
+        shown.print(f"{label}: {value}", soft_wrap=True)
     directory = Run(run)
     if (directory.path / LAST).exists():
-        _, about = directory.read_tensors(LAST)
-        progress = about.get("progress", {"step": 0, "seconds": 0, "best": {}})
-        console.print(f"trained: {progress['step']:,} steps in {progress['seconds']:.0f} s")
-        for name, value in progress["best"].items():
-            console.print(f"held out, {name.replace('_', ' ')}: {number(value)}")
+        progress = Checkpoint(directory).about.progress
+        shown.print(f"trained: {progress.step:,} steps in {progress.seconds:.0f} s")
+        for name, value in progress.best.items():
+            shown.print(f"held out, {name.replace('_', ' ')}: {number(value)}")
     for title, rows in (
         ("options", [(key, str(value)) for key, value in model.config.model_dump().items()]),
         ("parameters", [(key, " x ".join(map(str, p.shape))) for key, p in model.network.named_parameters()]),
@@ -30,7 +31,7 @@ def info(run: str) -> None:
         table = Table(title=title, title_justify="left", box=None, show_header=False)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        shown.print(table)
 
 
 def number(value: float | str) -> str:

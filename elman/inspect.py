@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from elman.errors import ElmanError
 from elman.layers.recorder import Recorded, Recorder
+from elman.output import console, writable
 from elman.start import load
 
 
@@ -18,6 +17,7 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
     """Draws the layers of a run as they read an input, and prints how the gradient goes through them."""
     from elman.plots import inside_picture
 
+    writable(out, "--out", [text])
     model = load(run)
     pieces, layers = record(model, text)
     names = [one.layer for one in layers]
@@ -26,16 +26,16 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
             raise ElmanError(f"--layer: {layer!r} is none of {', '.join(names)}")
         layers = [one for one in layers if one.layer == layer]
     inside_picture(out, pieces, layers)
-    console, gradients = Console(highlight=False), [one.gradients() for one in layers]
+    shown, gradients = console(), [one.gradients() for one in layers]
     table = Table(box=None)
     for name in ("step", "input", *(f"|dLoss/dh| {one.layer}" for one in layers)):
         table.add_column(name, justify="left" if name == "input" else "right")
     steps = max(map(len, gradients))
     for t in range(steps):
         norms = [f"{float(g[t]):.2e}" if t < len(g) else "" for g in gradients]
-        table.add_row(str(t + 1), escape(pieces[t].strip()) if len(pieces) == steps else "", *norms)
-    console.print(table)
-    console.print(f"drawn in {out}", soft_wrap=True)
+        table.add_row(str(t + 1), pieces[t].strip() if len(pieces) == steps else "", *norms)
+    shown.print(table)
+    shown.print(f"drawn in {out}", soft_wrap=True)
 
 
 def record(model: Any, given: Any) -> tuple[list[str], list[Recorded]]:

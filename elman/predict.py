@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from json import dumps
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from elman.errors import ElmanError
+from elman.output import console, finite, json_line, writable
 from elman.start import load
 from elman.tasks.answers import by_words, looked_at
 
@@ -32,9 +33,11 @@ def predict(
     options: dict[str, Any] | None = None,
 ) -> None:
     """Prints the answers to the inputs, or to the lines of standard input where there are none."""
+    if plot:
+        writable(plot, "--plot", inputs)
     model = load(run, device)
     if not hasattr(model, "predict"):
-        raise ElmanError(f"{run}: a {model.name} model generates text: elman generate {run}")
+        raise ElmanError(f"{run}: a {model.name} model generates text: elman generate {quote(run)}")
     if vectors and not hasattr(model, "vectors"):
         raise ElmanError(f"--vectors: a {model.name} model has no vectors of words in their context; a fill model has")
     if show == "gradient" and not hasattr(model, "explain"):
@@ -54,8 +57,9 @@ def predict(
         shown = model.inputs.names(texts) if model.name == "classify" else texts
         for text, answers in zip(shown, model.predict(texts, **(options or {})), strict=True):
             answered += 1
+            finite([a.score for a in answers], "an answer's score")
             if json:
-                lines.append(dumps({"input": text, "answers": [a.record() for a in answers]}, ensure_ascii=False))
+                lines.append(json_line({"input": text, "answers": [a.record() for a in answers]}, "an answer"))
             else:
                 lines += [f"{a.score:.3f}\t{a.text}" if len(answers) > 1 else a.text for a in answers]
             if show or plot:
@@ -118,11 +122,10 @@ def _batches(inputs: Sequence[str] | Iterator[str]) -> Iterator[list[str]]:
 
 def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
     """A line for each written word: it, and the source with what it looked at in blue; in red what speaks against."""
-    from rich.console import Console
     from rich.text import Text
 
     width = max((len(word.strip()) for word in target), default=0)
-    console = Console(highlight=False)
+    shown = console()
     for word, row in zip(target, weights, strict=True):
         line = Text(f"{word.strip():>{width}}  ")
         most = max(1e-6, float(np.abs(row).max(initial=0.0)))
@@ -132,7 +135,7 @@ def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
             strong = abs(weight) > 0.05 * min(1.0, most)
             line.append(" " if read[:1].isspace() else "")
             line.append(read.strip(), style=f"black on {colour}" if strong else "dim")
-        console.print(line, soft_wrap=True)
+        shown.print(line, soft_wrap=True)
 
 
 def _numbered(path: str, number: int) -> str:

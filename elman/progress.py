@@ -7,7 +7,9 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
+from elman import output
 from elman.training.events import Ended, Event, Started, Stepped, Validated
 
 
@@ -16,7 +18,7 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self.unit = ""
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or output.console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = -1e9
 
@@ -33,7 +35,7 @@ class Display:
     def _start(self, event: Started) -> None:
         self.unit = event.task.unit
         for label, value in event.task.about().items():
-            self.console.print(f"[bold]{label}[/] {value}", soft_wrap=True)
+            self.console.print(Text(label, "bold") + f" {value}", soft_wrap=True)
         if event.step:
             self.console.print(f"going on after step {event.step}")
         if self.console.is_terminal:
@@ -54,8 +56,8 @@ class Display:
 
     def _validated(self, event: Validated) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if name != self.unit)
-        best = "  [green]best[/]" if event.best else ""
-        self._print(f"{event.progress:4.0%}  step {event.step}  valid {shown}{best}")
+        line = Text(f"{event.progress:4.0%}  step {event.step}  valid {shown}")
+        self._print(line.append("  best", "green") if event.best else line)
 
     def _end(self, event: Ended) -> None:
         if self._bar is not None:
@@ -70,7 +72,7 @@ class Display:
         best = f"; best held-out loss {event.best['loss']:.4f}" if event.best else ""
         self._print(f"{reasons[event.reason]} after {event.step} steps, {_clock(event.seconds)}{best}")
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str | Text) -> None:
         self.console.print(line, soft_wrap=True)
         sys.stderr.flush()
 

@@ -107,7 +107,11 @@ def load(directory: str | os.PathLike[str], device: str = "cpu") -> Any:
     Raises:
         ElmanError: the directory is not whole, not a run, or of a newer elman.
     """
+    import torch
+
     run = Run(directory)
+    with torch.device("meta"):
+        restore(run).check_model(run)
     model = restore(run)
     model.load_model(run)
     model.network.to(_device(device)).eval()
@@ -151,7 +155,7 @@ def _apart(run: Run, paths: list[str]) -> None:
     inside = [run.path.resolve(), *run.path.resolve().parents]
     for path in paths:
         if os.path.isdir(path) and Path(path).resolve() in inside:
-            raise ElmanError(f"{run.path}: lies in the folder of the data, {path}; choose another folder")
+            raise ElmanError(f"{run.path}: this is a folder inside that of the data, {path}; choose another one")
 
 
 def _device(name: str) -> Any:
@@ -159,9 +163,9 @@ def _device(name: str) -> Any:
 
     try:
         device = pick_device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.ones(1, device=device).item()  # meta takes a tensor and gives none back
+    except (RuntimeError, AssertionError, ImportError, AttributeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
         raise ElmanError(f"device: {name!r} cannot be used: {reason}") from None
     return device
 

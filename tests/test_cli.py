@@ -302,7 +302,7 @@ def whole(**changes: Any) -> bytes:
             b'{"format": 99, "task": "language", "config": {}, "elman": "9.0"}',
             "written in format 99 by elman 9.0",
         ),
-        ("config.json", b"{", "config.json: not JSON at line 1"),
+        ("config.json", b"{", "config.json: not JSON"),
         ("config.json", whole(task="speech"), "unknown task 'speech'"),
         (
             "config.json",

@@ -112,7 +112,7 @@ def test_a_run_is_not_written_into_the_data(tmp_path: Path) -> None:
             (tmp_path / name / f"{k}.txt").write_text(f"a {name} film {k}")
     before = everything(tmp_path)
     for out in (tmp_path, tmp_path / "run", tmp_path / "good" / "run"):
-        with pytest.raises(elman.ElmanError, match="lies in the folder of the data"):
+        with pytest.raises(elman.ElmanError, match="inside that of the data"):
             elman.train("classify", tmp_path, out=out, steps=1, progress=False)
     assert everything(tmp_path) == before
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
+from elman.data.strict import parse_json
 from elman.errors import ElmanError, unknown_name
 
 TokenKind = Literal["char", "word", "bpe"]
@@ -166,11 +167,29 @@ class Tokenizer:
     @classmethod
     def from_json(cls, text: str, source: str) -> Tokenizer:
         """The tokenizer that `to_json` wrote; ElmanError names ``source`` if it is not one."""
+        form = parse_json(text, source)
         try:
             inner = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # tokenizers raises no narrower class
             raise ElmanError(f"{source}: not a tokenizer: {error}") from None
-        return cls(inner)
+        _check(form, source)
+        try:
+            return cls(inner)
+        except ElmanError as error:
+            raise ElmanError(f"{source}: {error}") from None
+
+
+def _check(form: Any, source: str) -> None:
+    """ElmanError if a tokenizer is none that `Tokenizer` makes: it has gaps in its ids, or adds or drops tokens."""
+    model = form["model"]
+    if strange := [key for key in ("truncation", "padding", "post_processor", "added_tokens") if form.get(key)]:
+        raise ElmanError(f"{source}: not a tokenizer of elman's: it has {strange[0]}")
+    if model.get("type") not in ("WordLevel", "BPE") or model.get("dropout"):
+        raise ElmanError(f"{source}: not a tokenizer of elman's: WordLevel or BPE without dropout is needed")
+    if model["type"] == "WordLevel" and model.get("unk_token") != UNKNOWN:
+        raise ElmanError(f"{source}: its unk_token is {model.get('unk_token')!r}, not {UNKNOWN!r}")
+    if sorted(model["vocab"].values()) != list(range(len(model["vocab"]))):
+        raise ElmanError(f"{source}: the ids of its tokens are not 0, 1, 2, ... without a gap")
 
 
 def _plainly() -> list[normalizers.Normalizer]:

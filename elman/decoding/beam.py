@@ -6,21 +6,23 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from elman.layers.state import over
+from elman.training.config import Options
 
 
-class Search(BaseModel):
+class Search(Options):
     """How an answer is looked for. Option of ``elman predict`` = keyword of ``model.predict``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    beam: int = Field(5, ge=1, description="Beginnings kept at a time; 1: always the most probable token.")
-    n_best: int = Field(1, ge=1, description="How many answers to give, the best first.")
+    beam: int = Field(5, ge=1, le=1000, description="Beginnings kept at a time; 1: always the most probable token.")
+    n_best: int = Field(1, ge=1, le=1000, description="How many answers to give, the best first.")
     length_penalty: float = Field(
-        1.0, ge=0, description="Scores are divided by ((5 + length) / 6) to this power: above 0, longer answers."
+        1.0,
+        ge=0,
+        le=100,
+        description="Scores are divided by ((5 + length) / 6) to this power: above 0, longer answers.",
     )
     coverage_penalty: float = Field(
         0.0, ge=0, description="Prefer answers that have looked at all of the input, by so much."

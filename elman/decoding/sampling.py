@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from elman.training.config import Options
 
-class Sampling(BaseModel):
+
+class Sampling(Options):
     """How the next token is chosen. Option of ``elman generate`` = keyword of ``model.generate``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_new_tokens: int = Field(500, ge=0, description="Stop after so many tokens.")
     temperature: float = Field(
@@ -25,7 +25,7 @@ class Sampling(BaseModel):
         1.0, gt=0, le=1, description="Draw from the fewest tokens whose probabilities sum to p (nucleus sampling)."
     )
     repetition_penalty: float = Field(
-        1.0, gt=0, description="Above 1: make tokens that were already there less probable."
+        1.0, ge=1e-6, le=1e6, description="Above 1: make tokens that were already there less probable."
     )
     seed: int | None = Field(
         None, ge=0, lt=2**62, description="The same seed draws the same text; row r of a batch takes seed + r."

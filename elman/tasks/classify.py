@@ -30,7 +30,7 @@ from elman.tasks.label_scores import label_scores
 from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
-from elman.training.task import Task, building, evaluation
+from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
 
@@ -64,18 +64,21 @@ class Classify(Task):
         self.varies = config.augment and inputs.tokenizer is None
         self.weight = torch.ones(len(self.names))
         c, tokenizer = config, inputs.tokenizer
-        source: Standard | WordVectors
-        if tokenizer is None:
-            source = Standard(inputs.size, c.missing == "mask")
-            size = source.size
-        else:
-            source, size = WordVectors(tokenizer.vocab_size, c.embedding_size, inputs.known.tuned), c.embedding_size
-        with building():
-            self.network = SequenceLabeller(
-                source, size, len(self.names), cell=c.cell,
-                hidden_size=c.hidden_size, num_layers=c.num_layers, bidirectional=c.bidirectional,
-                pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods, dropout=c.dropout or 0.0,
+
+        def network() -> SequenceLabeller:
+            source: Standard | WordVectors
+            if tokenizer is None:
+                source = Standard(inputs.size, c.missing == "mask")
+                size = source.size
+            else:
+                source, size = WordVectors(tokenizer.vocab_size, c.embedding_size, inputs.known.tuned), c.embedding_size
+            return SequenceLabeller(
+                source, size, len(self.names), cell=c.cell, hidden_size=c.hidden_size, num_layers=c.num_layers,
+                bidirectional=c.bidirectional, pooling=c.pooling, hierarchical=c.hierarchical, periods=c.periods,
+                dropout=c.dropout or 0.0,
             )  # fmt: skip
+
+        self.network = build(network)
 
     @classmethod
     def prepare(

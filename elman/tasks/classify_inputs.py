@@ -7,10 +7,11 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer
@@ -25,7 +26,7 @@ from elman.data.vectors import first_words
 from elman.errors import ElmanError
 from elman.tasks.classify_options import DECIBELS, ClassifyConfig
 from elman.tasks.text_to_text import encode_all, pad, spaced
-from elman.training.run import Run
+from elman.training.run import MOST, Names, Run
 
 TOKENIZER, LABELS = "tokenizer.json", "labels.json"
 
@@ -39,14 +40,17 @@ class Known(NamedTuple):
     """What the data say: labels, whether an example can have several; channels and rate of what is read; how many of
     the tokens' vectors learn, if not all do; the columns of tables that are no channels; the order of dates."""
 
-    labels: list[str]
+    labels: Names
     several: bool
     medium: Medium
     channels: list[str]
-    rate: int
-    tuned: int | None = None
+    rate: Annotated[int, Field(ge=0, le=10**6)]
+    tuned: Annotated[int, Field(ge=0, le=MOST)] | None = None
     left_out: list[str] = []
     date_order: DateOrder | None = None
+
+
+_KNOWN = TypeAdapter(Known)
 
 
 class Examples(NamedTuple):
@@ -89,10 +93,7 @@ class Inputs:
     @classmethod
     def load(cls, config: ClassifyConfig, run: Run) -> Inputs:
         """Those of a run directory."""
-        try:
-            known = Known(**json.loads(run.read(LABELS)))
-        except (TypeError, ValueError) as error:
-            raise ElmanError(f"{run.path / LABELS}: not the labels of a model: {error}") from None
+        known = run.record(LABELS, _KNOWN)
         return cls(config, known, _tokenizer(run) if known.medium == "text" else None)
 
     def files(self) -> dict[str, str]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from elman.data import TokenKind
 from elman.data.labelled import Columns, Labelled
 from elman.data.series import Missing, Reading
 from elman.errors import ElmanError
 from elman.layers.pooling import PoolingKind
-from elman.training.config import TrainConfig, several
+from elman.training.config import Options, TrainConfig, several
 
 #: Of what is read of sounds, by default.
 DECIBELS = 26.0
+
+
+def _whole(value: Any) -> Any:
+    """The number that a text is, of a list such as 1,2,4; anything else as it is."""
+    return int(value) if isinstance(value, str) else value
 
 
 class ClassifyConfig(TrainConfig):
@@ -76,11 +81,13 @@ class ClassifyConfig(TrainConfig):
     )  # fmt: skip
     cell: str = Field("gru", description="Of the recurrent layers.")
     hidden_size: int = Field(128, ge=1, description="Units of a layer, in each direction.")
-    num_layers: int = Field(1, ge=1, description="Recurrent layers, one on top of the other.")
+    num_layers: int = Field(1, ge=1, le=1000, description="Recurrent layers, one on top of the other.")
     bidirectional: bool = Field(True, description="Read from both ends.")
     pooling: PoolingKind = Field("max", description="Over time: last, max, mean, or attention, which can be shown.")
     hierarchical: bool = Field(False, description="A recurrence over the words of each sentence, one over sentences.")
-    periods: list[int] | None = Field(None, min_length=1, description="Layers that move every so many steps: 1,2,4.")
+    periods: list[int] | None = Field(
+        None, min_length=1, max_length=1000, description="Layers that move every so many steps: 1,2,4."
+    )
     dropout: float | None = Field(
         None,
         ge=0,
@@ -94,7 +101,7 @@ class ClassifyConfig(TrainConfig):
     valid_fraction: float = Field(0.1, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
 
     periods_list = field_validator("periods", mode="before")(
-        lambda value: value if value is None else [int(one) for one in several(value)]
+        lambda value: value if value is None else [_whole(one) for one in several(value)]
     )
 
     channels_list = field_validator("channels", mode="before")(several)
@@ -124,10 +131,8 @@ class ClassifyConfig(TrainConfig):
         )
 
 
-class Top(BaseModel):
+class Top(Options):
     """What is told of each input. Option of ``elman predict`` = keyword of ``model.predict``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     top: int = Field(1, ge=1, description="So many labels, the most probable first.")
 

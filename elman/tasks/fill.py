@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint, read_text
@@ -24,9 +24,9 @@ from elman.layers.translator import drop_words
 from elman.tasks.answers import by_words, inputs_of
 from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.tasks.text_to_text import encode_all, pad, spaced
-from elman.training.config import TrainConfig, parse
+from elman.training.config import Options, TrainConfig, parse
 from elman.training.run import Run, Sources
-from elman.training.task import Task, building, evaluation
+from elman.training.task import Task, build, evaluation
 
 _TOKENIZER = "tokenizer.json"
 
@@ -53,7 +53,7 @@ class FillConfig(TrainConfig):
     embedding_size: int = Field(256, ge=1, description="Size of a word's vector.")
     cell: str = Field("lstm", description="Of the recurrent layers.")
     hidden_size: int = Field(512, ge=1, description="Units of a layer, in each direction.")
-    num_layers: int = Field(1, ge=1, description="Layers in each direction.")
+    num_layers: int = Field(1, ge=1, le=1000, description="Layers in each direction.")
     dropout: float = Field(0.4, ge=0, lt=1, description="Of what goes into, between and out of the layers.")
     word_dropout: float = Field(0.05, ge=0, lt=1, description="Probability that a word that is read is hidden.")
     valid_fraction: float = Field(
@@ -61,10 +61,8 @@ class FillConfig(TrainConfig):
     )
 
 
-class Guesses(BaseModel):
+class Guesses(Options):
     """How many words are told. Option of ``elman predict`` = keyword of ``model.predict``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     top: int = Field(5, ge=1, description="Words for each blank, the most probable first.")
 
@@ -108,11 +106,10 @@ class Fill(Task):
     def __init__(self, config: FillConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
         c = config
-        with building():
-            self.network = Filler(
-                tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-                num_layers=c.num_layers, dropout=c.dropout,
-            )  # fmt: skip
+        self.network = build(lambda: Filler(
+            tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+            num_layers=c.num_layers, dropout=c.dropout,
+        ))  # fmt: skip
 
     @classmethod
     def prepare(

@@ -22,7 +22,7 @@ from elman.tasks.language_options import LanguageConfig, sensible
 from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
-from elman.training.task import Task, building, evaluation
+from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
 
@@ -63,9 +63,8 @@ class Language(Task):
 
     def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
         self.config, self.tokenizer, self.sources = config, tokenizer, sources
-        with building():
-            kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
-            self.network = kind(config, tokenizer.vocab_size)
+        kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
+        self.network = build(lambda: kind(config, tokenizer.vocab_size))
 
     @classmethod
     def prepare(
@@ -119,6 +118,12 @@ class Language(Task):
         ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
         y, carry = self.network.features(ids, None if batch.fresh else carry)
         return self.network.loss(y, targets), carry if self.network.carries else None
+
+    def first_carry(self, batch: Window) -> State:
+        network = self.network
+        if not isinstance(network, RecurrentLanguage):
+            return ()
+        return network.recurrent.initial_state(network.embedding(batch.ids.to(self.device)))
 
     def size(self, batch: Window) -> int:
         return batch.targets.numel()

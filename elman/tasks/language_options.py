@@ -24,14 +24,19 @@ class LanguageConfig(TrainConfig):
     tokens: TokenKind = Field("char", description="What the model reads and writes.")
     vocab_size: int | None = Field(None, ge=2, description="For word (20000) and bpe (4096): how many tokens.")
     model: Literal["recurrent", "transformer"] = Field("recurrent", description="What goes along the text.")
-    cell: list[str] = Field(["lstm"], min_length=1, description="One for all layers, or one a layer: lstm,gru.")
+    cell: list[str] = Field(
+        ["lstm"], min_length=1, max_length=1000, description="One for all layers, or one a layer: lstm,gru."
+    )
     hidden_size: list[int] | None = Field(
         None,
         min_length=1,
+        max_length=1000,
         description="Units: one for all layers, or one a layer; of the transformer's "
         "dense layers. By default by data and time.",
     )
-    num_layers: int | None = Field(None, ge=1, description="By default one, or as many as are listed; transformer 4.")
+    num_layers: int | None = Field(
+        None, ge=1, le=1000, description="By default one, or as many as are listed; transformer 4."
+    )
     proj_size: int = Field(0, ge=0, description="Size of the output of a projected_lstm.")
     open_bias: float = Field(0.0, description="Where the forget gate's bias starts; 1 keeps memory longer at first.")
     embedding_size: int = Field(64, ge=1, description="Size of a token's vector; of the transformer throughout (128).")

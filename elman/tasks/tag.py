@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint
@@ -25,9 +25,9 @@ from elman.tasks.answers import inputs_of
 from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.tasks.tag_scores import entity_scores, is_bio
 from elman.tasks.text_to_text import pad
-from elman.training.config import TrainConfig, parse
-from elman.training.run import Run, Sources
-from elman.training.task import Task, building, evaluation
+from elman.training.config import Options, TrainConfig, parse
+from elman.training.run import Names, Run, Sources
+from elman.training.task import Task, build, evaluation
 
 _WORDS, _CHARACTERS, _TAGS = "words.json", "characters.json", "tags.json"
 
@@ -59,7 +59,7 @@ class TagConfig(TrainConfig):
     embedding_size: int = Field(100, ge=1, description="Size of a word's vector.")
     cell: str = Field("lstm", description="Of the recurrent layers.")
     hidden_size: int = Field(200, ge=1, description="Units of a layer over the words, in each direction.")
-    num_layers: int = Field(1, ge=1, description="Layers over the words.")
+    num_layers: int = Field(1, ge=1, le=1000, description="Layers over the words.")
     character_size: int = Field(64, ge=0, description="Units over a word's characters, in each direction; 0: none.")
     crf: bool = Field(False, description="Tags that know their neighbours: a conditional random field, not a softmax.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Of what goes into, between and out of the layers.")
@@ -67,10 +67,8 @@ class TagConfig(TrainConfig):
     valid_fraction: float = Field(0.1, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
 
 
-class NoOptions(BaseModel):
+class NoOptions(Options):
     """There are none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Examples(NamedTuple):
@@ -131,12 +129,11 @@ class Tag(Task):
     ) -> None:
         self.config, self.words, self.characters, self.tags, self.sources = config, words, characters, tags, sources
         c = config
-        with building():
-            self.network = Tagger(
-                words.vocab_size, characters.vocab_size, len(tags), cell=c.cell, embedding_size=c.embedding_size,
-                hidden_size=c.hidden_size, num_layers=c.num_layers, character_size=c.character_size, crf=c.crf,
-                dropout=c.dropout,
-            )  # fmt: skip
+        self.network = build(lambda: Tagger(
+            words.vocab_size, characters.vocab_size, len(tags), cell=c.cell, embedding_size=c.embedding_size,
+            hidden_size=c.hidden_size, num_layers=c.num_layers, character_size=c.character_size, crf=c.crf,
+            dropout=c.dropout,
+        ))  # fmt: skip
 
     @classmethod
     def prepare(
@@ -165,11 +162,7 @@ class Tag(Task):
     def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
         assert isinstance(config, TagConfig)
         words, characters = (Tokenizer.from_json(run.read(n), str(run.path / n)) for n in (_WORDS, _CHARACTERS))
-        try:
-            tags = list(json.loads(run.read(_TAGS)))
-        except (TypeError, ValueError) as error:
-            raise ElmanError(f"{run.path / _TAGS}: not a list of tags: {error}") from None
-        return cls(config, words, characters, tags, sources)
+        return cls(config, words, characters, run.record(_TAGS, TypeAdapter(Names)), sources)
 
     def files(self) -> dict[str, str]:
         tags = json.dumps(self.tags, ensure_ascii=False, indent=1) + "\n"

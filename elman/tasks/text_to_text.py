@@ -23,7 +23,7 @@ from elman.tasks.pretrained import begin_with_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
-from elman.training.task import Task, building, evaluation
+from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
 
@@ -79,8 +79,7 @@ class TextToText(Task):
 
     def __init__(self, config: TextToTextConfig, source: Tokenizer, target: Tokenizer) -> None:
         self.config, self.source, self.target = config, source, target
-        with building():
-            self.network = self.build()
+        self.network = build(self.build)
 
     def begin_with_vectors(self, run: Run | None) -> None:
         """Begins with the word vectors that the config names."""

@@ -32,7 +32,7 @@ class TextToTextConfig(TrainConfig):
         None, ge=1, description="Units of a recurrent layer, or of the transformer's dense layers. By default by time."
     )
     num_layers: int | None = Field(
-        None, ge=1, description="On each side. By default by the model: gnmt 8, transformer 3."
+        None, ge=1, le=1000, description="On each side. By default by the model: gnmt 8, transformer 3."
     )
     attention: AttentionKind = Field("rotary", description="How a recurrent decoder looks at the source.")
     heads: int = Field(4, ge=1, description="Of multihead and rotary attention.")

@@ -5,17 +5,36 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from elman.errors import ElmanError, unknown_name
 
 Config = TypeVar("Config", bound=BaseModel)
 
+#: The greatest whole number, and the greatest number, of options that have no bound of their own.
+_MOST, _GREATEST = 10**9, 1e12
 
-class TrainConfig(BaseModel):
-    """The options that every task shares. Config key = CLI option = keyword of ``elman.train``."""
+
+class Options(BaseModel):
+    """Options of a command: a key that is unknown is an error, and every number has a bound."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers without a bound of their own are no greater than any that makes sense."""
+        field = cls.model_fields[info.field_name or ""]
+        if any(getattr(one, "le", getattr(one, "lt", None)) is not None for one in field.metadata):
+            return value
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, (int, float)) and abs(one) > (most := _MOST if isinstance(one, int) else _GREATEST):
+                raise ValueError(f"should be at most {most:,}")
+        return value
+
+
+class TrainConfig(Options):
+    """The options that every task shares. Config key = CLI option = keyword of ``elman.train``."""
 
     steps: int | None = Field(None, ge=0, description="Stop after so many optimiser steps.")
     minutes: float | None = Field(
@@ -89,4 +108,5 @@ def explain(error: pydantic.ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key}: is missing"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key}: {message[:1].lower()}{message[1:]}, not {first['input']!r}"
+    given = repr(first["input"])
+    return f"{key}: {message[:1].lower()}{message[1:]}, not {given if len(given) <= 200 else given[:200] + ' ...'}"

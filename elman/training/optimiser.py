@@ -46,13 +46,28 @@ def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    """Puts back what `tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
+    """Puts back what `tensors` gave.
+
+    Raises:
+        ValueError: it is the state of another optimiser, or of other parameters.
+    """
+    adam = isinstance(optimizer, torch.optim.AdamW)
+    names = {"step", "exp_avg", "exp_avg_sq"} if adam else {"momentum_buffer"}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {str(index): index for index in range(len(parameters))}
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in saved.items():
-        index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
-        if value.dim() and value.shape != parameter.shape:  # the fused step would write beyond it
-            raise ValueError(f"optimizer.{key} is {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
-        state.setdefault(int(index), {})[name] = value
+        number, _, name = key.partition(".")
+        if number not in known or name not in names:
+            raise ValueError(f"optimizer.{key} is not of this optimiser")
+        index = known[number]
+        form = value.new_zeros(()) if name == "step" else parameters[index]
+        if value.shape != form.shape or value.dtype != torch.float32:  # the fused step would write beyond it
+            raise ValueError(f"optimizer.{key} is {value.dtype} {tuple(value.shape)}, not float32 {tuple(form.shape)}")
+        if name in ("step", "exp_avg_sq") and value.numel() and float(value.min()) < 0:
+            raise ValueError(f"optimizer.{key} is negative")
+        state.setdefault(index, {})[name] = value
+    for index, one in state.items():
+        if missing := names - set(one):
+            raise ValueError(f"optimizer.{index}.{min(missing)} is missing")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -8,14 +8,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import safetensors
 import safetensors.torch
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from torch import Tensor
 
+from elman.data.strict import parse_json
 from elman.errors import ElmanError
 from elman.training.config import explain
 from elman.training.lock import LOCK, Lock, is_lock
@@ -24,7 +25,23 @@ from elman.version import __version__
 #: Of config.json; a later elman may raise it. What is older is still read.
 FORMAT = 1
 
+#: No count in a run is greater.
+MOST = 2**53
+
 CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safetensors", "metrics.jsonl"
+
+
+Record = TypeVar("Record")
+
+
+def _different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("should have no name twice")
+    return names
+
+
+#: Labels or tags in a file of a run: one or more, no two alike.
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_different)]
 
 
 class NewerFormat(ElmanError):
@@ -35,8 +52,8 @@ class KnownVectors(BaseModel):
     """How many of a vocabulary's tokens a file of word vectors knew."""
 
     file: str
-    known: int
-    tokens: int
+    known: int = Field(ge=0, le=MOST)
+    tokens: int = Field(ge=0, le=MOST)
 
 
 class Sources(BaseModel):
@@ -45,8 +62,8 @@ class Sources(BaseModel):
 
     data: list[str]
     valid: list[str]
-    examples: int
-    units: int
+    examples: int = Field(ge=0, le=MOST)
+    units: int = Field(ge=0, le=MOST)
     fingerprint: str
     vectors: list[KnownVectors] = []
 
@@ -59,6 +76,17 @@ class RunConfig(BaseModel):
     task: str
     config: dict[str, Any]
     sources: Sources
+
+
+def is_run(path: str) -> bool:
+    """Whether there is a run directory of this name; any text can be asked about."""
+    return bool(path.strip()) and os.path.isfile(os.path.join(os.path.expanduser(path), CONFIG))
+
+
+class _Step(BaseModel):
+    """What every line of metrics.jsonl has."""
+
+    step: int = Field(ge=0, le=MOST)
 
 
 class Run:
@@ -219,10 +247,7 @@ class Run:
 
     def config(self) -> RunConfig:
         """config.json, checked for its form and its version."""
-        try:
-            config = json.loads(self.read(CONFIG))
-        except json.JSONDecodeError as error:
-            raise ElmanError(f"{self.path / CONFIG}: not JSON at line {error.lineno}: {error.msg}") from None
+        config = parse_json(self.read(CONFIG), str(self.path / CONFIG))
         try:
             if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
                 raise NewerFormat(
@@ -233,6 +258,18 @@ class Run:
         except pydantic.ValidationError as error:
             raise ElmanError(f"{self.path / CONFIG}: not a run's config: {explain(error)}") from None
 
+    def record(self, name: str, schema: TypeAdapter[Record]) -> Record:
+        """A JSON file of the run.
+
+        Raises:
+            ElmanError: it is missing, not JSON, or not what the schema says.
+        """
+        value = parse_json(self.read(name), str(self.path / name))
+        try:
+            return schema.validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            raise ElmanError(f"{self.path / name}: {explain(error)}") from None
+
     def write_tensors(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """A safetensors file; ``about`` becomes its metadata."""
         flat = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
@@ -240,26 +277,56 @@ class Run:
 
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `write_tensors` wrote. Nothing is ever unpickled."""
+        with self._tensors(name) as file:
+            about = parse_json((file.metadata() or {}).get("elman", "{}"), str(self.path / name), infinity=True)
+            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+
+    def read_forms(self, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The type ("F32") and the shape of each tensor in a safetensors file, of which no more than that is read."""
+        with self._tensors(name) as file:
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in parts.items()}
+
+    @contextlib.contextmanager
+    def _tensors(self, name: str) -> Iterator[Any]:
         path = self.path / name
-        if not path.exists():
+        if not os.path.isfile(path):
             raise ElmanError(f"{self.path}: not a whole run directory: {name} is missing")
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("elman", "{}"))
-                return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
+                yield file
+        except ElmanError:
+            raise
+        except (safetensors.SafetensorError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise ElmanError(f"{path}: not a whole safetensors file ({error}); nothing was loaded") from None
+
+    def metrics(self) -> list[tuple[int, str]]:
+        """The lines of metrics.jsonl, each with its step; one that a kill has cut short at the end is left out.
+
+        Raises:
+            ElmanError: another line is not one that elman wrote.
+        """
+        path = self.path / METRICS
+        if not os.path.exists(path):
+            return []
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise ElmanError(f"{path}: cannot be read: {error.strerror}") from None
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                value = parse_json(line, f"{path}, line {number}")
+                found.append((_Step.model_validate(value, strict=True).step, line.decode()))
+            except ElmanError:
+                if number < len(lines):
+                    raise
+            except pydantic.ValidationError as error:
+                raise ElmanError(f"{path}, line {number}: {explain(error)}; mend or remove it") from None
+        return found
 
     def keep_metrics_until(self, step: int) -> None:
         """Drops the lines of metrics.jsonl after ``step``: they will be made again."""
-        path = self.path / METRICS
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                continue  # a line cut short when the run was killed
-        self.write(METRICS, "".join(kept))
+        found = self.metrics()
+        if found:
+            self.write(METRICS, "".join(line + "\n" for at, line in found if at <= step))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -18,8 +19,26 @@ from elman.training.config import TrainConfig
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
 from elman.version import __version__
 
+Network = TypeVar("Network", bound=nn.Module)
+
 #: The model card's file, and what says that one is elman's.
 CARD, _MARK = "README.md", "Trained with elman "
+
+
+#: The names of types in safetensors files.
+_TYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL", torch.int8: "I8"}
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """ElmanError that names the first tensor with numbers that are NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not (whole := torch.isfinite(tensor)).all():
+            wrong = tensor.numel() - int(whole.sum())
+            raise ElmanError(f"{source}: {wrong:,} of the {tensor.numel():,} numbers of {name} are NaN or infinite")
+
+
+def _weights(network: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return network.state_dict().items()
 
 
 class Batches(Protocol):
@@ -78,6 +97,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, batch: Any, carry: Any) -> tuple[Tensor, Any]:
         """The mean loss of a batch, and what goes on to the next one (None: nothing does)."""
+
+    def first_carry(self, batch: Any) -> Any:
+        """What goes on from batch to batch, in its form before the first one, for the size of this one."""
+        return ()
 
     @abstractmethod
     def size(self, batch: Any) -> int:
@@ -169,14 +192,28 @@ class Task(ABC):
         if run.may_write(CARD, _MARK):
             run.write(CARD, self.card())
 
+    def check_model(self, run: Run) -> None:
+        """ElmanError where the weights in a run directory are not of this network's names, types and shapes.
+
+        The network may be without memory (``torch.device("meta")``): so that sizes are known to be true before
+        anything of that size is made.
+        """
+        expected = {key: (_TYPES.get(value.dtype, ""), tuple(value.shape)) for key, value in _weights(self.network)}
+        found, place = run.read_forms(MODEL), f"{run.path / MODEL}: does not fit {run.path / CONFIG}"
+        if wrong := [key for key in expected if key not in found]:
+            raise ElmanError(f"{place}: {wrong[0]} is missing")
+        if wrong := [key for key in found if key not in expected]:
+            raise ElmanError(f"{place}: {wrong[0]} is no weight of this model")
+        for key, (kind, shape) in expected.items():
+            if found[key] != (kind, shape):
+                raise ElmanError(f"{place}: {key} is {found[key][0]} {found[key][1]}, it would be {kind} {shape}")
+
     def load_model(self, run: Run) -> None:
-        """The weights, from a run directory; ElmanError where they are not those of this network."""
+        """The weights, from a run directory; ElmanError where they are not those of this network, or not finite."""
+        self.check_model(run)
         weights, _ = run.read_tensors(MODEL)
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            problem = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for ")
-            raise ElmanError(f"{run.path / MODEL}: does not fit {run.path / CONFIG}: {problem}") from None
+        check_finite(weights, str(run.path / MODEL))
+        self.network.load_state_dict(weights)
 
     def card(self) -> str:
         """The model card: what this is, what it learnt from, how good it is, how to use it."""
@@ -193,15 +230,37 @@ class Task(ABC):
         """Lines of Python that use ``model``."""
 
 
-@contextmanager
-def building() -> Iterator[None]:
-    """Says of sizes that do not go together that the model cannot be built."""
+def build(make: Callable[[], Network]) -> Network:
+    """The network that ``make`` makes, if its sizes go together and there is memory for it.
+
+    Raises:
+        ElmanError: the model cannot be built.
+    """
     try:
-        yield
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            plan = make()  # of no size: what it would take is known before it is taken
+        size = sum(value.numel() * value.element_size() for value in plan.state_dict().values())
+        if torch.get_default_device().type == "meta":
+            return plan
+        if size > (memory := _memory()):
+            raise ElmanError(
+                f"the model cannot be built: its weights alone take {size / 2**30:,.0f} GiB, "
+                f"this machine has {memory / 2**30:,.0f}; choose smaller sizes"
+            )
+        return make()
     except ElmanError:
         raise
-    except ValueError as error:
-        raise ElmanError(f"the model cannot be built: {error}") from None
+    except (ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ElmanError(f"the model cannot be built: {reason}") from None
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not known here
+        return 1 << 62
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,26 +15,16 @@ from torch import Tensor, nn
 
 from elman.errors import ElmanError
 from elman.layers import state as states
-from elman.training import optimiser
+from elman.training import checkpoint, optimiser
+from elman.training.checkpoint import Checkpoint, Progress
 from elman.training.distributed import World
 from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
-from elman.training.run import LAST, Run
+from elman.training.run import Run
 from elman.training.task import Task
 from elman.training.threads import Threads
 
 #: Seconds between events while training, and between checkpoints where no validation comes first.
 _REPORT, _SAVE = 1.0, 60.0
-
-
-@dataclass
-class Progress:
-    """Where a run is; with the tensors of the checkpoint, all it takes to go on."""
-
-    step: int = 0
-    seconds: float = 0.0
-    first_loss: float = math.inf
-    best: dict[str, float] = field(default_factory=dict)
-    stale: int = 0
 
 
 class Objective(nn.Module):
@@ -255,37 +244,34 @@ class Trainer:
         if self.world.device.type == "cuda":
             tensors["random.cuda"] = self.world.gather(torch.cuda.get_rng_state(self.world.device))
         if self.world.rank == 0:
-            about = {"progress": asdict(self.progress), "world": self.world.size}
-            self.run.write_tensors(LAST, tensors, about)
+            checkpoint.write(self.run, self.progress.model_dump(), self.world.size, tensors)
             self._tell(Saved(self.progress.step, self.run.path))
         self.world.wait()
 
     def _load(self) -> None:
         assert self.run is not None
-        tensors, about = self.run.read_tensors(LAST)
-        if about.get("world", self.world.size) != self.world.size:
+        saved, network = Checkpoint(self.run), self.task.network
+        if saved.about.world != self.world.size:
             raise ElmanError(
-                f"{self.run.path}: trained by {about['world']} processes; it cannot go on with {self.world.size}"
+                f"{self.run.path}: trained by {saved.about.world} processes; it cannot go on with {self.world.size}"
             )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
         rank, device = self.world.rank, self.world.device
+        self.progress = saved.about.progress
+        network.load_state_dict(saved.like("network.", network.state_dict()))
         try:
-            self.progress = Progress(**about["progress"])
-            self.task.network.load_state_dict(part("network."))
-            optimiser.restore(self.optimizer, part("optimizer."))
-            if self.average:
-                self.average.restore(part("average."))
-            carry = {key: value[rank].to(device) for key, value in part("carry.").items()}
-            self.carry = states.unflatten(carry) if carry else None
-            torch.set_rng_state(tensors["random.cpu"][rank])
+            optimiser.restore(self.optimizer, saved.part("optimizer."))
+            torch.set_rng_state(saved.random("cpu", rank, torch.get_rng_state()))
             if device.type == "cuda":
-                torch.cuda.set_rng_state(tensors["random.cuda"][rank], device)
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            problem = " ".join(str(error).split())
-            raise ElmanError(f"{self.run.path / LAST}: not a checkpoint of this run: {problem}") from None
+                torch.cuda.set_rng_state(saved.random("cuda", rank, torch.cuda.get_rng_state(device)), device)
+        except (ValueError, RuntimeError) as error:
+            raise error if isinstance(error, ElmanError) else saved.wrong(str(error)) from None
+        if self.average:
+            self.average.restore(saved.like("average.", self.average.weights))
+        if saved.part("carry."):
+            first = self.task.first_carry(self.batches.batch(self.progress.step))
+            form = {key: torch.stack([value] * self.world.size) for key, value in states.flatten(first).items()}
+            carry = saved.like("carry.", form)
+            self.carry = states.unflatten({key: value[rank].to(device) for key, value in carry.items()})
         self.task.metrics = self.progress.best
         if self.world.rank == 0:
             self.run.keep_metrics_until(self.progress.step)

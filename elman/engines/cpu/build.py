@@ -84,7 +84,10 @@ def _digest(data: bytes) -> str:
 def _compiler() -> list[str]:
     """The command of the first C compiler found: $CC, cc, gcc, clang, or zig's from the package ziglang."""
     if given := os.environ.get("CC"):
-        return shlex.split(given)
+        try:
+            return shlex.split(given)
+        except ValueError as error:
+            raise BuildError(f"CC={given!r} is no command: {error}") from None
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
