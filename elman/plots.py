@@ -115,6 +115,7 @@ def _save(figure: Any, path: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
+    path = os.path.expanduser(path)
     name, ending = os.path.splitext(path)
     kinds = figure.canvas.get_supported_filetypes()
     if ending[1:].lower() not in kinds:

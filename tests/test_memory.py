@@ -111,6 +111,22 @@ def test_texts_in_memory(task: str, tmp_path: Path) -> None:
         elman.train(task, {"a": lines, "b": lines}, **options)
 
 
+def test_predictions_for_data_in_memory() -> None:
+    rows = TASKS["classify"][1]
+    model = elman.train("classify", rows, **SMALL)
+    texts = [text for text, _ in rows[:3]]
+    said = [answer.record() for (answer,) in model.predict(texts)]
+    for given in (
+        polars.Series(texts), polars.DataFrame({"text": texts, "other": texts}), {"text": texts}, np.array(texts),
+        np.array(texts, dtype=object), tuple(texts), Frame({"text": texts}),
+    ):  # fmt: skip
+        assert [answer.record() for (answer,) in model.predict(given)] == said
+    with pytest.raises(elman.ElmanError, match="has a, b; texts are a column 'text', or the only one"):
+        model.predict({"a": texts, "b": texts})
+    with pytest.raises(elman.ElmanError, match="input 2 of 2: a text is needed, not int"):
+        model.predict(["a", 1])
+
+
 def test_series_in_memory() -> None:
     draw = np.random.default_rng(0)
     rows = [(draw.standard_normal((5 + k % 3, 2)) + k % 2, "ab"[k % 2]) for k in range(20)]

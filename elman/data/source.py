@@ -69,7 +69,7 @@ def sources(data: Any) -> list[str]:
     """
     if isinstance(data, (str, os.PathLike)):
         data = [data]
-    elif (held := _in_memory(data)) is not None:
+    elif (held := in_memory(data)) is not None:
         return [held]
     elif isinstance(data, Iterator):
         data = _bounded(data)
@@ -83,10 +83,10 @@ def sources(data: Any) -> list[str]:
             raise ElmanError("-: standard input can be read once")
         return [_path(one) for one in given]
     if any(isinstance(one, (str, os.PathLike)) for one in given):
-        several = [one if isinstance(one, (str, os.PathLike)) else _in_memory(one) for one in given]
+        several = [one if isinstance(one, (str, os.PathLike)) else in_memory(one) for one in given]
         if all(one is not None for one in several):
             return [one if isinstance(one, InMemory) else _path(one) for one in several]  # type: ignore[arg-type]
-    tables = [_in_memory(one) for one in given if not isinstance(one, Mapping)]
+    tables = [in_memory(one) for one in given if not isinstance(one, Mapping)]
     if given and len(tables) == len(given) and all(one is not None for one in tables):
         return [one for one in tables if one is not None]
     table, positional = frame_of_rows(given)
@@ -186,8 +186,8 @@ def _stream(file: Any, name: str) -> InMemory:
     return InMemory(name, found)
 
 
-def _in_memory(data: Any) -> InMemory | None:
-    """A table, a column of texts or an open file; None for what is none of these."""
+def in_memory(data: Any) -> InMemory | None:
+    """A table, a column of texts or an open file, under a name; None for what is none of these."""
     if isinstance(data, InMemory):
         return data
     if callable(getattr(data, "read", None)):

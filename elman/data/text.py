@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-import polars
-
 from elman.data.archive import opened, table_in_memory
 from elman.data.encoding import decoded
 from elman.data.records import column
-from elman.data.source import absolute, home, readable
+from elman.data.source import InMemory, absolute, home, readable
 from elman.errors import ElmanError
 
 
@@ -21,9 +19,8 @@ def read_text(path: str) -> str:
     ends become "\\n". ElmanError names the file, the encoding that it seems to have, and the byte and line where the
     bytes are not text.
     """
-    table = table_in_memory(path)
-    if table is not None:
-        return _of_table(path, table)
+    if isinstance(path, InMemory) and table_in_memory(path) is not None:
+        return "\n".join(texts_of(path))
     data = read_bytes(path)
     if not data.strip():
         raise ElmanError(
@@ -43,11 +40,14 @@ def fingerprint(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _of_table(path: str, table: polars.DataFrame) -> str:
-    name = "text" if "text" in table.columns else table.columns[0] if len(table.columns) == 1 else None
-    if name is None:
-        raise ElmanError(f"{path}: has {', '.join(table.columns)}; texts are a column 'text', or the only one")
-    return "\n".join(column(table, name))
+def texts_of(source: InMemory, name: str = "text") -> list[str]:
+    """The texts of a table in memory: the cells of the column of that name, or of the only one; else its lines."""
+    table = table_in_memory(source)
+    if table is None:
+        return read_text(source).removesuffix("\n").split("\n")
+    if name not in table.columns and table.width != 1:
+        raise ElmanError(f"{source}: has {', '.join(table.columns)}; texts are a column {name!r}, or the only one")
+    return column(table, name if name in table.columns else table.columns[0])
 
 
-__all__ = ["absolute", "fingerprint", "home", "read_bytes", "read_text"]
+__all__ = ["absolute", "fingerprint", "home", "read_bytes", "read_text", "texts_of"]

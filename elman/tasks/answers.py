@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elman.data.source import in_memory
+from elman.data.text import texts_of
 from elman.errors import ElmanError
 
 
@@ -55,14 +57,20 @@ class Label(NamedTuple):
         return {"text": self.text, "probability": self.probability, "probabilities": self.probabilities}
 
 
-def inputs_of(inputs: Any, text: bool) -> list[Any]:
+def inputs_of(inputs: Any, text: bool, column: str = "text") -> list[Any]:
     """One input, or several, as a list; texts are checked.
 
+    Texts can be a Series, an array or a DataFrame (pandas, polars, Arrow, a dict of columns): its column of that name,
+    or the only one.
+
     Raises:
-        ElmanError: one is empty, or not text.
+        ElmanError: one is empty, or not text; a table has no such column.
     """
-    single = isinstance(inputs, (str, os.PathLike)) or hasattr(inputs, "shape")
-    given = [inputs] if single else list(inputs)
+    single = isinstance(inputs, (str, os.PathLike)) or (hasattr(inputs, "shape") and not text)
+    if text and not single and (table := in_memory(inputs)) is not None:
+        given: list[Any] = texts_of(table, column)
+    else:
+        given = [inputs] if single else list(inputs)
     for k, x in enumerate(given, 1):
         if not text:
             continue

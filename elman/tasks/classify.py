@@ -209,13 +209,15 @@ class Classify(Task):
     def predict(self, inputs: Any, **options: Any) -> list[list[Label]]:
         """The labels of each input, the most probable first; ``options``: those of `Top`.
 
-        inputs: texts; for series and sounds paths of files, or arrays (T, C), or waves (N,) at the model's own rate.
+        inputs: texts, also a Series or a DataFrame with the column of texts;
+            for series and sounds paths of files, or arrays (T, C), or waves (N,) at the model's own rate.
         A text or a path is one input; a file with several series has an answer for each, in their order.
 
         Raises:
             ElmanError: an input is empty or not of the model's kind, or an option is wrong.
         """
-        top, given = parse(Top, options).top, inputs_of(inputs, self.inputs.tokenizer is not None)
+        top = parse(Top, options).top
+        given = inputs_of(inputs, self.inputs.tokenizer is not None, self.config.text)
         rows = self.inputs.read(given)
         given = rows if self.inputs.tokenizer is None else given  # a file can hold several
         logits, weights = self.scan(rows)
