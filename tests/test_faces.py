@@ -303,3 +303,10 @@ def test_layouts_in_memory(kind: str, gradients: bool) -> None:
         for x, same in ((transposed, plain), (every_other, plain), (negative, plain), (expanded, whole)):
             close(layer(x, states), layer(same, state), 1e-6)
             close(layer.step(x[:, 0], states), layer.step(same[:, 0].clone(), state), 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_without_a_break(kind: str) -> None:
+    module, x = getattr(ours, kind)(D, H, num_layers=2, bidirectional=True), torch.randn(T, B, D)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    close(flat(compiled(x)), flat(module(x)), 1e-6)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from elman.cells import Cell, Weights
-from elman.engines.scan import Engine, Scan, State
+from elman.engines.scan import Engine, Scan, State, owned
 
 
 class Eager(Engine):
@@ -56,8 +56,8 @@ class Eager(Engine):
             state = cell.State(*new)
             outputs.append(y)
         if not outputs:
-            return scan.x.new_zeros(scan.x.shape[0], 0, state.h.shape[-1]), tuple(state)
-        return torch.stack(outputs, 1), tuple(state)
+            return scan.x.new_zeros(scan.x.shape[0], 0, state.h.shape[-1]), owned(tuple(state))
+        return torch.stack(outputs, 1), owned(tuple(state))
 
 
 class _HiddenProducts:

@@ -80,6 +80,11 @@ class Stepper(ABC):
         return type(None), ()  # a copy of a layer makes its own
 
 
+def owned(state: State) -> State:
+    """The state in tensors of its own, which may be changed in place: nothing else needs them as they are."""
+    return tuple(part.clone() for part in state)
+
+
 class Engine(ABC):
     """A way to carry a cell through time. Forward and backward must equal the eager engine's."""
 

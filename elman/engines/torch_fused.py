@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell, Weights
-from elman.engines.scan import Engine, Scan, State
+from elman.engines.scan import Engine, Scan, State, owned
 
 #: The cells torch has fused, and the operation for each.
 OPERATIONS = {
@@ -45,7 +45,7 @@ class TorchFused(Engine):
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         T = scan.x.shape[1]
         if T == 0:
-            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), owned(scan.state)
         scan = scan.wiped()
         if scan.resets is None:
             return _segment(scan)

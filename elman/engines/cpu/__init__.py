@@ -17,7 +17,7 @@ from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import CpuStepper
 from elman.engines.program import TraceError
-from elman.engines.scan import Engine, Scan, State, Stepper, constant
+from elman.engines.scan import Engine, Scan, State, Stepper, constant, owned
 from elman.engines.trace import trace
 
 _log = logging.getLogger("elman")
@@ -52,7 +52,7 @@ class Cpu(Engine):
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         if scan.x.shape[1] == 0:
-            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), scan.state
+            return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), owned(scan.state)
         scan = raw.as_gates(scan)
         if scan.weights.weight_hr is not None:
             return projection.unfold(scan, *self.run(projection.fold(scan)))
@@ -84,7 +84,8 @@ class Cpu(Engine):
             scan.heads,
             keep,
         )
-        return y, tuple(new.to(old.dtype) for new, old in zip(final.unbind(), scan.state, strict=True))
+        parts: State = torch.unbind_copy(final)  # type: ignore[func-returns-value, assignment]  # no views of one tensor
+        return y, tuple(new.to(old.dtype) for new, old in zip(parts, scan.state, strict=True))
 
     def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
         rates = scan.zoneout

@@ -71,7 +71,7 @@ def _(
 
 def _outputs(library: Library, x: Tensor, state: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = x.shape[0], x.shape[1], state.shape[-1]
-    y = x.new_empty((T, B, H)).transpose(0, 1) if x.stride(0) < x.stride(1) else x.new_empty((B, T, H))
+    y = x.new_empty_strided((B, T, H), _strides(x, H))
     saved = x.new_empty((T, B, library.saved(H)) if keep else (0,))
     return y, torch.empty_like(state, memory_format=torch.contiguous_format), saved
 
@@ -126,12 +126,18 @@ def _(
     return _gradients(LIBRARIES[kernel], x, state, weight_ih, weight_hh, rest[-1])
 
 
+def _strides(x: Tensor, size: int) -> tuple[int, int, int]:
+    """Of a tensor (B, T, size) that lies in memory as x does, sequence by sequence or step by step; it is no view."""
+    B, T = x.shape[:2]
+    return (size, B * size, 1) if x.stride(0) < x.stride(1) else (T * size, size, 1)
+
+
 def _gradients(
     library: Library, x: Tensor, state: Tensor, weight_ih: Tensor, weight_hh: Tensor | None, wanted: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     B, T, D = x.shape
     H = state.shape[-1]
-    dx = x.new_empty((T, B, D)).transpose(0, 1) if x.stride(0) < x.stride(1) else x.new_empty((B, T, D))
+    dx = x.new_empty_strided((B, T, D), _strides(x, D))
     nothing = (0,)
     return (
         dx if wanted[0] else x.new_empty(nothing),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from elman.cells import Weights
@@ -33,7 +34,7 @@ def checked(scan: Scan) -> Scan:
     _check("the mask of h", scan.hidden_mask, (B, H), scan.x)
     for k in scan.zoneout or ():
         _check("the mask of zoneout", k if isinstance(k, Tensor) else None, (B, T, H), scan.x)
-    if any(t.is_neg() for t in (scan.x, *scan.state, *w.tensors())):
+    if not torch.compiler.is_compiling() and any(t.is_neg() for t in (scan.x, *scan.state, *w.tensors())):
         plain = [None if p is None else p.resolve_neg() for p in w[:5]]
         weights = Weights(*plain)._replace(vectors=tuple(v.resolve_neg() for v in w.vectors))  # type: ignore[arg-type]
         state = tuple(s.resolve_neg() for s in scan.state)
