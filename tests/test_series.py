@@ -202,7 +202,7 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "p.csv").write_text("x,z\n1,7\n2,7\n")
     table = polars.DataFrame({"x": [1.0, 2.0]})
     assert model.predict(table)[0][0].text == model.predict(table.to_numpy())[0][0].text
-    with pytest.raises(elman.ElmanError, match="input 1 of 1: 2 channels: x, z; 1 are wanted: x"):
+    with pytest.raises(elman.ElmanError, match="column 'z' holds numbers; the model's channels are x"):
         model.predict(table.with_columns(z=polars.Series([1, 2])))
     with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' holds numbers; the model's channels are x"):
         model.predict(tmp_path / "p.csv")
@@ -215,9 +215,9 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_ids_with_white_space_are_one_series(tmp_path: Path) -> None:
-    found = read(tmp_path / "t.csv", "id,x,label\n 3,1,u\n3,2, u\n\u00a03 ,3,u\n4,1,v\n")
-    assert [len(x) for x in found.inputs] == [3, 1]
-    assert found.labels == [("u",), ("v",)]
+    found = read(tmp_path / "t.csv", "id,x,label\n 3,1,u\n3,2, u\n\u00a03 ,3,u\n4,1,1.0\n4,2,1\n")
+    assert [len(x) for x in found.inputs] == [3, 2]
+    assert found.labels[0] == ("u",) and len(found.labels) == 2
     with pytest.raises(elman.ElmanError, match="row 2: column 'id' is empty"):
         read(tmp_path / "t.csv", "id,x,label\n3,1,u\n ,2,u\n")
 
@@ -296,6 +296,14 @@ def test_wide_tables_are_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "one.csv").write_text("t\n0\n1\n2\n3\n")
     assert cli.main(["predict", run, str(tmp_path / "one.csv")]) == 0
     assert capsys.readouterr().out == "up\n"
+
+
+def test_data_frames_are_read_as_files(tmp_path: Path) -> None:
+    rows = [(k, t, 3e7 + (t if k % 2 else -t), "up" if k % 2 else "down") for k in range(30) for t in (2, 10, 0, 1)]
+    table = polars.DataFrame(rows, schema=["id", "t", "x", "label"], orient="row")
+    model = elman.train("classify", table, series="id", time="t", steps=60, **SMALL)
+    assert [best.text for (best,) in model.predict(table)] == ["down", "up"] * 15
+    assert [best.text for (best,) in model.predict(table.drop("label").reverse())] == ["up", "down"] * 15
 
 
 def test_predict_reads_what_train_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

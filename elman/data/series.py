@@ -9,6 +9,7 @@ import numpy as np
 import polars
 
 from elman.data.cells import Cells, Decimal, listed, read_cells
+from elman.data.labels import same, spelt
 from elman.data.moments import DateOrder, date_order, read_moments
 from elman.data.tables import column
 from elman.data.wide import step_columns
@@ -149,7 +150,7 @@ def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
             found.ids.append(key)
             found.places.append(place)
             for name, given in texts.items():
-                if len(set(given[rows])) > 1:
+                if len(set(map(same, set(given[rows])))) > 1:
                     shown = ", ".join(sorted(set(given[rows]))[:3])
                     row = int(rows.min()) + 1
                     raise ElmanError(f"{path}, row {row}: series {key!r} has more than one {name}: {shown}")
@@ -325,4 +326,6 @@ def _is_prose(column: polars.Series) -> bool:
 
 
 def _texts(table: polars.DataFrame, name: str) -> list[str]:
-    return [cell.strip() for cell in column(table, name)]
+    cells = column(table, name)
+    plain = {cell: spelt(cell) for cell in set(cells)}
+    return [plain[cell] for cell in cells]

@@ -209,8 +209,8 @@ class Classify(Task):
     def predict(self, inputs: Any, **options: Any) -> list[list[Label]]:
         """The labels of each input, the most probable first; ``options``: those of `Top`.
 
-        inputs: texts, also a Series or a DataFrame with the column of texts;
-            for series and sounds paths of files, or arrays (T, C), or waves (N,) at the model's own rate.
+        inputs: texts, also a Series or a DataFrame with the column of texts; for series paths of files, data frames,
+            or arrays (T, C); for sounds paths, or waves (N,) at the model's own rate.
         A text or a path is one input; a file with several series has an answer for each, in their order.
 
         Raises:

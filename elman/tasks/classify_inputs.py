@@ -21,6 +21,7 @@ from elman.data.labels import same
 from elman.data.moments import DateOrder
 from elman.data.series import check, filled, ordered
 from elman.data.sound import read_sound
+from elman.data.source import sources
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import first_words
 from elman.errors import ElmanError
@@ -178,13 +179,15 @@ class Inputs:
         return [name for path, places in found for name in (places if len(places) > 1 else [path])]
 
     def _rows(self, x: Any, place: str) -> list[np.ndarray]:
-        """The rows of a path or an array."""
+        """The rows of a path, a data frame or an array."""
         known, path = self.known, os.fspath(x) if isinstance(x, (str, os.PathLike)) else None
         if known.medium == "sound":
             wave, rate = read_sound(path) if path is not None else (np.asarray(x, dtype=np.float32), known.rate)
             if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
                 raise ElmanError(f"{path or place}: a sound is a wave (N,) of numbers, not {wave.shape}")
             return self.rows([wave], rate)
+        if hasattr(x, "columns"):  # a data frame
+            (path,) = sources(x)
         if path is not None:
             found, _, places = read_series(path, self.columns)
         else:
@@ -195,8 +198,7 @@ class Inputs:
             values = values[:, None] if values.ndim == 1 else values
             if values.ndim != 2:
                 raise ElmanError(f"{place}: of shape {values.shape}; a series is (T, C)")
-            names = [str(name) for name in getattr(x, "columns", ())]  # of a data frame
-            found, places = [ordered(values, names, known.channels, place)], [place]
+            found, places = [ordered(values, [], known.channels, place)], [place]
         for values, where in zip(found, places, strict=True):
             check(values, where, known.channels, self.config.missing != "refuse")
         return self.rows(found, 0)
