@@ -64,6 +64,10 @@ def test_binary_forms(tmp_path: Path) -> None:
         read_table(write(tmp_path / "c.feather", b"FEA1...."))
     with pytest.raises(elman.ElmanError, match=r"d.parquet: not a parquet table"):
         read_table(write(tmp_path / "d.parquet", b"PAR1...."))
+    whole = (tmp_path / "a.feather").read_bytes()
+    for data in (whole[:40], whole[:-30], whole[:-12] + b"\xff" * 12, b"wor"):
+        with pytest.raises(elman.ElmanError, match=r"e.feather: not a feather table"):
+            read_table(write(tmp_path / "e.feather", data))
 
 
 def workbook(path: Path, **sheets: list[list[str | float]]) -> str:

@@ -28,6 +28,9 @@ _SEPARATED, _JSON, _ARROW = (
 #: How a table's name ends, without what compresses it.
 TABLES = (*_SEPARATED, *_JSON, ".parquet", *_ARROW, *BOOKS)
 
+#: What polars raises of a damaged file; a panic is one that it did not foresee.
+_BROKEN = (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError)
+
 #: What people call the columns that elman calls so.
 _SYNONYMS = {
     "text": {"review", "sentence", "content", "body", "comment", "message", "tweet", "document", "input", "utterance"},
@@ -87,8 +90,11 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left
             lines = np.array(numbers, dtype=np.int64)
         else:
             table, lines = read_separated(read_text(path), shown, ending in (".tsv", ".tab"), left_out.add)
-    except polars.exceptions.PolarsError as error:
-        raise ElmanError(f"{shown}: not a {ending[1:]} table: {str(error).splitlines()[0]}") from None
+    except _BROKEN as error:
+        if isinstance(error, ElmanError):
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ElmanError(f"{shown}: not a {ending[1:]} table: {why}") from None
     left_out.tell(len(table))
     require(table, shown, wanted)
     return Rows(table, lines if len(lines) == len(table) else np.zeros(len(table), dtype=np.int64))
