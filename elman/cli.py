@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from elman import commands
 from elman.errors import ElmanError, unknown_name
+from elman.output import open_streams
 from elman.tasks import TASKS
 from elman.version import __version__
 
@@ -25,6 +26,7 @@ the cells it registers are known; --debug shows the traceback of an error.
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. The exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
+    open_streams()
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
@@ -37,7 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         tokens, imported = _imports(tokens)
-        return _app(tokens, imported)(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        app = _app(tokens, imported)
+        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        print(end="", flush=True)  # a reader that has gone is noticed here, not at exit
+        return status
     except (ElmanError, cyclopts.CycloptsError) as error:
         if debug:
             raise

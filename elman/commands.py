@@ -186,6 +186,8 @@ def predict_command(arguments: list[str]) -> Any:
         show: Literal["attention", "gradient"] | None = None,
         show_attention: Flag = False,
         vectors: Flag = False,
+        out: str | None = None,
+        column: str | None = None,
         options: Any = None,
     ) -> int:
         """Let a model answer. What else can be said depends on the model: elman predict RUN --help.
@@ -195,7 +197,8 @@ def predict_command(arguments: list[str]) -> Any:
         run
             A run directory.
         inputs
-            What to answer: texts, or paths of sounds and tables of numbers; without any, every line of standard input.
+            What to answer: texts, or files with a text in each row or line, or paths of sounds and tables of numbers;
+            without any, every line of standard input.
         device
             cpu, cuda, ...
         json
@@ -208,12 +211,27 @@ def predict_command(arguments: list[str]) -> Any:
             The same as --show attention.
         vectors
             Print the vector of each word in its context, for models that have such: word, tab, numbers.
+        out
+            Write the answers to this new file instead: a table with the columns of the one that was read.
+        column
+            Of tables: the column to read, by default the one that the model learnt from.
         """
         from elman.predict import predict as answer
 
         values = {} if options is None else options.model_dump(exclude_unset=True)
         seen = "attention" if show_attention and show is None else show
-        answer(run, inputs, device, json=json, plot=plot, show=seen, vectors=vectors, options=values)
+        answer(
+            run,
+            inputs,
+            device,
+            json=json,
+            plot=plot,
+            show=seen,
+            vectors=vectors,
+            out=out,
+            column=column,
+            options=values,
+        )
         return 0
 
     predict.__annotations__["options"] = Annotated[kind | None if kind else None, Flat]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from elman.errors import ElmanError
-from elman.info import number
+from elman.info import UNDEFINED, number
 from elman.output import console, finite, json_line, writable
 from elman.start import load
 
@@ -37,7 +38,8 @@ def evaluate(
     if int8:
         model.quantize()
         rounded = model.evaluate(examples)
-        metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"]}
+        known = metrics["loss"] is not None
+        metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"] if known else None}
     if baseline:
         if not hasattr(model, "baselines"):
             raise ElmanError(f"--baseline: there is none for a {model.name} model")
@@ -61,12 +63,13 @@ def evaluate(
         shown.print(_confusion(metrics["confusion"]))
 
 
-def _labels(labels: dict[str, dict[str, float]]) -> Table:
+def _labels(labels: dict[str, dict[str, Any]]) -> Table:
     table = Table(box=None)
     for name in ("label", "precision", "recall", "f1", "count"):
         table.add_column(name, justify="left" if name == "label" else "right")
     for name, one in labels.items():
-        table.add_row(name, *(f"{one[k]:.3f}" for k in ("precision", "recall", "f1")), f"{one['count']:,}")
+        scores = (UNDEFINED if one[k] is None else f"{one[k]:.3f}" for k in ("precision", "recall", "f1"))
+        table.add_row(name, *scores, f"{one['count']:,}")
     return table
 
 

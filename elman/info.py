@@ -10,6 +10,9 @@ from elman.start import load
 from elman.training.checkpoint import Checkpoint
 from elman.training.run import LAST, Run
 
+#: A metric over nothing, such as the precision of a label that was never given.
+UNDEFINED = "undefined"
+
 
 def info(run: str) -> None:
     """Prints task, data, options, sizes, and how far the training got."""
@@ -34,6 +37,8 @@ def info(run: str) -> None:
         shown.print(table)
 
 
-def number(value: float | str) -> str:
-    """A metric as people read it."""
+def number(value: float | str | None) -> str:
+    """A metric as people read it; None: there is nothing that it could be measured on."""
+    if value is None:
+        return UNDEFINED
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def json_line(value: Any, what: str) -> str:
-    """The value as one line of JSON.
+    """The value as one line of JSON, its characters as escapes where standard output is not UTF-8.
 
     Arguments:
         what: what it is, for the message: "the metrics", say.
@@ -34,7 +36,19 @@ def json_line(value: Any, what: str) -> str:
         ElmanError: a number in it is NaN or infinite, which JSON does not know.
     """
     finite(value, what)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), allow_nan=False)
+
+
+def open_streams() -> None:
+    """Standard output writes what its encoding lacks as escapes, such as ``\\u2026``; standard input is UTF-8.
+
+    A terminal keeps its own encoding for what is typed.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty() and sys.stdin.encoding != "utf-8-sig":
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
 
 
 def finite(value: Any, what: str, key: str = "") -> None:

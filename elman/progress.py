@@ -69,7 +69,7 @@ class Display:
             "early": "stopped early: the held-out loss no longer falls",
             "interrupted": "interrupted",
         }
-        best = f"; best held-out loss {event.best['loss']:.4f}" if event.best else ""
+        best = f"; best held-out loss {event.best['loss']:.4f}" if "loss" in event.best else ""
         self._print(f"{reasons[event.reason]} after {event.step} steps, {_clock(event.seconds)}{best}")
 
     def _print(self, line: str | Text) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from elman.tasks.classify import Classify
 from elman.tasks.classify_inputs import spoken
 from elman.tasks.classify_options import ClassifyConfig, sensible
 from elman.tasks.label_scores import label_scores
+from elman.tasks.scores import error_scores
+from elman.tasks.tag_scores import entity_scores
 from elman.training.config import parse
 from tests.test_labelled import wave
 
@@ -252,10 +255,9 @@ def test_what_is_wrong(tmp_path: Path, run: str) -> None:
         elman.train("classify", tmp_path / "one.csv", steps=1, **SMALL)
     model = elman.load(run)
     (tmp_path / "new.csv").write_text("text,label\na,sideways\n")
-    with pytest.raises(
-        elman.ElmanError, match=r"new.csv, row 1: the label 'sideways' is not one that the model learnt"
-    ):
-        model.read([str(tmp_path / "new.csv")])
+    (tmp_path / "two.csv").write_text("text,label\na,x\nb,y\n" * 3)
+    with pytest.raises(elman.ElmanError, match=r"new.csv, row 1: no held-out example has a label that is learnt"):
+        elman.train("classify", tmp_path / "two.csv", valid=tmp_path / "new.csv", steps=1, **SMALL)
     series(tmp_path / "s.ts")
     with pytest.raises(elman.ElmanError, match=r"s.ts, line 3: series; the model reads text"):
         model.read([str(tmp_path / "s.ts")])
@@ -268,6 +270,40 @@ def test_what_is_wrong(tmp_path: Path, run: str) -> None:
     ):
         with pytest.raises(elman.ElmanError, match=message):
             elman.train("classify", tmp_path / "s.ts", steps=1, **SMALL | options)
+
+
+def test_labels_that_are_not_known(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    reviews(tmp_path / "known.csv", 20, 2)
+    known = elman.load(run).evaluate(elman.load(run).read([str(tmp_path / "known.csv")]))
+    assert known["unseen_labels"] == 0
+    text = (tmp_path / "known.csv").read_text()
+    (tmp_path / "some.csv").write_text(text + "It was odd.,sideways\n" * 4 + "It was odd.,zigzag\n")
+    assert cli.main(["evaluate", run, str(tmp_path / "some.csv"), "--json", "--baseline"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["loss"] == pytest.approx(known["loss"], rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx(known["accuracy"] * 20 / 25)
+    assert (metrics["examples"], metrics["unseen_labels"]) == (25, 5)
+    assert metrics["labels"]["sideways"] == {"precision": None, "recall": 0.0, "f1": 0.0, "count": 4}
+    assert sum(metrics["confusion"]["sideways"].values()) == 4
+    assert metrics["macro_f1"] == pytest.approx(np.mean([one["f1"] for one in metrics["labels"].values()]))
+    assert "some.csv, row 21: the label 'sideways' is not one that the model learnt (down, up); 5 of 25" in caplog.text
+    (tmp_path / "all.csv").write_text("text,label\nIt was odd.,sideways\n")
+    assert cli.main(["evaluate", run, str(tmp_path / "all.csv"), "--int8", "--plot", str(tmp_path / "a.png")]) == 0
+    shown = capsys.readouterr().out
+    assert "loss                 undefined" in shown and "unseen labels        1" in shown
+    assert re.search(r"sideways +undefined +0.000 +0.000 +1", shown)
+
+
+def test_scores_over_nothing_are_none() -> None:
+    nothing = np.zeros((0, 2), dtype=np.int8)
+    scores = label_scores(nothing, nothing, ["a", "b"])
+    assert scores["accuracy"] is None and scores["macro_f1"] is None
+    assert scores["labels"]["a"] == {"precision": None, "recall": None, "f1": None, "count": 0}
+    assert entity_scores([["O"]], [["O"]]) == {"entity_precision": None, "entity_recall": None, "entity_f1": None}
+    assert entity_scores([["B-A"]], [["O"]]) == {"entity_precision": None, "entity_recall": 0.0, "entity_f1": 0.0}
+    assert error_scores([], [], [], "word") == {"exact": None, "word_error_rate": None}
 
 
 def test_scores_are_those_of_scikit_learn() -> None:

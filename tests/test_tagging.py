@@ -16,7 +16,7 @@ import elman
 from elman import cli
 from elman.data.tagged import read_tagged
 from elman.layers.crf import CRF
-from elman.layers.tagger import Filler
+from elman.layers.tagger import Filler, Tagger
 from elman.predict import predict
 from elman.tasks.tag_scores import entities, entity_scores, is_bio
 
@@ -97,6 +97,97 @@ def test_formats(tmp_path: Path) -> None:
             read_tagged([str(tmp_path / name)], tag, "words", "tags")
 
 
+@pytest.mark.parametrize("parted", ["\t", " "])
+def test_comments_are_no_words(parted: str, tmp_path: Path) -> None:
+    def read(name: str, text: str, tag: str | None = None) -> Any:
+        (tmp_path / name).write_text(text.replace("|", parted))
+        found = read_tagged([str(tmp_path / name)], tag, "words", "tags")
+        return list(zip(found.words, found.tags, strict=True))
+
+    john, mary = (["John", "runs"], ["B-PER", "O"]), (["Mary"], ["B-PER"])
+    plain = "John|B-PER\nruns|O\n\nMary|B-PER\n"
+    for text in (
+        plain,
+        "# sentence 7\nJohn|B-PER\nruns|O\n\n# sentence 8\n# of two\nMary|B-PER",
+        "# 7\nJohn|B-PER\nruns|O\n\n#8\nMary|B-PER\n\n# the end\n",
+        "-DOCSTART-\n\nJohn|B-PER\nruns|O\n-DOCSTART-|O\nMary|B-PER\n",
+        "token|ner\nJohn|B-PER\nruns|O\n\nMary|B-PER\n",
+        "\ufeff\r\n" + plain.replace("\n", "\r\n"),
+    ):
+        for name in ("a.txt", "a.conll", "a.bio", "a.iob", "a.tsv"):
+            assert read(name, text) == [john, mary], (name, text)
+    assert read("a.txt", "#|SYM\n1|NUM\n\n#tag|X\n#|SYM\n") == [
+        (["#", "1"], ["SYM", "NUM"]),
+        (["#tag", "#"], ["X", "SYM"]),
+    ]
+    assert read("a.txt", "sentence_id|word|tag\n1|John|B-PER\n1|runs|O\n2|Mary|B-PER\n") == [john, mary]
+    assert read("a.txt", "1|John|B-PER\n2|runs|O\n\n1|Mary|B-PER\n") == [john, mary]
+    columns = "# global.columns = ID FORM NER UPOS\n1|John|B-PER|N\n2-3|runs|_|_\n2|runs|O|V\n\n# x\n1|Mary|B-PER|N\n"
+    assert read("a.conllup", columns, "ner") == [john, mary]
+    assert [tags for _, tags in read("a.conllup", columns)] == [["N", "V"], ["N"]]
+    for name in ("a.conll", "a.txt", "a.tsv"):
+        assert read(name, CONLLU.replace("\t", "|")) == [
+            (["It", "'s", "here"], ["PRON", "AUX", "ADV"]),
+            (["#"], ["SYM"]),
+        ]
+    assert read("a.conll", CONLLU.replace("\t", "|"), "xpos")[1] == (["#"], ["NN"])
+    assert read("a.conll", CONLLU.replace("\t", "|"), "3")[1] == (["#"], ["#"])
+
+
+def test_schemes_are_kept(tmp_path: Path) -> None:
+    for scheme in ("I-A I-A B-A O", "B-A I-A O O", "B-A E-A S-A O", "U-A B-A L-A O", "B-A M-A E-A S-A"):
+        (tmp_path / "a.iob").write_text("".join(f"w {tag}\n" for tag in scheme.split()))
+        (tags,) = read_tagged([str(tmp_path / "a.iob")], None, "", "").tags
+        assert tags == scheme.split()
+        assert is_bio(tags)
+    assert entities(["I-A", "I-A", "B-A", "O"]) == {("A", 0, 1), ("A", 2, 2)}
+    assert entities(["U-A", "B-A", "L-A", "O"]) == {("A", 0, 0), ("A", 1, 2)}
+    assert entities(["B-A", "M-A", "E-A", "S-A"]) == {("A", 0, 2), ("A", 3, 3)}
+    assert is_bio(["I-A", "O"]) and not is_bio(["B", "I", "O"])
+
+
+def test_tables_of_sentences(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.jsonl", '{"tokens": ["a b", "c"], "ner_tags": ["X", "O"]}\n'),
+        ("a.csv", "words,tags\n\"['a b', 'c']\",\"['X', 'O']\"\n"),
+        ("a.tsv", 'words\ttags\n["a b", "c"]\tX O\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        found = read_tagged([str(tmp_path / name)], None, "words", "tags")
+        assert (found.words, found.tags) == ([["a b", "c"]], [["X", "O"]])
+    (tmp_path / "a.jsonl").write_text('{"tokens": [1, 2], "tags": [0, 3]}\n')
+    assert read_tagged([str(tmp_path / "a.jsonl")], None, "words", "tags").tags == [["0", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.ann", "T1\tPer 0 4\tJohn\n", "a.ann: this is BRAT's standoff format"),
+        ("a.txt", "T1\tPer 0 4\tJohn\nR1\tIn Arg1:T1 Arg2:T2\n", "a.txt: this is BRAT's standoff format"),
+        ("a.conll", "#begin document (a); part 000\na 0 0 In IN\n", "a.conll, line 1: this is CoNLL-2012"),
+        ("a.bio", "John\nruns\n", "a.bio, line 1: 1 columns; a word and its tag are needed"),
+        ("a.bio", "a\tX\nb c\nd\tX\n", "a.bio, line 2: 1 columns, not 2"),
+        ("a.bio", "a X\nb X\nc X Y\n", "a.bio, line 3: 3 columns, not 2"),
+        ("a.bio", "a x X\nb y\nc y X\n", "a.bio, line 2: 2 columns, not 3"),
+        ("a.conllu", "1\ta\tX\n", "a.conllu, line 1: 3 columns, not 10"),
+        ("a.conllu", "x" + "\t_" * 9 + "\n", "a.conllu, line 1: 'x' is no id"),
+        ("a.conllu", "1" + "\t_" * 9 + "\n", "a.conllu: all tags are '_'"),
+        ("a.txt", "7 John O\n7 runs O\n8 Mary O\n", "the first of 3 columns holds numbers"),
+        ("a.tsv", "sentence\ttagging\na b\tX Y\n", "a.tsv: has no column 'words'; it has sentence, tagging"),
+        ("a.jsonl", '{"words": ["a", null], "tags": ["X", null]}\n', "row 1: the column 'words' holds no list"),
+        ("a.jsonl", '{"words": ["a", ""], "tags": ["X", "Y"]}\n', "a.jsonl, row 1: a word or its tag is empty"),
+        ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["X"], "pos_tags": ["X"]}\n', "a.jsonl: has no column 'tags'"),
+        ("a.txt", "# only\n# comments here\n", "a.txt"),
+    ],
+)  # fmt: skip
+def test_files_that_are_refused(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(elman.ElmanError) as error:
+        read_tagged([str(tmp_path / name)], None, "words", "tags")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def sentences(path: Path, count: int, seed: int) -> None:
     """A word in -ed is a V if a name stands before it, else an A: letters and neighbours are needed."""
     draw, lines = random.Random(seed), []
@@ -140,6 +231,50 @@ def test_it_learns_to_tag(crf: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert elman.load(run).held_out().texts == model.held_out().texts
 
 
+@pytest.mark.parametrize("crf", [False, True])
+def test_tags_that_are_not_known(
+    crf: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def file(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    data, run = file("train.txt", "the D\ndog N\n\na D\ncat N\nsits V\n\n" * 10), str(tmp_path / "run")
+    settings: dict[str, Any] = {"steps": 2, "progress": False, "hidden_size": 4, "crf": crf}
+    model = elman.train("tag", data, out=run, **settings)
+    assert cli.main(["evaluate", run, file("odd.txt", "the X\ndog Y\n\na X\n"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "accuracy": 0.0, "words": 3, "unseen_tags": 3}
+    assert cli.main(["evaluate", run, str(tmp_path / "odd.txt"), "--int8", "--baseline"]) == 0
+    shown = capsys.readouterr().out
+    assert "loss                 undefined" in shown and "unseen tags          3" in shown
+    some = model.evaluate(model.read([file("some.txt", "the D\ndog Y\n\na D\n")]))
+    assert np.isfinite(some["loss"]) and some["loss"] > 0 and some["unseen_tags"] == 1 and some["accuracy"] <= 2 / 3
+    known = model.evaluate(model.read([file("known.txt", "the D\ndog N\n\na D\n")]))
+    assert known["unseen_tags"] == 0
+    if not crf:  # the others' loss is what it is
+        alone = model.evaluate(model.read([file("dog.txt", "the D\ndog N\n\na D\n")]))
+        assert alone["loss"] == known["loss"] != some["loss"]
+    with pytest.raises(elman.ElmanError, match=r"odd.txt, line 1: no held-out word has a tag that is learnt: D, N, V"):
+        elman.train("tag", data, valid=str(tmp_path / "odd.txt"), **settings)
+    elman.train("tag", file("one.txt", "a O\nb O\n\n" * 9), **settings)
+    assert "all 16 words have one tag, 'O': there is nothing to learn" in caplog.text
+
+
+def test_the_loss_of_known_tags_is_the_field_summed_over_unknown_ones() -> None:
+    tagger = Tagger(9, 9, 3, embedding_size=4, hidden_size=4, character_size=0, crf=True).double()
+    assert tagger.crf is not None
+    for parameter in tagger.crf.parameters():
+        torch.nn.init.normal_(parameter)
+    scores, lengths = torch.randn(2, 3, 3, dtype=torch.float64), torch.tensor([3, 2])
+    tags = torch.tensor([[1, -1, 2], [0, 2, 0]])
+    nats, known = tagger.nats(scores, tags, lengths)
+    every = tags.repeat(3, 1, 1)
+    every[:, 0, 1] = torch.arange(3)
+    p = torch.stack([tagger.crf.log_probability(scores, one, lengths).exp() for one in every])
+    assert known == 4
+    assert nats.item() == pytest.approx(-p[:, 0].sum().log().item() - p[0, 1].log().item())
+
+
 def test_no_word_sees_itself() -> None:
     torch.manual_seed(0)
     filler = Filler(20, embedding_size=8, hidden_size=6).double().eval()
@@ -179,7 +314,13 @@ def test_words_from_both_sides(filled: str, capsys: pytest.CaptureFixture[str]) 
     assert [guess.blank for guess in both] == [1, 1, 2, 2]
     metrics = model.evaluate(model.held_out())
     assert metrics["pseudo_perplexity"] == pytest.approx(np.exp(metrics["loss"]))
-    assert metrics["accuracy"] > 0.95
+    assert metrics["accuracy"] > 0.95 and metrics["unknown_words"] == 0
+    words = model.tokenizer.encode(" zzz The zzz")
+    odd = model.evaluate([words, words[:1]])
+    assert odd["words"] == 4 and odd["unknown_words"] == 3 and odd["accuracy"] <= 0.25
+    assert model.evaluate([words[:1]]) == {
+        "loss": None, "pseudo_perplexity": None, "accuracy": 0.0, "words": 1, "unknown_words": 1
+    }  # fmt: skip
     assert cli.main(["predict", filled, "The ___ barks loudly.", "--json", "--top", "2"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["answers"][0].keys() == {"text", "probability", "blank"}

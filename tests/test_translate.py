@@ -75,9 +75,9 @@ def test_predict(run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     monkeypatch.setattr(sys, "stdin", io.StringIO("abc\nedda\n"))
     assert cli.main(["predict", run, "--beam=1"]) == 0
     assert capsys.readouterr().out == "cba\nadde\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO("abc\n\n"))
-    assert cli.main(["predict", run]) == 2
-    assert "standard input, line 2: is empty" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("abc\n\nedda\n"))
+    assert cli.main(["predict", run]) == 0
+    assert capsys.readouterr().out == "cba\n\nadde\n"
     assert cli.main(["predict", run, " "]) == 2
     assert "input 1 of 1 is empty" in capsys.readouterr().err
 

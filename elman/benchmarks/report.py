@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from elman import output
 from elman.benchmarks import BENCHMARKS, Row, rows
 from elman.benchmarks.machine import describe, peak
 from elman.errors import ElmanError, unknown_name
@@ -34,7 +34,8 @@ def report(name: str, rounds: int, as_json: bool, page: str | None) -> None:
         console.print(_line(_cells(row), widths), markup=False)
     if as_json:
         about = {"machine": describe(), "peak_gflops": peak() / 1e9, "date": str(datetime.date.today())}
-        print(json.dumps({"benchmark": name, **about, "rounds": rounds, "rows": [row.record() for row in measured]}))
+        rows_of = [row.record() for row in measured]
+        print(output.json_line({"benchmark": name, **about, "rounds": rounds, "rows": rows_of}, "the benchmark"))
     if page is not None:
         _write(Path(page), name, rounds, measured)
 

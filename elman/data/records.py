@@ -196,7 +196,7 @@ def _cell(value: Any) -> Any:
         return np.asarray(value)
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
         items = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [str(one) for one in map(_cell, items) if one is not None]
+        return [None if one is None else str(one) for one in map(_cell, items)]  # none is lost: lists go together
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
     if isinstance(value, bool):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from elman.data.archive import name_inside, table_in_memory
+from elman.data.asked import Asked, Lines, ask
 from elman.data.source import InMemory, readable, sources
 from elman.data.tables import LeftOut, column, is_table, read_rows
 from elman.data.text import read_text
@@ -68,7 +70,26 @@ def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_
     return found
 
 
-def _babi(path: str, name: str) -> list[Story]:
+def ask_questions(path: str, story: str, question: str) -> Asked:
+    """The questions of a file that have no answers yet, each behind its story and a tab.
+
+    A table has a row for each, with the columns ``story`` and ``question``. In bAbI's format a question is a line with
+    a tab behind it, or one that ends with a question mark. Any other text has an input on each line.
+    """
+    (path,) = sources([path])
+    if _is_table(path) or not _LINE.match(read_text(path).lstrip()):
+        return ask(path, lambda table: _joined(column(table, story), column(table, question)), story, question)
+    told = _babi(path, "", False)
+    texts = _joined([" ".join(s.sentences) for s in told], [s.question for s in told])
+    return Lines(texts, [f"{path}, question {k}" for k in range(1, len(told) + 1)])
+
+
+def _joined(stories: Sequence[str], questions: Sequence[str]) -> list[str]:
+    pairs = zip(stories, questions, strict=True)
+    return ["\t".join(" ".join(text.split()) for text in pair) if pair[1].strip() else "" for pair in pairs]
+
+
+def _babi(path: str, name: str, answers: bool = True) -> list[Story]:
     told: list[Story] = []
     so_far: list[str] = []
     stories = 0
@@ -83,9 +104,9 @@ def _babi(path: str, name: str) -> list[Story]:
         if int(match[1]) == 1:
             so_far, stories = [], stories + 1
         question, tab, answer = match[2].partition("\t")
-        if not tab:
+        if not tab and (answers or not question.rstrip().endswith("?")):
             so_far.append(question.strip())
-        elif not answer.partition("\t")[0].strip():
+        elif answers and not answer.partition("\t")[0].strip():
             raise ElmanError(f"{readable(path)}, line {number}: the question has no answer")
         else:
             told.append(

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import ast
+import json
+import logging
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
-from elman.data.source import sources
-from elman.data.tables import column, is_table, lists, read_table
+import polars
+
+from elman.data.archive import name_inside, table_in_memory
+from elman.data.asked import Asked, Lines, Rows
+from elman.data.columns import ColumnFile, by_tabs, cells_of
+from elman.data.source import InMemory, readable, sources
+from elman.data.tables import is_table, read_table, require
 from elman.data.text import read_text
-from elman.errors import ElmanError, unknown_name
+from elman.errors import ElmanError
 
-#: The columns of CoNLL-U, https://universaldependencies.org/format.html
-CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_log = logging.getLogger("elman")
+
+#: How the names of files with a word a line end, without what compresses them; .txt and .tsv can be others.
+_COLUMNS = (".conllu", ".conll-u", ".conllup", ".conll", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".ner", ".pos")
+#: Other names of the columns of a table.
+_LIKE_WORDS, _LIKE_TAGS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels")
+_BRAT = re.compile(r"[TRE]\d+\t\S+ \S+|[AMN#*]\d*\t\S+ [TRE]\d+")
 
 
 class Tagged(NamedTuple):
@@ -29,70 +43,122 @@ class Tagged(NamedTuple):
 def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str) -> Tagged:
     """The sentences of the files.
 
-    .conllu: ``tag`` names its column, by default upos. Tables: columns ``words`` and ``tags``, lists or parted by
-    spaces. Others: a word a line, columns parted by tabs or spaces, an empty line between sentences; ``tag`` is the
-    number of its column, by default the last.
+    Tables: columns ``words`` and ``tags`` (or tokens, ner_tags and the like), lists or parted by spaces. Others, and a
+    .tsv that has no such columns: a word a line; see `ColumnFile`, also for ``tag``.
 
     Raises:
-        ElmanError: a line or a row does not have as many tags as words; a column is missing.
+        ElmanError: a line or a row does not have as many tags as words; a column is missing; the file is BRAT's.
     """
     found = Tagged([], [], [])
     for path in sources(data):
-        if is_table(path, [words, tags]):
-            _table(path, words, tags, found)
-        elif path.lower().removesuffix(".gz").endswith((".conllu", ".conll-u")):
-            name = tag or "upos"
-            if name not in CONLLU:
-                raise unknown_name("column of CoNLL-U", name, CONLLU)
-            _lines(path, 1, CONLLU.index(name), True, found)
+        if _is_sentences(path, words):
+            part = _table(path, words, tags)
         else:
-            if tag is not None and not (tag.isdecimal() and int(tag) > 0):
-                raise ElmanError(f"{path}: --tag is the number of a column there, from 1, not {tag!r}")
-            _lines(path, 0, int(tag) - 1 if tag else -1, False, found)
+            file = ColumnFile(path, tag)
+            part = Tagged(file.inputs, file.tags, file.places)
+        found = Tagged(found.words + part.words, found.tags + part.tags, found.places + part.places)
     if not found.words:
         raise ElmanError(f"{', '.join(data)}: no sentences")
     return found
 
 
-def _table(path: str, words: str, tags: str, found: Tagged) -> None:
-    table = read_table(path, [words, tags])
-    sides = [lists(table, name) or [cell.split() for cell in column(table, name)] for name in (words, tags)]
-    for row, (w, t) in enumerate(zip(*sides, strict=True), 1):
+def ask_words(path: str, words: str, tag: str | None, known: Collection[str]) -> Asked:
+    """The sentences of a file whose words have no tags yet, or others: lists of words.
+
+    A text file has a word a line if its columns are parted by tabs, if each line is one word, or if the column of tags
+    (the last) holds ``known`` ones; else its lines are sentences as they are.
+    """
+    (path,) = sources([path])
+    if _is_sentences(path, words):
+        table = read_table(path)
+        return Rows(path, table, _cells(path, table, _column(path, table, words, _LIKE_WORDS)))
+    if name_inside(path).lower().endswith((*_COLUMNS, ".tsv")) or _has_columns(path, tag, known):
+        return ColumnFile(path, tag, tagged=False)
+    lines = read_text(path).removesuffix("\n").split("\n")
+    return Lines(lines, [f"{path}, line {k}" for k in range(1, len(lines) + 1)])
+
+
+def _is_sentences(path: str, words: str) -> bool:
+    """Whether a file is a table with a sentence in each row; ElmanError where it is BRAT's."""
+    if table_in_memory(path) is not None:
+        return True
+    name = name_inside(path).lower()
+    if not is_table(path) or name.endswith(".tsv"):
+        lines = [line for line in read_text(path).split("\n") if line.strip()]
+        if name.endswith(".ann") or _BRAT.match(lines[0]):
+            raise ElmanError(
+                f"{readable(path)}: this is BRAT's standoff format, which has no words; convert it to a word and its "
+                "tag a line (brat's tools/anntoconll.py does)"
+            )
+    if not is_table(path) or not name.endswith(".tsv"):
+        return is_table(path, [words])
+    header = {cell.strip(' "') for cell in lines[0].split("\t")}
+    parted = re.search(r"\n[^\S\n]*\n", read_text(path).strip("\n")) is not None
+    named = words in header or (words == "words" and not header.isdisjoint(_LIKE_WORDS))
+    rows = named and any(" " in cell for line in lines[1:] for cell in line.split("\t"))
+    return rows or not (parted or not any(" " in line for line in lines))
+
+
+def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
+    lines = [line for line in read_text(path).split("\n") if line.strip()]
+    tabs = by_tabs(lines)
+    rows = [cells_of(line, tabs) for line in lines if line[0] != "#" and not line.startswith("-DOCSTART-")]
+    if len({len(row) for row in rows}) != 1 or len(rows) < 2:
+        return False
+    width = len(rows[0])
+    column = int(tag) - 1 if tag and tag.isdecimal() and 0 < int(tag) <= width else -1
+    return tabs or width == 1 or 2 * sum(row[column] in known for row in rows) > len(rows)
+
+
+def _table(path: str, words: str, tags: str) -> Tagged:
+    ordered = isinstance(path, InMemory) and path.positional  # columns that have no names get these
+    table = read_table(path, [words, tags] if ordered else None)
+    names = _column(path, table, words, _LIKE_WORDS), _column(path, table, tags, _LIKE_TAGS)
+    found, empty = Tagged([], [], []), 0
+    for row, (w, t) in enumerate(zip(*(_cells(path, table, name) for name in names), strict=True), 1):
         if len(w) != len(t):
             raise ElmanError(f"{path}, row {row}: {len(w)} words and {len(t)} tags")
-        if w:
-            found.words.append(w)
-            found.tags.append(t)
-            found.places.append(f"{path}, row {row}")
+        if not all(one.strip() for one in (*w, *t)):
+            raise ElmanError(f"{path}, row {row}: a word or its tag is empty")
+        if not w:
+            empty += 1
+            continue
+        found.words.append(w)
+        found.tags.append(t)
+        found.places.append(f"{path}, row {row}")
+    if empty:
+        _log.warning("%s: %d of %d rows have no words; they are left out", path, empty, len(table))
+    return found
 
 
-def _lines(path: str, word: int, tag: int, conllu: bool, found: Tagged) -> None:
-    words: list[str] = []
-    tags: list[str] = []
-    begin, columns = 0, len(CONLLU) if conllu else 0  # 0: as many as the first line has
-    for number, line in enumerate([*read_text(path).split("\n"), ""], 1):
-        if not line.strip():
-            if words:
-                found.words.append(words)
-                found.tags.append(tags)
-                found.places.append(f"{path}, line {begin}")
-            words, tags = [], []
+def _column(path: str, table: polars.DataFrame, name: str, others: Sequence[str]) -> str:
+    """The column of that name or, where it is the usual one, the only one of the others."""
+    like = [other for other in others if other in table.columns]
+    if name in table.columns or name != others[0] or len(like) != 1:
+        require(table, path, [name])
+        return name
+    return like[0]
+
+
+def _cells(path: str, table: polars.DataFrame, name: str) -> list[list[str]]:
+    """Lists, lists written as text, or text parted by spaces."""
+    found: list[list[str]] = []
+    for row, cell in enumerate(table[name].to_list(), 1):
+        read: Any = cell.strip() if isinstance(cell, str) else cell
+        if isinstance(read, str) and read[:1] == "[" and read[-1:] == "]":
+            read = _literal(read)
+        read = read.split() if isinstance(read, str) else [] if read is None else read
+        if not isinstance(read, list) or any(isinstance(one, (list, dict)) or one is None for one in read):
+            raise ElmanError(f"{path}, row {row}: the column {name!r} holds no list of texts, and no text")
+        found.append([str(one) for one in read])
+    return found
+
+
+def _literal(text: str) -> Any:
+    """The list that a text such as "['a', 'b']" writes; the text itself where it writes none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if conllu and line.startswith("#") and not words:
-            continue
-        cells = line.rstrip("\r").split("\t") if "\t" in line else line.split()
-        if not columns:
-            columns = len(cells)
-            if columns < 2 or tag >= columns:
-                raise ElmanError(f"{path}, line {number}: {columns} columns; a word and its tag are needed")
-        if len(cells) != columns:
-            raise ElmanError(f"{path}, line {number}: {len(cells)} columns, not {columns}; every word needs its tag")
-        if conllu and ("-" in cells[0] or "." in cells[0]):  # a word of several tokens, or one left out
-            continue
-        if cells[0] == "-DOCSTART-":
-            continue
-        if not cells[word].strip() or not cells[tag].strip():
-            raise ElmanError(f"{path}, line {number}: a word or its tag is empty")
-        begin = begin if words else number
-        words.append(cells[word])
-        tags.append(cells[tag])
+    return text

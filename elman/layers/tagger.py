@@ -83,6 +83,18 @@ class Tagger(nn.Module):
             return -self.crf.log_probability(scores, tags, lengths).sum() / real.sum()
         return cross_entropy(scores[real], tags[real])
 
+    def nats(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> tuple[Tensor, int]:
+        """-log p of the tags that the model knows, and how many these are; a tag below 0 is one that it does not.
+
+        The field sums over all that an unknown tag could be, so that its neighbours count as they are.
+        """
+        known = real_steps(lengths, scores.shape[1]) & (tags >= 0)
+        if self.crf is None:
+            return cross_entropy(scores[known], tags[known], reduction="sum"), int(known.sum())
+        others = torch.ones_like(scores, dtype=torch.bool).scatter_(2, tags.clamp(min=0)[..., None], False)
+        true = scores.masked_fill(others & known[..., None], -torch.inf)
+        return (self.crf.log_norm(scores, lengths) - self.crf.log_norm(true, lengths)).sum(), int(known.sum())
+
     def decode(self, scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The best tags (B, T), and the probabilities of all (B, T, K)."""
         if self.crf is not None:

@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 
 from elman.data import Tokenizer, TokenKind, absolute, fingerprint
-from elman.data.stories import Story, read_stories, sentences
+from elman.data.asked import Asked, ask_column, names_file
+from elman.data.stories import Story, ask_questions, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.attention import AttentionKind
 from elman.layers.story import StoryReader
@@ -149,6 +150,13 @@ class Answer(TextToText):
             of_kind = [r for r, k in zip(right, examples.kinds, strict=True) if k == kind]
             scores[f"accuracy_{kind}"] = sum(of_kind) / len(of_kind)
         return scores
+
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        if not names_file(argument):
+            return None
+        if column is not None:
+            return ask_column(argument, column)
+        return ask_questions(argument, self.config.story, self.config.question)
 
     def input(self, text: str) -> str:
         """A story with its question behind a tab, or as its last sentence."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,8 +20,9 @@ from elman.errors import ElmanError
 class Answer(NamedTuple):
     """What the model says.
 
-    score: of the search; log_probability: of the text. source: the pieces of text that could be looked at; tokens:
-    those that were written ("" where one is a part of a character); weights (tokens, source): where the model looked.
+    text: "" where the model gives no answer. score: of the search; log_probability: of the text. source: the pieces of
+    text that could be looked at; tokens: those that were written ("" where one is a part of a character, or for the
+    end where that is all); weights (tokens, source): where the model looked.
     """
 
     text: str
@@ -29,6 +32,11 @@ class Answer(NamedTuple):
     tokens: list[str]
     weights: Tensor
 
+    @property
+    def nothing(self) -> str:
+        """What an empty text means."""
+        return "no answer"
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {"text": self.text, "score": self.score, "log_probability": self.log_probability}
@@ -37,8 +45,8 @@ class Answer(NamedTuple):
 class Label(NamedTuple):
     """A label that the model gives.
 
-    text: the label (or several); probability: of it; probabilities: of all labels; weights (pieces,): how much each
-    piece of the input had to do with it; pieces(): the text of each, where the input is one.
+    text: the label (or several, or "" for none of them); probability: of it; probabilities: of all labels; weights
+    (pieces,): how much each piece of the input had to do with it; pieces(): the text of each, where the input is one.
     """
 
     text: str
@@ -51,6 +59,11 @@ class Label(NamedTuple):
     def score(self) -> float:
         """The probability."""
         return self.probability
+
+    @property
+    def nothing(self) -> str:
+        """What an empty text means."""
+        return "no label"
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -81,6 +94,20 @@ def inputs_of(inputs: Any, text: bool, column: str = "text") -> list[Any]:
         if any("\ud800" <= c <= "\udfff" for c in x):  # how Python shows bytes that are no text
             raise ElmanError(f"input {k} of {len(given)}: not UTF-8")
     return given
+
+
+def cells_of(answers: Sequence[Any]) -> dict[str, Any]:
+    """What a table says of an input's answers, the best first: predicted, score, predicted_2, score_2, ...
+
+    The tags of a text are a list. Words for several blanks stand side by side; their score is the product.
+    """
+    blanks = [list(group) for _, group in itertools.groupby(answers, lambda a: getattr(a, "blank", 1))]
+    cells: dict[str, Any] = {}
+    for k, ranked in enumerate(zip(*blanks, strict=True), 1):
+        number = f"_{k}" if k > 1 else ""
+        cells[f"predicted{number}"] = getattr(ranked[0], "tags", None) or " ".join(a.text for a in ranked)
+        cells[f"score{number}"] = math.prod(a.score for a in ranked)
+    return cells
 
 
 def explained(x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:

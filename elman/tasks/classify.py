@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from elman.data import Tokenizer, absolute, fingerprint
+from elman.data.asked import Asked, ask_column, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.labelled import Labelled, read_labelled
 from elman.data.split import hold_out, spread
@@ -109,7 +110,10 @@ class Classify(Task):
         task = cls(config, inputs, sources)
         examples = inputs.examples(train)
         task._begin(examples, run)
-        return task, examples, inputs.examples(held)
+        validation = inputs.examples(held)
+        if validation.unseen and not validation.labels[:, : len(task.names)].any():
+            raise ElmanError(f"{held.places[0]}: no held-out example has a label that is learnt")
+        return task, examples, validation
 
     @torch.no_grad()
     def _begin(self, examples: Examples, run: Run | None) -> None:
@@ -191,20 +195,28 @@ class Classify(Task):
         """loss: mean nats; accuracy, macro_f1. With a limit: error, the share of wrong answers, and a
         thousandth of the loss with label smoothing, which decides between equals.
 
-        Without one: also each label's scores, and which are confused.
+        Without one: also each label's scores, and which are confused. An example whose label the model never saw
+        counts as an error, and not in the loss, which is None where there is no other; unseen_labels: how many these
+        are. Where an example can have several labels, the loss is that of the labels that the model knows.
         """
         chosen = spread(np.ones(len(data.rows)), limit)
         labels = data.labels[chosen]
         logits, _ = self.scan([data.rows[k] for k in chosen])
+        K, U = len(self.names), len(data.unseen)
         said = (logits > 0).numpy().astype(np.int8)
         if not self.several:
-            said = np.eye(len(self.names), dtype=np.int8)[logits.argmax(1).numpy()]
-        scores, truth = label_scores(labels, said, self.names), torch.from_numpy(labels).float()
-        metrics = {"loss": self._nats(logits, truth).item(), **{k: scores[k] for k in ("accuracy", "macro_f1")}}
+            said = np.eye(K, dtype=np.int8)[logits.argmax(1).numpy()]
+        scores = label_scores(labels, np.pad(said, ((0, 0), (0, U))), [*self.names, *data.unseen])
+        unseen = labels[:, K:].any(1)
+        known = np.full(len(labels), True) if self.several else ~unseen
+        logits, truth = logits[torch.from_numpy(known)], torch.from_numpy(labels[known, :K]).float()
+        metrics = {"loss": self._nats(logits, truth).item() if known.any() else None}
+        metrics |= {k: scores[k] for k in ("accuracy", "macro_f1")}
         if limit is not None:
-            objective = self._nats(logits, truth, self.config.label_smoothing).item()
-            return metrics | {"error": 1 - scores["accuracy"] + objective / 1000}
-        return metrics | {"examples": len(labels)} | scores
+            objective = self._nats(logits, truth, self.config.label_smoothing).item() if known.any() else 0.0
+            metrics |= {"error": 1 - scores["accuracy"] + objective / 1000}
+            return {name: value for name, value in metrics.items() if value is not None}
+        return metrics | {"examples": len(labels), "unseen_labels": int(unseen.sum())} | scores
 
     def predict(self, inputs: Any, **options: Any) -> list[list[Label]]:
         """The labels of each input, the most probable first; ``options``: those of `Top`.
@@ -234,6 +246,22 @@ class Classify(Task):
             else:
                 answers.append([Label(self.names[j], p[j], every, looked, pieces) for j in best])
         return answers
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its inputs are texts, not paths."""
+        return self.inputs.tokenizer is not None
+
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        """The texts or series in a file, where the argument names one; ``column``: of a table of texts, to read."""
+        if not self.reads_text:
+            if column is not None:
+                raise ElmanError("--column: is for texts; a table of series is read as in training")
+            return self.inputs.in_file(argument)
+        if not names_file(argument):
+            return None
+        whole = any(os.path.isdir(path) for path in self.sources.data)  # it learnt from files, not from lines
+        return ask_column(argument, column or self.config.text, whole)
 
     def explain(self, text: str) -> tuple[list[str], Tensor]:
         """The pieces of a text and how much each speaks for the label that is given: gradient times input."""
@@ -267,7 +295,8 @@ class Classify(Task):
         if self.several:
             raise ElmanError("--baseline: is for one label each")
         train, _ = _split(self.config, self.sources.data, self.sources.valid)
-        labels, truth = [label for (label,) in train.labels], [self.names[k] for k in data.labels.argmax(1)]
+        names = [*self.names, *data.unseen]
+        labels, truth = [label for (label,) in train.labels], [names[k] for k in data.labels.argmax(1)]
         scores = {"baseline_majority": majority(labels, truth)}
         found = tfidf(train.inputs, labels, data.texts, truth) if data.texts else None
         return scores if found is None else scores | {"baseline_tfidf": found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer
+from elman.data.asked import Lines
 from elman.data.augment import drowned, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, Medium, frames, read_series
 from elman.data.labels import same
@@ -28,6 +30,8 @@ from elman.errors import ElmanError
 from elman.tasks.classify_options import DECIBELS, ClassifyConfig
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.run import MOST, Names, Run
+
+_log = logging.getLogger("elman")
 
 TOKENIZER, LABELS = "tokenizer.json", "labels.json"
 
@@ -55,10 +59,12 @@ _KNOWN = TypeAdapter(Known)
 
 
 class Examples(NamedTuple):
-    """Rows, ids (T,) or numbers (T, C); labels (N, K) of 0 and 1; texts, where there are."""
+    """Rows, ids (T,) or numbers (T, C); labels (N, K + U) of 0 and 1, those that the model does not know last; their
+    U names; texts, where there are."""
 
     rows: list[np.ndarray]
     labels: np.ndarray
+    unseen: list[str]
     texts: list[str]
 
 
@@ -119,10 +125,10 @@ class Inputs:
         )
 
     def examples(self, data: Labelled) -> Examples:
-        """The examples as the network reads them.
+        """The examples as the network reads them; the log says which labels the model does not know.
 
         Raises:
-            ElmanError: a label is not one of the model's, or the inputs are not of its kind.
+            ElmanError: the inputs are not of the model's kind.
         """
         known = self.known
         if data.medium != known.medium:
@@ -131,14 +137,24 @@ class Inputs:
             pairs = zip(data.inputs, data.places, strict=True)
             data = data._replace(inputs=[ordered(x, data.channels, known.channels, place) for x, place in pairs])
         index = {same(name): k for k, name in enumerate(known.labels)}
-        labels = np.zeros((len(data.labels), len(known.labels)), dtype=np.int8)
-        for k, (label, place) in enumerate(zip(data.labels, data.places, strict=True)):
-            for one in label:
-                if same(one) not in index:
-                    shown = ", ".join(known.labels[:20]) + (", ..." if len(known.labels) > 20 else "")
-                    raise ElmanError(f"{place}: the label {one!r} is not one that the model learnt: {shown}")
-                labels[k, index[same(one)]] = 1
-        return Examples(self.rows(data.inputs, data.rate), labels, data.inputs if data.medium == "text" else [])
+        unseen: list[str] = []
+        for one in sorted({one for label in data.labels for one in label}):
+            if same(one) not in index:
+                index[same(one)] = len(index)
+                unseen.append(one)
+        labels = np.zeros((len(data.labels), len(index)), dtype=np.int8)
+        for k, label in enumerate(data.labels):
+            labels[k, [index[same(one)] for one in label]] = 1
+        if unseen:
+            rows = np.flatnonzero(labels[:, len(known.labels) :].any(1))
+            shown = ", ".join(known.labels[:20]) + (", ..." if len(known.labels) > 20 else "")
+            _log.warning(
+                "%s: the label %r is not one that the model learnt (%s); %d of %d examples have such: they are errors",
+                data.places[rows[0]], unseen[int(labels[rows[0], len(known.labels) :].argmax())], shown, len(rows),
+                len(labels),
+            )  # fmt: skip
+        texts = data.inputs if data.medium == "text" else []
+        return Examples(self.rows(data.inputs, data.rate), labels, unseen, texts)
 
     def rows(self, inputs: Sequence[Any], rate: int) -> list[np.ndarray]:
         """Rows of texts (ids), series, or waves at that rate (log-mel frames)."""
@@ -171,12 +187,13 @@ class Inputs:
             return self.rows(given, 0)
         return [row for k, x in enumerate(given, 1) for row in self._rows(x, f"input {k} of {len(given)}")]
 
-    def names(self, given: Sequence[str]) -> list[str]:
-        """A name for each row of `read`: the text or the path, or where in a file of several series it stands."""
+    def in_file(self, path: str) -> Lines | None:
+        """The series in a file; a sound is one input as it is. Each is called by its path, or its place where the
+        file has several."""
         if self.known.medium != "series":
-            return list(given)
-        found = [(path, read_series(path, self.columns)[2]) for path in given]
-        return [name for path, places in found for name in (places if len(places) > 1 else [path])]
+            return None
+        found, _, places = read_series(path, self.columns)
+        return Lines(list(found), places, places if len(places) > 1 else [path])
 
     def _rows(self, x: Any, place: str) -> list[np.ndarray]:
         """The rows of a path, a data frame or an array."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint, read_text
+from elman.data.asked import Asked, ask_column, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.source import sources
 from elman.data.split import hold_out, spread
@@ -23,6 +24,7 @@ from elman.layers.tagger import Filler
 from elman.layers.translator import drop_words
 from elman.tasks.answers import by_words, inputs_of
 from elman.tasks.pretrained import begin_with_vectors, sized
+from elman.tasks.scores import share
 from elman.tasks.text_to_text import encode_all, pad, spaced
 from elman.training.config import Options, TrainConfig, parse
 from elman.training.run import Run, Sources
@@ -99,6 +101,7 @@ class Fill(Task):
     Config = FillConfig
     Options = Guesses
     unit = "words"
+    reads_text = True
 
     config: FillConfig
     network: Filler
@@ -161,7 +164,8 @@ class Fill(Task):
         return 1 << 15
 
     def evaluate(self, data: list[np.ndarray], limit: int | None = None) -> dict[str, Any]:
-        """loss: mean nats a word, of those that the vocabulary has; pseudo_perplexity: exp(loss).
+        """loss: mean nats a word, of those that the vocabulary has; pseudo_perplexity: exp(loss); both None where it
+        has none. accuracy: of all words; unknown_words: how many the vocabulary lacks, which are errors.
 
         Salazar et al. 2020, https://arxiv.org/abs/1910.14659; here all words of a line at once, as none sees itself.
         """
@@ -178,10 +182,14 @@ class Fill(Task):
                 if limit is None:
                     for part, wanted in zip(y.split(8), targets.split(8), strict=True):
                         right += int((self.network.head(part).argmax(-1) == wanted).sum())
-        if not words:
-            raise ElmanError("none of the words to be measured on is in the model's vocabulary")
-        metrics = {"loss": nats / words, "pseudo_perplexity": math.exp(min(700.0, nats / words))}
-        return metrics if limit is not None else metrics | {"accuracy": right / words, "words": words}
+        if not words and limit is not None:
+            raise ElmanError("none of the words to validate on is in the model's vocabulary")
+        loss = share(nats, words)
+        metrics = {"loss": loss, "pseudo_perplexity": None if loss is None else math.exp(min(700.0, loss))}
+        if limit is not None:
+            return metrics
+        every = int(lengths.sum()) - 2 * len(lengths)
+        return metrics | {"accuracy": share(right, every), "words": every, "unknown_words": every - words}
 
     def predict(self, inputs: Any, **options: Any) -> list[list[Guess]]:
         """The words for each blank (three underscores) of each text, the most probable first.
@@ -211,6 +219,10 @@ class Fill(Task):
                 for i, p in zip(one, sure, strict=True)
             ])  # fmt: skip
         return answers
+
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        """The texts in a file, where the argument names one and is no text; of a table its column ``text``."""
+        return ask_column(argument, column or "text") if names_file(argument) else None
 
     @functools.cached_property
     def _forms(self) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from elman.tasks.scores import share
+
 
 def label_scores(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Scores of labels, truth and guess (N, K) of 0 and 1.
@@ -14,19 +16,22 @@ def label_scores(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> 
     accuracy: the share of rows that are right in all labels. macro_f1: the mean of F1 over the labels that occur in
     truth or guess. labels: precision, recall, f1 and count of each. Where each row has one label, confusion: by true
     label, how often which was said.
+
+    None stands for what is over nothing: the precision of a label that was never said, the recall of one that no row
+    has, the F1 of one that is neither.
     """
     both = (truth & guess).sum(0)
     said, true = guess.sum(0), truth.sum(0)
-    f1 = 2 * both / np.maximum(said + true, 1)
-    known = (said + true) > 0
+    f1 = [share(2 * both[k], said[k] + true[k]) for k in range(len(names))]
+    known = [one for one in f1 if one is not None]
     scores: dict[str, Any] = {
-        "accuracy": float((truth == guess).all(1).mean()),
-        "macro_f1": float(f1[known].mean()) if known.any() else 0.0,
+        "accuracy": share((truth == guess).all(1).sum(), len(truth)),
+        "macro_f1": share(sum(known), len(known)),
         "labels": {
             name: {
-                "precision": float(both[k] / max(said[k], 1)),
-                "recall": float(both[k] / max(true[k], 1)),
-                "f1": float(f1[k]),
+                "precision": share(both[k], said[k]),
+                "recall": share(both[k], true[k]),
+                "f1": f1[k],
                 "count": int(true[k]),
             }
             for k, name in enumerate(names)

@@ -9,6 +9,11 @@ from collections.abc import Hashable, Sequence
 _log = logging.getLogger("elman")
 
 
+def share(part: float, whole: float) -> float | None:
+    """part / whole; None where there is nothing to have a share of."""
+    return float(part / whole) if whole else None
+
+
 def translation_scores(answers: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
     """bleu and chrf of a whole test set, in percent, by sacreBLEU on the texts as they are; its signature.
 
@@ -35,7 +40,7 @@ def _missing() -> None:
 
 def error_scores(
     answers: Sequence[str], references: Sequence[str], sources: Sequence[str], units: str
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Shares of wrong answers and of wrong units; ``units``: what the units are called.
 
     A source that has several references counts once, against the nearest of them.
@@ -50,8 +55,8 @@ def error_scores(
         found = errors / max(1, len(wanted)), errors, len(wanted)
         nearest[source] = min(nearest.get(source, found), found)
     wrong, length = sum(e for _, e, _ in nearest.values()), sum(n for _, _, n in nearest.values())
-    exact = sum(e == 0 for _, e, _ in nearest.values()) / max(1, len(nearest))
-    return {"exact": exact, f"{units}_error_rate": wrong / max(1, length)}
+    exact = sum(e == 0 for _, e, _ in nearest.values())
+    return {"exact": share(exact, len(nearest)), f"{units}_error_rate": share(wrong, length)}
 
 
 def split(text: str, units: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -15,9 +16,10 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer, absolute, fingerprint
+from elman.data.asked import Asked, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.split import hold_out, spread
-from elman.data.tagged import Tagged, read_tagged
+from elman.data.tagged import Tagged, ask_words, read_tagged
 from elman.errors import ElmanError
 from elman.layers.tagger import Tagger
 from elman.layers.translator import drop_words
@@ -28,6 +30,8 @@ from elman.tasks.text_to_text import pad
 from elman.training.config import Options, TrainConfig, parse
 from elman.training.run import Names, Run, Sources
 from elman.training.task import Task, build, evaluation
+
+_log = logging.getLogger("elman")
 
 _WORDS, _CHARACTERS, _TAGS = "words.json", "characters.json", "tags.json"
 
@@ -119,6 +123,7 @@ class Tag(Task):
     Config = TagConfig
     Options = NoOptions
     unit = "words"
+    reads_text = True
     judged_by = "error"
 
     config: TagConfig
@@ -146,6 +151,7 @@ class Tag(Task):
         count = sum(map(len, train.words))
         if config.minutes is None and config.steps is None:
             config = config.model_copy(update={"minutes": min(10.0, max(1.0, count / 40_000))})
+        _sensible(names, train, held)
         words = Tokenizer.of_words((word for sentence in train.words for word in sentence), config.vocab_size)
         every = {word for sentence in train.words for word in sentence}
         characters = Tokenizer.learn("char", sorted(every), 0)
@@ -209,8 +215,9 @@ class Tag(Task):
     def validation_size(self) -> int:
         return 20_000
 
-    def _tagged(self, data: Examples) -> tuple[list[np.ndarray], list[np.ndarray], float]:
-        """For each sentence the best tags and all probabilities (T, K); the mean nats a word, where tags are known."""
+    def _tagged(self, data: Examples) -> tuple[list[np.ndarray], list[np.ndarray], float | None]:
+        """For each sentence the best tags and all probabilities (T, K); the mean nats of a word whose tag is known,
+        None where there is none."""
         lengths = np.array([len(row) for row in data.words])
         tags: list[Any] = [None] * len(lengths)
         probabilities: list[Any] = [None] * len(lengths)
@@ -220,19 +227,18 @@ class Tag(Task):
                 b = Batch(*(t.to(self.device) for t in self.collate(data, rows)))
                 scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
                 best, p = self.network.decode(scores, b.lengths)
-                whole = (b.tags >= 0).all(1)
-                if whole.any():
-                    words = int(b.lengths[whole].sum())
-                    nats += self.network.loss(scores[whole], b.tags[whole], b.lengths[whole]).item() * words
-                    known += words
+                lost, words = self.network.nats(scores, b.tags, b.lengths)
+                nats, known = nats + lost.item(), known + words
                 for k, one, own, n in zip(rows, best.cpu().numpy(), p.cpu().numpy(), lengths[rows], strict=True):
                     tags[k], probabilities[k] = one[:n], own[:n]
-        return tags, probabilities, nats / max(1, known)
+        return tags, probabilities, nats / known if known else None
 
     def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
         """loss: mean nats a word; accuracy: the share of words whose tag is right; with BIO tags entity_f1 too.
 
-        With a limit: error, the share of wrong tags, and a thousandth of the loss.
+        A tag that the model never saw counts as an error, and not in the loss, which is None where there is no other;
+        unseen_tags: how many words have one. With a limit: error, the share of wrong tags, and a thousandth of the
+        loss.
         """
         lengths = np.array([len(row) for row in data.words])
         chosen = spread(lengths, limit)
@@ -245,8 +251,9 @@ class Tag(Task):
             said = [[self.tags[k] for k in row] for row in found]
             scores |= entity_scores(some.truth, said)
         if limit is not None:  # the loss decides between equals
-            return scores | {"error": 1 - scores["accuracy"] + scores["loss"] / 1000}
-        return scores | {"words": words}
+            scores |= {"error": 1 - scores["accuracy"] + (nats or 0.0) / 1000}
+            return {name: value for name, value in scores.items() if value is not None}
+        return scores | {"words": words, "unseen_tags": sum(int((row < 0).sum()) for row in some.tags)}
 
     def predict(self, inputs: Any, **options: Any) -> list[list[TaggedText]]:
         """The tags of each input: a text, which is cut into words and marks, or a list of words.
@@ -267,6 +274,11 @@ class Tag(Task):
             sure = [float(p[t, k]) for t, k in enumerate(tags)]
             answers.append([TaggedText(text, [self.tags[k] for k in tags], sure)])
         return answers
+
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        """The sentences in a file, where the argument names one and is no text; ``column``: of a table, to read."""
+        c = self.config
+        return ask_words(argument, column or c.words, c.tag, self.tags) if names_file(argument) else None
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         words = _CUT.findall(inputs_of(given, True)[0])
@@ -323,6 +335,26 @@ def _split(config: TagConfig, data: Sequence[str], valid: Sequence[str]) -> tupl
     if not held:
         raise ElmanError(f"{', '.join(data)}: too few sentences to hold some out; give more, or --valid files")
     return found.part(learnt), found.part(held)
+
+
+def _sensible(names: Sequence[str], train: Tagged, held: Tagged) -> None:
+    """Says of tags what cannot be learnt from, or measured on.
+
+    Raises:
+        ElmanError: no held-out word has a tag that is learnt.
+    """
+    count = sum(map(len, train.words))
+    if len(names) == 1:
+        _log.warning(
+            "%s: all %d words have one tag, %r: there is nothing to learn; --tag names another column",
+            train.places[0], count, names[0],
+        )  # fmt: skip
+    elif len(names) > 50 and 3 * len(names) > count:
+        _log.warning(
+            "%s: %d different tags for %d words; --tag names another column", train.places[0], len(names), count
+        )
+    if not any(tag in set(names) for tags in held.tags for tag in tags):
+        raise ElmanError(f"{held.places[0]}: no held-out word has a tag that is learnt: {', '.join(names[:20])}")
 
 
 def _fingerprint(*parts: Tagged) -> str:

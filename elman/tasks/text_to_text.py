@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from elman.data import Tokenizer, TokenKind
+from elman.data.asked import Asked
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.split import spread
 from elman.decoding.beam import Hypothesis, Search, beam_search
@@ -68,6 +69,7 @@ class TextToText(Task):
     """p(target | source) by a `Translator`; a subclass says where the pairs come from."""
 
     unit = "tokens"
+    reads_text = True
     Options = Search
     looks = True
     judged_by = "objective"
@@ -98,6 +100,10 @@ class TextToText(Task):
     @abstractmethod
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """What the network reads for these texts."""
+
+    @abstractmethod
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        """The inputs in a file, where the argument names one and is no text; ``column``: of a table, to read."""
 
     @abstractmethod
     def input(self, text: str) -> str:
@@ -269,10 +275,10 @@ class TextToText(Task):
 
     def _answer(self, source: list[str], found: Hypothesis) -> Answer:
         """The text of a hypothesis; unknown words are those that were looked at."""
-        weights, write = found.weights[: len(found.ids), : len(source)], self.target.writer()
+        ids = found.ids or [Tokenizer.end_id]  # the end alone: where the model looked when it gave no answer
+        weights, write = found.weights[: len(ids), : len(source)], self.target.writer()
         tokens = [
-            f" {best_word(source, weights[k])}" if i == Tokenizer.unknown_id else write(i)
-            for k, i in enumerate(found.ids)
+            f" {best_word(source, weights[k])}" if i == Tokenizer.unknown_id else write(i) for k, i in enumerate(ids)
         ]
         return Answer("".join(tokens).strip(), found.score, found.log_probability, source, tokens, weights)
 
@@ -300,6 +306,8 @@ class TextToText(Task):
                     never,
                 )
                 for row, one in zip(rows, found, strict=True):
+                    if not one:
+                        raise ElmanError("the search finds no answer: the scores of the model are not numbers")
                     results[row] = one
         return results
 

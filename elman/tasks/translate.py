@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from elman.data import Tokenizer, TokenKind, absolute, fingerprint
+from elman.data.asked import Asked, ask_column, names_file
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.layers.translator import Translator
@@ -108,6 +109,9 @@ class Translate(TextToText):
         train, held = _split(self.config, self.sources.data, self.sources.valid)
         self.unchanged(fingerprint(_texts(train, held)))
         return self.encode(*held)
+
+    def in_file(self, argument: str, column: str | None) -> Asked | None:
+        return ask_column(argument, column or self.config.source) if names_file(argument) else None
 
     def input(self, text: str) -> str:
         return text.strip()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 from elman.errors import ElmanError
+from elman.output import json_line
 from elman.training.events import Ended, Event, Listener, Stepped, Validated
 from elman.training.run import METRICS, Run
 
@@ -18,7 +18,7 @@ def jsonl(run: Run) -> Listener:
         if name := names.get(type(event)):
             values = {"event": name, **dataclasses.asdict(event)}
             values |= values.pop("metrics", {})
-            run.append(METRICS, json.dumps(values))
+            run.append(METRICS, json_line(values, "the training"))
 
     return listen
 

@@ -121,8 +121,11 @@ class Task(ABC):
             raise ElmanError(f"{files}: not as it was in training, so what was held out is not known; name a file")
 
     @abstractmethod
-    def evaluate(self, data: Any, limit: int | None = None) -> dict[str, float]:
-        """``loss`` and the task's metrics, over at most ``limit`` units."""
+    def evaluate(self, data: Any, limit: int | None = None) -> dict[str, Any]:
+        """``loss`` and the task's metrics, over at most ``limit`` units.
+
+        With a limit all are numbers, that of `judged_by` among them; without one None stands for what is over nothing.
+        """
 
     @property
     @abstractmethod
