@@ -26,6 +26,8 @@ from elman.layers import (
     stack,
 )  # fmt: skip
 from elman.layers import state as states
+from elman.layers.attention import attention
+from elman.layers.encoder_decoder import AttentiveDecoder
 from tests.conftest import LAYER_FAMILY, D, H, close, recurrent
 
 B, T = 2, 3
@@ -109,6 +111,17 @@ def test_a_state_of_autocast_goes_on_in_it() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         _, state = layer(x)
         assert layer(x, state)[0].shape == (B, T, H)
+
+
+def test_a_state_of_a_decoder() -> None:
+    decoder = AttentiveDecoder("lstm", D, H, 2, attention("dot", H, H, H), H)
+    memory, x = decoder.attention.read(torch.randn(B, T, H)), torch.randn(B, T, D)
+    right = decoder.initial_state(x)
+    for wrong in (tuple(right), right.layers, x, right._replace(layers=right.layers[:1]), right._replace(fed=(x,))):
+        with pytest.raises(ValueError, match="the state must be a DecoderState .* of 2 layers"):
+            decoder(x, memory, wrong)
+        with pytest.raises(ValueError, match="the state must be a DecoderState .* of 2 layers"):
+            decoder.step(x[:, 0], memory, wrong)  # type: ignore[arg-type]
 
 
 SIZES: list[tuple[Any, type[Exception]]] = [

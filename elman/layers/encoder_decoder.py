@@ -14,7 +14,7 @@ from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import Recurrent, RecurrentLayer
 from elman.layers.stack import Stack, stack
-from elman.layers.state import State, flatten, over
+from elman.layers.state import State, flatten, over, shapes
 
 
 def deep_encoder(
@@ -95,7 +95,7 @@ class AttentiveDecoder(nn.Module):
     def forward(
         self, x: Tensor, memory: Memory, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor, DecoderState]:
-        state = self.initial_state(x) if state is None else state
+        state = self.initial_state(x) if state is None else self._checked(state)
         if not self.input_feeding:
             return self._over(x, memory, state, lengths)
         outputs, weights = [], []
@@ -110,6 +110,7 @@ class AttentiveDecoder(nn.Module):
     def step(self, x: Tensor, memory: Memory, state: DecoderState) -> tuple[Tensor, Tensor, DecoderState]:
         """One step: x (B, E) to y (B, C), weights (B, S) and the state; fast where gradients are off."""
         first, *rest = self._layers
+        state = self._checked(state)
         h, layer_state = first.step(torch.cat((x, *state.fed), -1), state.layers[0])
         context, weights, attended = self.attention.look(h, memory, state.attention)
         new = [layer_state]
@@ -119,6 +120,16 @@ class AttentiveDecoder(nn.Module):
             new.append(layer_state)
         y = torch.tanh(self.output(torch.cat((h, context), -1)))
         return y, weights, DecoderState(tuple(new), attended, (y,) if self.input_feeding else ())
+
+    def _checked(self, state: Any) -> DecoderState:
+        """The state, if it is one of this decoder; of the parts of its layers each layer sees to its own."""
+        wanted, feeds = len(self.layers), int(self.input_feeding)
+        if not isinstance(state, DecoderState) or len(state.layers) != wanted or len(state.fed) != feeds:
+            raise ValueError(
+                f"the state must be a DecoderState (layers, attention, fed) of {wanted} layers with {feeds} tensors "
+                f"fed in, as initial_state gives it; it is {shapes(state)}"
+            )
+        return state
 
     def _over(
         self, x: Tensor, memory: Memory, state: DecoderState, lengths: Tensor | None
