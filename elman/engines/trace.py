@@ -223,7 +223,8 @@ class _Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         try:
-            return self._write(function, args, kwargs or {})
+            with torch._C.DisableTorchFunction():  # what is asked of tensors here is not the author's
+                return self._write(function, args, kwargs or {})
         except TraceError as error:
             self.refused = self.refused or error  # Python tries `a + b` where it gets an error for `a += b`
             raise
