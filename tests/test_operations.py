@@ -142,6 +142,7 @@ ACROSS: dict[str, dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
         "max of a product": lambda a, b: (a * b).max(1).values.unsqueeze(1) * b,
         "max of gates": lambda a, b: torch.cat((a, b), -1).max(-1, keepdim=True).values * a,
         "min": lambda a, b: a.min(-1, keepdim=True)[0] * b,
+        "those that are largest": lambda a, b: torch.where(a >= a.amax(-1, keepdim=True), a * b, b),
         "norm inf": lambda a, b: (a * b).norm(p=math.inf, dim=-1, keepdim=True) * b,
         "norm -inf": lambda a, b: torch.linalg.vector_norm(a, -math.inf, dim=-1, keepdim=True) * b,
         "any": lambda a, b: torch.where((a > 1).any(-1, keepdim=True), a, b),

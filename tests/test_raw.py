@@ -13,7 +13,9 @@ from torch import Tensor
 import elman
 from elman.cells import Cell, chrono
 from elman.layers import Bidirectional, Hierarchical, Recurrent, RecurrentLayer, stack
+from elman.layers.labeller import SequenceLabeller
 from elman.layers.pooling import Pooling
+from elman.layers.tagger import Tagger
 from tests.conftest import close
 
 
@@ -186,3 +188,10 @@ def test_starts_of_a_wrong_shape() -> None:
         Recurrent(Wrong, 3, 4)
     with pytest.raises(ValueError, match="3 steps or more"):
         chrono(2)
+
+
+def test_networks_of_embeddings_refuse_such_cells() -> None:
+    with pytest.raises(elman.ElmanError, match=r"cell: it reads raw columns of its input \(dt, m\)"):
+        SequenceLabeller(torch.nn.Embedding(5, 4), 4, 2, cell=TwoColumns)  # type: ignore[arg-type]
+    with pytest.raises(elman.ElmanError, match="which this network does not give"):
+        Tagger(5, 5, 3, cell=TwoColumns)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from elman.cells import Cell
 from elman.layers.attention import Attention, Memory
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Recurrent, RecurrentLayer
+from elman.layers.recurrent import Recurrent, RecurrentLayer, features_only
 from elman.layers.stack import Stack, stack
 from elman.layers.state import State, flatten, over, shapes
 
@@ -80,6 +80,7 @@ class AttentiveDecoder(nn.Module):
         C = attention.output_size
         sizes = [input_size + (output_size if input_feeding else 0)] + [hidden_size + C] * (num_layers - 1)
         self.layers = nn.ModuleList(Recurrent(cell, size, hidden_size) for size in sizes)
+        features_only(*self.layers)  # type: ignore[arg-type]
         self.dropout = SequenceDropout(dropout)
         self.output = nn.Linear(hidden_size + C, output_size)
 

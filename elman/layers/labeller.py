@@ -12,7 +12,7 @@ from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
 from elman.layers.hierarchical import Hierarchical, MultiRate
 from elman.layers.pooling import Pooling, PoolingKind
-from elman.layers.recurrent import Recurrent, RecurrentLayer
+from elman.layers.recurrent import Recurrent, RecurrentLayer, features_only
 from elman.layers.stack import Stack, stack
 
 
@@ -110,8 +110,12 @@ class SequenceLabeller(nn.Module):
         def layers(D: int) -> RecurrentLayer:
             if periods:
                 sizes = [D] + [hidden_size] * (len(periods) - 1)
-                return MultiRate([Recurrent(cell, one, hidden_size) for one in sizes], periods)
-            return stack(cell, D, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout)
+                rates = [Recurrent(cell, one, hidden_size) for one in sizes]
+                features_only(*rates)
+                return MultiRate(rates, periods)
+            layer = stack(cell, D, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout)
+            features_only(layer)
+            return layer
 
         def pooled(layer: RecurrentLayer) -> Pooling:
             return Pooling(pooling, layer.output_size, backward_size(layer))

@@ -15,6 +15,7 @@ from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines import Stepper
+from elman.errors import ElmanError
 from elman.layers.arguments import flag, number, probability, real, size
 from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
@@ -303,6 +304,20 @@ class Recurrent(RecurrentLayer):
         }
         given = "".join(f", {k}={v}" for k, v in options.items() if v)
         return f"{self.cell}, {self.input_size}, {self.hidden_size}{given}"
+
+
+def features_only(*layers: RecurrentLayer) -> None:
+    """Refuses layers that read raw columns of x, for networks whose x has none: what they read is made of embeddings.
+
+    Raises:
+        ElmanError: a layer's cell declares raw columns.
+    """
+    for layer in layers:
+        if layer.raw:
+            raise ElmanError(
+                f"cell: it reads raw columns of its input ({', '.join(layer.raw)}), which this network does not give; "
+                "build such a network from elman.layers, or choose another cell"
+            )
 
 
 def _block_diagonal(weight: Tensor, heads: int) -> Tensor:

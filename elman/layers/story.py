@@ -13,6 +13,7 @@ from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
 from elman.layers.hierarchical import parts
 from elman.layers.pooling import Pooling
+from elman.layers.recurrent import features_only
 from elman.layers.stack import stack
 from elman.layers.translator import RecurrentWriter
 
@@ -50,6 +51,7 @@ class StoryReader(RecurrentWriter):
         super().__init__(source_size, target_size, E, False)
         self.scale, self.separator = E**0.5, separator
         self.words = stack(cell, E, (H + 1) // 2, bidirectional=True)
+        features_only(self.words)
         D = self.words.output_size
         self.mean = Pooling("mean", D)
         self.norm = torch.nn.LayerNorm(D)  # so that the products are of the size of their factors

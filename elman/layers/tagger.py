@@ -14,7 +14,7 @@ from elman.layers.dropout import SequenceDropout
 from elman.layers.heads import VocabularyHead
 from elman.layers.labeller import backward_size
 from elman.layers.pooling import Pooling
-from elman.layers.recurrent import real_steps
+from elman.layers.recurrent import features_only, real_steps
 from elman.layers.stack import stack
 
 
@@ -62,6 +62,7 @@ class Tagger(nn.Module):
             size += self.spelling.output_size
         self.character_size = character_size
         self.encoder = stack(cell, size, hidden_size, num_layers, bidirectional=True, dropout=dropout)
+        features_only(self.encoder)
         self.dropout = SequenceDropout(dropout)
         self.head = nn.Linear(self.encoder.output_size, tags)
         self.crf = CRF(tags) if crf else None
@@ -135,6 +136,7 @@ class Filler(nn.Module):
         self.scale = math.sqrt(E)
         self.before = stack(cell, E, hidden_size, num_layers, dropout=dropout)
         self.after = stack(cell, E, hidden_size, num_layers, dropout=dropout)
+        features_only(self.before)
         self.join = nn.Linear(2 * hidden_size, E)
         self.dropout = SequenceDropout(dropout)
         self.head = VocabularyHead(E, words, self.words)

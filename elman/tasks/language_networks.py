@@ -19,6 +19,7 @@ from torch.nn.functional import linear
 
 from elman.layers import SequenceDropout, State, stack
 from elman.layers.heads import linear_cross_entropy
+from elman.layers.recurrent import features_only
 from elman.layers.transformer import Transformer, TransformerState
 from elman.tasks.language_options import LanguageConfig
 
@@ -95,6 +96,7 @@ class RecurrentLanguage(LanguageNetwork):
             recurrent_dropout=config.recurrent_dropout,
             zoneout=config.zoneout,
         )
+        features_only(self.recurrent)
         self.dropout = SequenceDropout(dropout, config.variational)
         self._add_output(config, vocab_size, self.recurrent.output_size)
 

@@ -288,7 +288,7 @@ def _compared(program: Program) -> set[Node]:
     """Values that are looked for among those of a row: made anew, they might be rounded otherwise, and not be found."""
     found: set[Node] = set()
     for node in ancestors([*program.new, *program.inner, *program.grads]):
-        if node.op in ("eq", "ne") and any(p.op in ("most", "least") for p in node.parents):
+        if node.op in MASKS and any(p.op in ("most", "least") for p in node.parents):
             for part in node.parents:
                 found |= {part, *(part.parents if part.op in ("abs", "neg") else ())}
     return found
