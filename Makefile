@@ -8,6 +8,7 @@ BIN := .venv/bin
 .PHONY: demo test check pytest format clean
 
 demo: .venv/elman
+	@echo "elman demo: trains a small model for a minute and shows what it writes"
 	$(BIN)/elman demo
 
 test: check pytest
@@ -29,10 +30,12 @@ clean:
 
 # The files named .venv/elman and .venv/dev only mark what is installed.
 .venv/elman: pyproject.toml
+	@echo "setting up .venv; pip downloads torch and the rest once, which takes some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 .venv/dev: .venv/elman pyproject.toml
+	@echo "installing what the tests need"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@

@@ -68,7 +68,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, cyclopts.UnknownOptionError):
         names = [argument.names[0] for argument in error.argument_collection if argument.parse and argument.names]
         known = [name for name in names if name.startswith("--")]
-        return str(unknown_name("option", error.token.keyword or error.token.value, known))
+        given = error.token.keyword or error.token.value or ""
+        return str(unknown_name("option", given.partition("=")[0], known))
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -115,6 +116,7 @@ def _app(tokens: list[str], imported: list[str]) -> App:
             commands.train_command(name, imported) if tokens[:2] == ["train", name] else _named,
             name=name,
             help=kind.help,
+            usage=f"elman train {name} DATA ... [OPTIONS]",
         )
     writing = commands.generate_command() if tokens[:1] == ["generate"] else _named
     for command in (commands.demo, training, commands.evaluate):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from elman.errors import ElmanError
 from elman.tasks import TASKS
@@ -16,10 +16,17 @@ Flat = Parameter(name="*", negative_iterable="", negative_none="")
 Flag = Annotated[bool, Parameter(negative="")]
 
 
+_GROUPS = {name: Group.create_ordered(name) for name in ("Data", "Model", "Training")}
+
+
 def train_command(task: str, imported: list[str]) -> Any:
     from elman import tasks
+    from elman.training.config import group_of
 
     kind = tasks.get(task).Config
+    for name, field in kind.model_fields.items():
+        if not any(isinstance(one, Parameter) for one in field.metadata):
+            field.metadata.append(Parameter(group=_GROUPS[group_of(name)]))
 
     def command(
         *data: str,

@@ -17,7 +17,7 @@ class Display:
     """A listener that shows the events, by default on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.unit = ""
+        self.unit, self._begun = "", 0
         self.console = console or output.console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = -1e9
@@ -33,7 +33,7 @@ class Display:
             self._end(event)
 
     def _start(self, event: Started) -> None:
-        self.unit = event.task.unit
+        self.unit, self._begun = event.task.unit, event.step
         for label, value in event.task.about().items():
             self.console.print(Text(label, "bold") + f" {value}", soft_wrap=True)
         if event.step:
@@ -69,6 +69,12 @@ class Display:
             "early": "stopped early: the held-out loss no longer falls",
             "interrupted": "interrupted",
         }
+        if event.reason == "finished" and event.step == self._begun > 0:
+            self._print(
+                f"nothing is left to do: the run has {event.step} steps in {_clock(event.seconds)} behind it; "
+                "--steps or --minutes count from its beginning, so more than that goes on"
+            )
+            return
         best = f"; best held-out loss {event.best['loss']:.4f}" if "loss" in event.best else ""
         self._print(f"{reasons[event.reason]} after {event.step} steps, {_clock(event.seconds)}{best}")
 

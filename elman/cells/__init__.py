@@ -23,6 +23,9 @@ CELLS: dict[str, Cell] = {
     "mgu": MGU(),
 }
 
+#: What is said of a cell that is not known.
+_OWN = "; a cell of your own is registered by --import FILE.py, in Python by elman.cells.register"
+
 
 def get(cell: str | Cell | type[Cell]) -> Cell:
     """The cell of that name; a cell, or a cell's class, stands for itself."""
@@ -33,7 +36,7 @@ def get(cell: str | Cell | type[Cell]) -> Cell:
     if not isinstance(cell, str):
         raise TypeError(f"a cell is a name, a Cell or its class, got: {type(cell).__name__}")
     if cell not in CELLS:
-        raise unknown_name("cell", cell, CELLS)
+        raise unknown_name("cell", cell, CELLS, _OWN)
     return CELLS[cell]
 
 

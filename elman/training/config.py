@@ -15,6 +15,15 @@ Config = TypeVar("Config", bound=BaseModel)
 _MOST, _GREATEST = 10**9, 1e12
 
 
+#: The options of tasks that describe the network; the other ones of a task describe its data.
+_OF_THE_MODEL = {
+    "attention", "average", "bidirectional", "cell", "character_size", "connection", "crf", "dropout", "embedding_size",
+    "heads", "hidden_size", "hierarchical", "input_feeding", "model", "norm", "num_layers", "open_bias", "periods",
+    "pooling", "positions", "proj_size", "recurrent_dropout", "target_vectors", "tie", "variational", "vectors",
+    "weight_drop", "zoneout",
+}  # fmt: skip
+
+
 class Options(BaseModel):
     """Options of a command: a key that is unknown is an error, and every number has a bound."""
 
@@ -84,6 +93,13 @@ def several(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [part for item in value for part in (several(item) if isinstance(item, str) else [item])]
     return value if value is None else [value]
+
+
+def group_of(option: str) -> str:
+    """The heading under which the help shows an option of training."""
+    if option in _OF_THE_MODEL:
+        return "Model"
+    return "Training" if option in TrainConfig.model_fields else "Data"
 
 
 def parse(model: type[Config], values: dict[str, Any], source: str = "") -> Config:
