@@ -1,0 +1,205 @@
+"""Damage to data files, odd command lines and odd TOML files; see `benchmarks.fuzz`."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzz_runs import ASKED, SAMPLES, SIZES, damage_bytes, odd_value
+
+#: Each kind of file: the task that reads it, its options, and the sample run that reads the like.
+FILES: dict[str, tuple[str, list[str], str]] = {
+    "text.txt": ("language", ["--window=8", "--batch-size=4"], "language"),
+    "reviews.csv": ("classify", [], "reviews"),
+    "reviews.jsonl": ("classify", [], "reviews"),
+    "series.csv": ("classify", ["--series=id"], "series"),
+    "series.ts": ("classify", [], "series"),
+    "tags.conllu": ("tag", [], "tags"),
+    "tags.conll": ("tag", [], "tags"),
+    "pairs.tsv": ("translate", ["--source-tokens=char", "--target-tokens=char", "--heads=2"], "pairs"),
+    "lines.txt": ("fill", [], "fill"),
+    "stories.txt": ("answer", ["--heads=2"], "answer"),
+}
+
+_WORDS = [
+    "", " ", "0", "-1", "1", "2", "3", "1e20", "1e30", "-1e30", "1e-320", "nan", "inf", "-inf", "none", "None", "[]", "{}",
+    "true", "yes", "1,2", ",", "a,b", "1e400", "9" * 30, "9" * 5000, "\u00e9", "'", '"', "[b]", "\\", "..", "/", "//", ".",
+    "~", "/dev/null", "/proc/self/mem", "meta", "cpu", "cuda:99", "cpu:7", "gru", "LSTM", "char", "word", "bpe", "0.5",
+    "0.999999999", "1e-12", "\udcff", "\0", "x" * 300, "file:///x", "http://", "zip://a", "::", "a::b", "*.txt", "-", "--",
+]  # fmt: skip
+
+
+def data_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
+    """A damaged data file, learnt from or measured on."""
+    name = draw.choice(list(FILES))
+    task, options, run = FILES[name]
+    data = (samples / name).read_bytes()
+    for _ in range(draw.choice([1, 1, 2])):
+        data = damage_data(draw, data)
+    name = name if draw.random() < 0.85 else Path(name).stem + draw.choice(
+        [".csv", ".tsv", ".json", ".jsonl", ".txt", ".ts", ".conllu", ".parquet", ".npy", ".wav", ".xlsx", ".CSV", ""]
+    )  # fmt: skip
+    if draw.random() < 0.08:
+        name, data = name + ".gz", damage_bytes(draw, gzip.compress(data))
+    path = folder / name
+    path.write_bytes(data)
+    if draw.random() < 0.03:
+        path = folder / (name + ".zip")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, data)
+    sizes = [f"--{key.replace('_', '-')}={value}" for key, value in SIZES.items()]
+    what = draw.random()
+    if what < 0.75:
+        return [["train", task, str(path), "--out", str(folder / "run"), *sizes, *options]]
+    if what < 0.9:
+        return [["evaluate", str(samples / "runs" / run), str(path), "--json"]]
+    return [["predict", str(samples / "runs" / run), str(path), "--json"]]
+
+
+def damage_data(draw: random.Random, data: bytes) -> bytes:
+    """A text file with bytes, lines, cells or its encoding changed."""
+    lines, what = data.split(b"\n"), draw.randrange(12)
+    at = draw.randrange(len(lines))
+    if what < 3:
+        return damage_bytes(draw, data)
+    if what == 3:
+        encoding = draw.choice(["utf-16", "utf-16-le", "utf-32", "cp037", "utf-8-sig"])
+        return data.decode(errors="replace").encode(encoding)
+    if what == 4:
+        del lines[at]
+    elif what == 5:
+        lines.insert(at, draw.choice([b"", b" ", b"#", b"\t", b",,,", lines[draw.randrange(len(lines))] * 5, b"@data"]))
+    elif what == 6:
+        lines = lines[: draw.choice([0, 1, 2, 3, 5])]
+    elif what == 7:
+        return data.replace(
+            *draw.choice([(b",", b";"), (b"\t", b","), (b"\n", b"\r\n"), (b"\n", b"\r"), (b" ", b"\xa0")])
+        )
+    elif what == 8:
+        lines[0] = draw.choice([b"", lines[-1], lines[0].upper(), lines[0] + lines[0], b'"' + lines[0], b"text,text"])
+    elif what == 9:
+        lines = lines[:at] + lines[at : at + 1] * 300 + lines[at:]
+    else:
+        cells = lines[at].split(draw.choice([b",", b"\t", b" "]))
+        cells[draw.randrange(len(cells))] = draw.choice(
+            [
+                b"",
+                b"NaN",
+                b"inf",
+                b"-inf",
+                b"1e400",
+                b"?",
+                b"true",
+                b"1,5",
+                b'"',
+                b"x" * 10_000,
+                b"9" * 400,
+                b"\0",
+                b"1e39",
+            ]
+        )
+        lines[at] = draw.choice([b",", b"\t"]).join(cells)
+    return b"\n".join(lines)
+
+
+def options_of(task: str) -> dict[str, Any]:
+    """The options of a task, by name."""
+    from elman import tasks
+
+    return dict(tasks.get(task).Config.model_fields)
+
+
+def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
+    """A command with options and arguments that are odd."""
+    name = draw.choice(list(SAMPLES))
+    task, file, options = SAMPLES[name]
+    run, path = str(samples / "runs" / name), str(samples / file)
+    what = draw.random()
+    if what < 0.6:
+        values = {key: str(value) for key, value in (SIZES | options).items()}
+        values |= {key: odd_word(draw) for key in draw.sample(list(options_of(task)), draw.choice([1, 1, 2, 3]))}
+        if values.get("steps") in ("none", "None"):
+            values["minutes"] = "0.001"
+        words = [
+            f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value not in ("True", "False")
+        ]
+        command = ["train", task, path, "--out", str(folder / "run"), *words]
+    elif what < 0.8:
+        known = ["--temperature", "--top-k", "--top-p", "--repetition-penalty", "--seed", "--stop", "--max-new-tokens"]
+        if task != "language":
+            known = ["--top", "--beam", "--n-best", "--length-penalty", "--coverage-penalty", "--max-length", "--show"]
+        asked = [word.format(run=run, samples=samples) for word in draw.choice(ASKED.get(name, ASKED[task]))]
+        more = [f"{draw.choice([*known, '--device', '--plot', '--json'])}={odd_word(draw)}" for _ in range(2)]
+        command = [word for word in asked if draw.random() < 0.95] + more[: draw.choice([0, 1, 2])]
+        if draw.random() < 0.4:
+            command.insert(
+                draw.randrange(1, len(command) + 1), draw.choice([odd_word(draw), "x" * 5000, "a\0b", "//" * 2000])
+            )
+    else:
+        command = draw.choice(
+            [["evaluate", run, path, "--json"], ["evaluate", run, "--int8"], ["info", run], ["inspect", run, "the cat"],
+             ["train", task, path, "--out", odd_word(draw), "--steps=1"], ["predict", odd_word(draw), odd_word(draw)],
+             ["train", task, odd_word(draw), odd_word(draw), "--out", str(folder / "run"), "--steps=1"],
+             ["evaluate", run, odd_word(draw)], ["train", odd_word(draw), path], ["info", odd_word(draw)],
+             ["inspect", run, odd_word(draw), "--out", odd_word(draw)], ["--import", odd_word(draw), "info", run],
+             ["generate", run, odd_word(draw), "--max-new-tokens=3"], ["evaluate", run, path, f"--device={odd_word(draw)}"],
+             ["train", task, "--out", run, "--resume", f"--minutes={odd_word(draw)}"], [odd_word(draw), odd_word(draw)],
+             ["train", task, path, "--valid", odd_word(draw), "--steps=1", "--out", str(folder / "run")]]
+        )  # fmt: skip
+        command = [word for word in command if draw.random() < 0.97]
+        if "inspect" in command[:1] and "--out" not in command:
+            command += ["--out", str(folder / "inside.png")]
+    return [command] if command else [["--help"]]
+
+
+def odd_word(draw: random.Random) -> str:
+    """A word that is no good value, or hardly."""
+    word = draw.choice(_WORDS)
+    return word if draw.random() < 0.9 else word + draw.choice(_WORDS)
+
+
+def toml_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
+    """A TOML file of options with odd values, or not quite TOML."""
+    name = draw.choice(list(SAMPLES))
+    task, file, options = SAMPLES[name]
+    values: dict[str, Any] = SIZES | options
+    known = options_of(task)
+    for key in draw.sample(list(known), draw.choice([1, 2, 3])):
+        values[key] = odd_value(draw, known[key].default) if draw.random() < 0.8 else odd_word(draw)
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    data = text.encode(errors="surrogatepass")
+    if draw.random() < 0.3:
+        data = damage_bytes(draw, data)
+    if draw.random() < 0.1:
+        data += draw.choice(
+            [
+                b"[options]\nsteps = 1\n",
+                b"steps = 1\nsteps = 2\n",
+                b"x = " + b"[" * 2000,
+                b"a.b = 1\n",
+                b"1 = 1979-05-27\n",
+            ]
+        )
+    (folder / "options.toml").write_bytes(data)
+    steps = [] if draw.random() < 0.1 else ["--steps=1"]
+    return [["train", task, str(samples / file), "--config", str(folder / "options.toml"), "--out", str(folder / "run"),
+             "--minutes=0.01", *steps]]  # fmt: skip
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML."""
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        marks = {"\\": "\\\\", '"': '\\"', "\0": "\\u0000", "\n": "\\n"}
+        return '"' + "".join(marks.get(c, c) for c in value) + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+    return "[" + ", ".join(_toml(one) for one in value) + "]"
