@@ -167,6 +167,7 @@ def _case(kind: Case, draw: random.Random, folder: Path, samples: Path, said: Pa
     """Runs the commands of a case, and notes what is wrong."""
     for command in kind(draw, folder, samples):
         os.chdir(folder)
+        os.environ["HOME"] = str(folder)
         print("$ elman " + " ".join(shlex.quote(one) for one in command), flush=True)
         begin = said.stat().st_size
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ FILES: dict[str, tuple[str, list[str], str]] = {
 }
 
 _WORDS = [
-    "", " ", "0", "-1", "1", "2", "3", "1e20", "1e30", "-1e30", "1e-320", "nan", "inf", "-inf", "none", "None", "[]", "{}",
-    "true", "yes", "1,2", ",", "a,b", "1e400", "9" * 30, "9" * 5000, "\u00e9", "'", '"', "[b]", "\\", "..", "/", "//", ".",
-    "~", "/dev/null", "/proc/self/mem", "meta", "cpu", "cuda:99", "cpu:7", "gru", "LSTM", "char", "word", "bpe", "0.5",
-    "0.999999999", "1e-12", "\udcff", "\0", "x" * 300, "file:///x", "http://", "zip://a", "::", "a::b", "*.txt", "-", "--",
+    "", " ", "0", "-1", "1", "2", "3", "1e20", "1e30", "-1e30", "1e-320", "nan", "inf", "-inf", "none", "None", "[]",
+    "{}", "true", "yes", "1,2", ",", "a,b", "1e400", "9" * 30, "9" * 5000, "\u00e9", "'", '"', "[b]", "\\", "..", "/", "//",
+    ".", "~", "/dev/null", "/proc/self/mem", "meta", "cpu", "cuda:99", "cpu:7", "gru", "LSTM", "char", "word", "bpe", "0.5",
+    "0.999999999", "1e-12", "\udcff", "\0", "x" * 300, "file:///x", "http://", "zip://a", "::", "a::b", "*.txt", "-",
+    "--",
 ]  # fmt: skip
 
 
@@ -145,8 +147,8 @@ def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]
              ["train", task, odd_word(draw), odd_word(draw), "--out", str(folder / "run"), "--steps=1"],
              ["evaluate", run, odd_word(draw)], ["train", odd_word(draw), path], ["info", odd_word(draw)],
              ["inspect", run, odd_word(draw), "--out", odd_word(draw)], ["--import", odd_word(draw), "info", run],
-             ["generate", run, odd_word(draw), "--max-new-tokens=3"], ["evaluate", run, path, f"--device={odd_word(draw)}"],
-             ["train", task, "--out", run, "--resume", f"--minutes={odd_word(draw)}"], [odd_word(draw), odd_word(draw)],
+             ["generate", run, odd_word(draw), "--max-new-tokens=3"], ["evaluate", run, f"--device={odd_word(draw)}"],
+             ["train", task, "--out", str(shutil.copytree(run, folder / "copy")), "--resume", f"--minutes={odd_word(draw)}"], [odd_word(draw), odd_word(draw)],
              ["train", task, path, "--valid", odd_word(draw), "--steps=1", "--out", str(folder / "run")]]
         )  # fmt: skip
         command = [word for word in command if draw.random() < 0.97]
