@@ -25,13 +25,10 @@ FILES: dict[str, tuple[str, list[str], str]] = {
     "stories.txt": ("answer", ["--heads=2"], "answer"),
 }
 
-_WORDS = [
-    "", " ", "0", "-1", "1", "2", "3", "1e20", "1e30", "-1e30", "1e-320", "nan", "inf", "-inf", "none", "None", "[]",
-    "{}", "true", "yes", "1,2", ",", "a,b", "1e400", "9" * 30, "9" * 5000, "\u00e9", "'", '"', "[b]", "\\", "..", "/", "//",
-    ".", "~", "/dev/null", "/proc/self/mem", "meta", "cpu", "cuda:99", "cpu:7", "gru", "LSTM", "char", "word", "bpe", "0.5",
-    "0.999999999", "1e-12", "\udcff", "\0", "x" * 300, "file:///x", "http://", "zip://a", "::", "a::b", "*.txt", "-",
-    "--",
-]  # fmt: skip
+_NUMBERS = "0 -1 1 2 3 1e20 1e30 -1e30 1e-320 nan inf -inf 1,2 1e400 0.5 0.999999999 1e-12"
+_NAMES = "none None [] {} true yes , a,b \u00e9 ' \" [b] \\ meta cpu cuda:99 cpu:7 gru LSTM char word bpe \udcff - --"
+_PATHS = ".. / // . ~ /dev/null /proc/self/mem file:///x http:// zip://a :: a::b *.txt"
+_WORDS = [*_NUMBERS.split(), *_NAMES.split(), *_PATHS.split(), "", " ", "\0", "9" * 30, "9" * 5000, "x" * 300]
 
 
 def data_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
@@ -141,14 +138,15 @@ def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]
                 draw.randrange(1, len(command) + 1), draw.choice([odd_word(draw), "x" * 5000, "a\0b", "//" * 2000])
             )
     else:
+        copy = str(shutil.copytree(run, folder / "copy"))
         command = draw.choice(
-            [["evaluate", run, path, "--json"], ["evaluate", run, "--int8"], ["info", run], ["inspect", run, "the cat"],
+            [["evaluate", run, path, "--json"], ["evaluate", run, "--int8"], ["info", run], ["inspect", run, "the"],
              ["train", task, path, "--out", odd_word(draw), "--steps=1"], ["predict", odd_word(draw), odd_word(draw)],
              ["train", task, odd_word(draw), odd_word(draw), "--out", str(folder / "run"), "--steps=1"],
              ["evaluate", run, odd_word(draw)], ["train", odd_word(draw), path], ["info", odd_word(draw)],
              ["inspect", run, odd_word(draw), "--out", odd_word(draw)], ["--import", odd_word(draw), "info", run],
              ["generate", run, odd_word(draw), "--max-new-tokens=3"], ["evaluate", run, f"--device={odd_word(draw)}"],
-             ["train", task, "--out", str(shutil.copytree(run, folder / "copy")), "--resume", f"--minutes={odd_word(draw)}"], [odd_word(draw), odd_word(draw)],
+             ["train", task, "--out", copy, "--resume", f"--minutes={odd_word(draw)}"], [odd_word(draw)],
              ["train", task, path, "--valid", odd_word(draw), "--steps=1", "--out", str(folder / "run")]]
         )  # fmt: skip
         command = [word for word in command if draw.random() < 0.97]

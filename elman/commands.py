@@ -332,6 +332,8 @@ def _toml(path: str, kind: Any) -> dict[str, Any]:
         values = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ElmanError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ElmanError(f"{path}: not TOML that can be read: nested too deeply") from None
     return parse(kind, values, path).model_dump(exclude_unset=True)
 
 
