@@ -1,5 +1,6 @@
 """What each command of the command line does; see `elman.cli`."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -340,7 +341,7 @@ def _toml(path: str, kind: Any) -> dict[str, Any]:
 def _free(path: str) -> str:
     """The path, or the first of path-2, path-3, ... where there is nothing yet."""
     name, number = path, 1
-    while Path(name).exists():
+    while os.path.lexists(name):
         number += 1
         name = f"{path}-{number}"
     return name

@@ -152,9 +152,10 @@ def _again(
 
 def _apart(run: Run, paths: list[str]) -> None:
     """ElmanError where the run would lie in a folder of data: it would be read as a part of them."""
-    inside = [run.path.resolve(), *run.path.resolve().parents]
+    place = Path(os.path.realpath(run.path))
+    inside = [place, *place.parents]
     for path in paths:
-        if os.path.isdir(path) and Path(path).resolve() in inside:
+        if os.path.isdir(path) and Path(os.path.realpath(path)) in inside:
             raise ElmanError(f"{run.path}: this is a folder inside that of the data, {path}; choose another one")
 
 

@@ -235,8 +235,8 @@ class Run:
 
     def read(self, name: str) -> str:
         """A text file of the run."""
-        if not self.path.is_dir():
-            kind = "this is a file" if self.path.exists() else "no such folder"
+        if not os.path.isdir(self.path):
+            kind = "this is a file" if os.path.exists(self.path) else "no such folder"
             raise ElmanError(f"{self.path}: {kind}; a run directory, as elman train writes it, is needed")
         try:
             return (self.path / name).read_text(encoding="utf-8")
