@@ -142,7 +142,11 @@ RESUMED: list[tuple[Callable[[Path], None], str]] = [
         "step: should be a valid integer",
     ),
     (change_tensors("last.safetensors", lambda t, a: a["progress"].update(step=-1)), "step: should be greater"),
-    (change_tensors("last.safetensors", lambda t, a: a["progress"].update(best={"x": 1.0})), "should have the loss"),
+    (
+        change_tensors("last.safetensors", lambda t, a: a["progress"].update(best={"x": "1"})),
+        "best.x: should be a finite",
+    ),
+    (change_tensors("last.safetensors", lambda t, a: a["progress"].update(best={"x": 10**400})), "finite"),
     (change_tensors("last.safetensors", lambda t, a: a["progress"].update(best=[])), "best: should be"),
     (change_tensors("last.safetensors", lambda t, a: a.pop("progress")), "progress: is missing"),
     (text("metrics.jsonl", b'{"step": 1, "x": "\xff"}\n{"step": 2}\n'), "metrics.jsonl, line 1: not JSON"),

@@ -16,12 +16,11 @@ from elman.training.run import LAST, MOST, Run
 from elman.training.task import check_finite
 
 
-def _finite(metrics: dict[str, float]) -> dict[str, float]:
-    if metrics and "loss" not in metrics:
-        raise ValueError("should have the loss")
-    if not all(math.isfinite(value) for value in metrics.values()):
-        raise ValueError("should be finite numbers")
-    return metrics
+def _metric(value: Any) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (number and -1e308 <= value <= 1e308):
+        raise ValueError("should be a finite number")
+    return value
 
 
 class Progress(BaseModel):
@@ -30,7 +29,7 @@ class Progress(BaseModel):
     step: int = Field(default=0, ge=0, le=MOST)
     seconds: float = Field(default=0.0, ge=0, le=MOST)
     first_loss: float = math.inf
-    best: Annotated[dict[str, int | float], AfterValidator(_finite)] = {}
+    best: dict[str, Annotated[Any, AfterValidator(_metric)]] = {}
     stale: int = Field(default=0, ge=0, le=MOST)
 
 
