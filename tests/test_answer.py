@@ -12,7 +12,7 @@ import torch
 
 import elman
 from elman import cli
-from elman.data import toy
+from elman.data import Tokenizer, toy
 from elman.data.stories import Story, read_stories, sentences
 from elman.layers.story import StoryReader
 
@@ -165,3 +165,13 @@ def test_a_reader_of_sentences_knows_no_padding() -> None:
             alone, looked = reader.write(inputs[k : k + 1], *one, torch.tensor([2]))
             torch.testing.assert_close(alone[0], y[k])
             torch.testing.assert_close(looked[0], weights[k, :, : looked.shape[2]])
+
+
+def test_an_answer_without_words_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    toy.write(tmp_path / "s.txt", toy.stories("one_fact", 30))
+    model = elman.train("answer", str(tmp_path / "s.txt"), steps=0, num_layers=1, **SMALL)
+    with torch.no_grad():
+        model.network.head.bias[Tokenizer.end_id] = 1e4
+    ((answer,),) = model.predict(["Ada went to the garden. Where is Ada?"])
+    assert (answer.text, answer.tokens, len(answer.weights)) == ("", [], 0)
+    assert "input 1: no answer; the model ends before the first word" in caplog.text

@@ -247,6 +247,8 @@ class TextToText(Task):
     def predict(self, texts: str | Sequence[str], **options: Any) -> list[list[Answer]]:
         """The answers to each text (a str is one), the best first; ``options``: those of `elman.decoding.Search`.
 
+        An answer without words has the text "" and no weights; a warning is logged for it.
+
         Raises:
             ElmanError: a text is empty or no text, or an option is wrong.
         """
@@ -260,7 +262,11 @@ class TextToText(Task):
                 _log.warning(
                     "input %d: %d tokens; the model learnt from %d at most", k, len(read), self.config.max_tokens
                 )
-        answered = zip(inputs, self._search(ids, search), strict=True)
+        searched = self._search(ids, search)
+        for k, found in enumerate(searched, 1):
+            if not found[0].ids:
+                _log.warning("input %d: no answer; the model ends before the first word, it may need more training", k)
+        answered = zip(inputs, searched, strict=True)
         return [[self._answer(self.pieces(text), h) for h in found] for text, found in answered]
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
