@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import elman.reference.__main__ as command
+from benchmarks.sentiment import GRAMMARS
+from benchmarks.sentiment import table as grammar_table
 from elman.reference import gradcheck, hello, loss
 from elman.reference import sentences as sentences_module
 from elman.reference import sentiment as sentiment_module
@@ -97,6 +99,17 @@ def test_sentiment_learns_the_users_tables(
     assert "training does not have: 0 " in output
     assert progress(output)[-1].count("100.0%") == 2
     assert output.splitlines()[-1] == "test accuracy 100.0%"
+
+
+@pytest.mark.parametrize(("learnt", "tested"), [(50, 25), (58, 20)])
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_other_grammars_are_learnt(name: str, learnt: int, tested: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """``python -m benchmarks.sentiment`` has more tables and seeds."""
+    train, test = grammar_table(name, learnt, tested, seed=0)
+    texts = [text for text, _ in train + test]
+    assert (len(train), len(test)) == (learnt, tested)
+    assert len(set(texts)) == len(texts)
+    assert sentiment_module.learn(train, test, rng=np.random.default_rng(0)) >= 95
 
 
 def test_unknown_words_and_labels_are_told(

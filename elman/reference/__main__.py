@@ -73,12 +73,12 @@ def parser() -> Parser:
         help="learn whether a sentence is positive or negative",
         description="Trains a simple recurrent network, its gradients derived by hand, to tell the label of a "
         "sentence: of a small grammar ('this is not very bad' is positive), or of your own tables. "
-        "Training ends when the training loss is below 0.005; the test sentences decide nothing.",
+        "Training ends 700 epochs after the training loss was below 0.1; the test sentences decide nothing.",
     )
     columns = "UTF-8, tab-separated, with the columns text and label named in the first line"
     command.add_argument("train", nargs="?", metavar="TRAIN.tsv", help=f"sentences to learn from: {columns}")
     command.add_argument("test", nargs="?", metavar="TEST.tsv", help="sentences to be tested on, likewise")
-    add_options(command, epochs=1000, hidden=64, rate=2e-2)
+    add_options(command, epochs=2000, hidden=64, rate=1.5)
 
     command = commands.add_parser(
         "hello",
