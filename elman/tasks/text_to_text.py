@@ -247,7 +247,7 @@ class TextToText(Task):
     def predict(self, texts: str | Sequence[str], **options: Any) -> list[list[Answer]]:
         """The answers to each text (a str is one), the best first; ``options``: those of `elman.decoding.Search`.
 
-        An answer without words has the text "" and no weights; a warning is logged for it.
+        An answer without words has the text ""; a warning is logged for it.
 
         Raises:
             ElmanError: a text is empty or no text, or an option is wrong.
