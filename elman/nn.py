@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from elman import engines
 from elman.cells import CELLS, Cell, Weights
+from elman.engines.modes import shape_of
 from elman.layers.arguments import flag, real, size, whole
 from elman.layers.bidirectional import reverse
 from elman.layers.recurrent import Lengths, check_lengths
@@ -116,14 +117,14 @@ class _Recurrence(nn.RNNBase):
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
-        if input.shape[-1] != self.input_size:
+        if shape_of(input)[-1] != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}"
             )
         if input.dtype != self.weight_ih_l0.dtype and not torch.is_autocast_enabled(input.device.type):
             raise ValueError(f"{name}: input is {input.dtype}, the parameters are {self.weight_ih_l0.dtype}")
         x = input.unsqueeze(0) if not batched else input if self.batch_first else input.transpose(0, 1)
-        if x.shape[1] == 0:
+        if shape_of(x)[1] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
             lengths = check_lengths(lengths, x)
@@ -135,13 +136,13 @@ class _Recurrence(nn.RNNBase):
     def _state_in(self, x: Tensor, hx: Any, batched: bool) -> tuple[Tensor, ...]:
         """hx as the parts of the state, each (L D, B, size); zeros for None."""
         sizes = [self.proj_size or self.hidden_size] + [self.hidden_size] * (len(self.cell.state) - 1)
-        count, B = self.num_layers * self._directions, x.shape[0]
+        count, B = self.num_layers * self._directions, shape_of(x)[0]
         if hx is None:
-            return tuple(x.new_zeros(count, B, size) for size in sizes)
+            return tuple(x.new_zeros(count, x.shape[0], size) for size in sizes)
         wanted = [(count, B, size) if batched else (count, size) for size in sizes]
         parts = _parts(type(self).__name__, x, hx, wanted)
         for part, expected, label in zip(parts, wanted, ("hidden", "cell"), strict=False):
-            if tuple(part.shape) != expected:
+            if tuple(shape_of(part)) != expected:
                 kind = "batched 3-D" if batched else "unbatched 2-D"
                 raise RuntimeError(f"For {kind} input, expected {label} size {expected}, got {list(part.shape)}")
         return parts if batched else tuple(part.unsqueeze(1) for part in parts)
@@ -173,7 +174,7 @@ class _Recurrence(nn.RNNBase):
         if lengths is not None:
             raise ValueError("a PackedSequence carries its lengths; give no others")
         x, packed_lengths = pad_packed_sequence(packed, batch_first=True)
-        if x.shape[-1] != self.input_size:
+        if shape_of(x)[-1] != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
             )
@@ -280,12 +281,12 @@ class _Cell(nn.RNNCellBase):
             raise TypeError(f"{name}: input must be a tensor, it is a {type(input).__name__}")
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if input.shape[-1] != self.input_size:
+        if shape_of(input)[-1] != self.input_size:
             raise RuntimeError(f"input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
         x = input if input.dim() == 2 else input.unsqueeze(0)
-        wanted = [(x.shape[0], self.hidden_size)] * len(self.cell.state)
+        wanted = [(shape_of(x)[0], self.hidden_size)] * len(self.cell.state)
         if hx is None:
-            state = tuple(x.new_zeros(shape) for shape in wanted)
+            state = tuple(x.new_zeros(x.shape[0], self.hidden_size) for _ in wanted)
         else:
             state = _parts(name, x, hx, [shape if input.dim() == 2 else shape[1:] for shape in wanted])
         for part in state:
@@ -293,7 +294,7 @@ class _Cell(nn.RNNCellBase):
                 raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {part.dim()}D instead")
         state = tuple(part if part.dim() == 2 else part.unsqueeze(0) for part in state)
         for part in state:
-            if part.shape != wanted[0]:
+            if shape_of(part) != wanted[0]:
                 raise RuntimeError(f"hidden has inconsistent size: got {list(part.shape)} expected {list(wanted[0])}")
         weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
         _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))

@@ -200,14 +200,6 @@ def test_backward_twice_through_one_graph() -> None:
         torch.autograd.grad(y.sum(), layer.weight_hh)
 
 
-def test_second_derivatives_say_what_to_do() -> None:
-    layer = Recurrent("lstm", 4, 6)
-    x = torch.randn(3, 5, 4, requires_grad=True)
-    (grad,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match='elman.engine\\("eager"\\)'):
-        grad.sum().backward()
-
-
 def test_packed_weights_follow_their_parameters() -> None:
     layer = Recurrent("lstm", 4, 20)
     x, other = torch.randn(2, 4), Recurrent("lstm", 4, 20)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
+from elman.engines.modes import exporting
 from elman.engines.scan import Engine, Scan, State, Stepper, constant
 from elman.engines.torch_fused import TorchFused
 from elman.errors import ElmanError, unknown_name
@@ -53,7 +55,11 @@ def _wanted() -> tuple[str | None, bool]:
 
 
 def choose(scan: Scan) -> Engine:
-    """The engine that runs this scan: the forced one if it can, else the first that can."""
+    """The engine that runs this scan: the forced one if it can, else the first that can.
+
+    Exported programs are for machines without elman: the first that can with operations of torch alone. These fix
+    the number of steps; where it is left open, the kernel's own operation runs.
+    """
     (name, strict), why = _wanted(), None
     if name:
         wanted = ENGINES[_known(name)]
@@ -62,11 +68,18 @@ def choose(scan: Scan) -> Engine:
             return wanted
         if strict:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
-    chosen = next(e for e in ENGINES.values() if e.refusal(scan) is None)
-    if name and why and (name, why) not in _told:
-        _told.add((name, why))
-        _log.warning("the engine %r cannot run this: %s; the engine %r does", name, why, chosen.name)
+    portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)
+    chosen = next(e for e in ENGINES.values() if (e.portable or not portable) and e.refusal(scan) is None)
+    if name and why:
+        _tell(name, "a layer in a compiled program" if torch.compiler.is_compiling() else why, chosen.name)
     return chosen
+
+
+@constant  # torch.compile calls it, and does not look into it
+def _tell(name: str, why: str, chosen: str) -> None:
+    if (name, why) not in _told:
+        _told.add((name, why))
+        _log.warning("the engine %r cannot run this: %s; the engine %r does", name, why, chosen)
 
 
 def run(scan: Scan) -> tuple[Tensor, State]:

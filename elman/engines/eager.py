@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from elman.cells import Cell, Weights
+from elman.engines.modes import shape_of
 from elman.engines.scan import Engine, Scan, State, owned
 
 
@@ -22,25 +23,24 @@ class Eager(Engine):
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         scan = scan.wiped()
-        cell, w, T = scan.cell, scan.weights, scan.x.shape[1]
+        cell, w = scan.cell, scan.weights
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)
-        features = scan.x.shape[-1] - len(cell.raw)
+        features = shape_of(scan.x)[-1] - len(cell.raw)
         gates = linear(scan.x[..., :features], w.weight_ih, w.bias_ih)  # (B, T, G_in H)
-        H = gates.shape[-1] // len(cell.input_gates)
+        H = shape_of(gates)[-1] // len(cell.input_gates)
 
         state, outputs = cell.State(*scan.state), []
-        for t in range(T):
+        for t, gate in enumerate(gates.unbind(1)):
             if scan.resets is not None:
                 zero = scan.resets[:, t, None]
                 state = cell.State(*(torch.where(zero, 0.0, s) for s in state))
             x = cell.InputGates(
-                *gates[:, t].chunk(len(cell.input_gates), -1),
+                *gate.chunk(len(cell.input_gates), -1),
                 *(scan.x[:, t, features + k, None].expand(-1, H) for k in range(len(cell.raw))),
             )
             new = _as_tuple(cell, cell.step(x, hidden(state.h), state, vectors))
-            if cell.projected:
-                assert w.weight_hr is not None
+            if w.weight_hr is not None:
                 new = (linear(new[0], w.weight_hr), *new[1:])
             new = tuple(n.to(old.dtype) for n, old in zip(new, state, strict=True))  # autocast may differ
             if scan.zoneout is not None:
@@ -66,7 +66,7 @@ class _HiddenProducts:
     def __init__(self, cell: Cell, w: Weights, mask: Tensor | None) -> None:
         self.cell, self.mask = cell, mask
         gates, inner = len(cell.hidden_gates), len(cell.inner_gates)
-        rows = 0 if w.weight_hh is None else w.weight_hh.shape[0] // (gates + inner) * gates
+        rows = 0 if w.weight_hh is None else shape_of(w.weight_hh)[0] // (gates + inner) * gates
         self.weight = None if w.weight_hh is None or not gates else w.weight_hh[:rows]
         self.bias = None if w.bias_hh is None else w.bias_hh[:rows]
         self.inner: list[Callable[[Tensor], Tensor]] = []

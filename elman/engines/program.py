@@ -219,32 +219,37 @@ def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
                      "1 / H, sqrt(H) and 1 / sqrt(H)")  # fmt: skip
 
 
+def name_of(function: Any) -> str:
+    """A function's name; that of the property for the getter of one."""
+    known = function.__self__ if function.__name__ == "__get__" else function
+    return str(getattr(known, "__qualname__", known.__name__))
+
+
 class Derive:
     """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch."""
 
     def __init__(self, vectors: list[tuple], recipe: list[tuple[Any, tuple, dict, tuple]], wanted: list[tuple]) -> None:
         self.vectors, self.wanted, self.recipe = vectors, wanted, recipe
 
-    @property
-    def order(self) -> tuple[int, ...] | None:
-        """Which of the vectors these are, where nothing is made of them; None where something is."""
-        return None if self.recipe else tuple(map(self.vectors.index, self.wanted))
-
     def same(self, other: Derive) -> bool:
-        """Whether the other does the same, traced with another number of units."""
+        """Whether the other does the same; it may have been traced with another number of units."""
+        return list(self._lines()) == list(other._lines())
 
-        def shape(derive: Derive) -> Iterator[Any]:
-            places = {key: k for k, key in enumerate([*derive.vectors, *(step[3] for step in derive.recipe)])}
+    @property
+    def text(self) -> str:
+        """What is done, in the same words in every process."""
+        return repr([(function and name_of(function), *rest) for function, *rest in self._lines()])
 
-            def plain(value: Any) -> Any:
-                return ("value", places[value]) if isinstance(value, tuple) and value in places else repr(value)
+    def _lines(self) -> Iterator[tuple]:
+        places = {key: k for k, key in enumerate([*self.vectors, *(step[3] for step in self.recipe)])}
 
-            for function, arguments, keywords, output in derive.recipe:
-                named = {key: plain(value) for key, value in keywords.items()}
-                yield function, [plain(a) for a in arguments], named, places[output]
-            yield [places[key] for key in derive.wanted]
+        def plain(value: Any) -> Any:
+            return ("value", places[value]) if isinstance(value, tuple) and value in places else repr(value)
 
-        return list(shape(self)) == list(shape(other))
+        for function, arguments, keywords, output in self.recipe:
+            named = {key: plain(value) for key, value in keywords.items()}
+            yield function, [plain(a) for a in arguments], named, places[output]
+        yield None, [places[key] for key in self.wanted]
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         known: dict[Any, Tensor] = dict(zip(self.vectors, vectors, strict=True))

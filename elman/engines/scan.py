@@ -86,9 +86,13 @@ def owned(state: State) -> State:
 
 
 class Engine(ABC):
-    """A way to carry a cell through time. Forward and backward must equal the eager engine's."""
+    """A way to carry a cell through time. Forward and backward must equal the eager engine's.
+
+    ``portable``: whether a program that is exported or traced holds operations of torch alone.
+    """
 
     name: str
+    portable: bool = True
 
     @abstractmethod
     def refusal(self, scan: Scan) -> str | None:

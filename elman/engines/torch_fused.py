@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell, Weights
+from elman.engines.modes import exporting, readable, shape_of, to_onnx, transform
 from elman.engines.scan import Engine, Scan, State, owned
 
 #: The cells torch has fused, and the operation for each.
@@ -36,14 +37,23 @@ class TorchFused(Engine):
             return f"torch has no fused {scan.cell}"
         if scan.hidden_mask is not None or scan.zoneout is not None:
             return "torch's fused kernels know no dropout or zoneout inside the recurrence"
-        if torch._C._functorch.maybe_current_level() is not None:
-            return "torch's fused kernels know no torch.func transforms"
-        if not scan.x.shape[0] or not scan.x.shape[2] or not scan.state[0].shape[-1]:
+        if why := transform():
+            return f"torch's fused kernels know no {why}"
+        if not all(shape_of(scan.x)[::2]) or not shape_of(scan.state[0])[-1]:
             return "torch's fused kernels take no batch, input or state of size 0"
+        if scan.resets is not None and not readable(scan.resets):
+            return "where rows are reset is not known to a compiled or exported program"
+        if scan.cell.projected and to_onnx():
+            return "ONNX has no LSTM with projections"
+        if len(scan.state) == 2:
+            if torch.compiler.is_compiling() and not exporting() and _trains(scan):
+                return "torch.compile has no gradient of torch's fused LSTM"
+            if scan.x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+                return "torch's fused LSTM fails under autocast on some processors"
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
-        T = scan.x.shape[1]
+        T = shape_of(scan.x)[1]
         if T == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), owned(scan.state)
         scan = scan.wiped()
@@ -63,6 +73,10 @@ class TorchFused(Engine):
             )
             outputs.append(y)
         return torch.cat(outputs, 1), state
+
+
+def _trains(scan: Scan) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (scan.x, *scan.state, *scan.weights.tensors()))
 
 
 def _segment(scan: Scan) -> tuple[Tensor, State]:
@@ -93,9 +107,11 @@ def _call(cell: Cell, w: Weights, x: Tensor, state: State) -> tuple[Tensor, Stat
     flat = [p for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, w.weight_hr) if p is not None]
     parts = [s.unsqueeze(0).contiguous() for s in state]
     hx = parts if len(parts) == 2 else parts[0]
+    train = torch.is_grad_enabled() or exporting()
     # x, initial state, weights, has_biases, layers, dropout, train, bidirectional, batch_first.
-    # train keeps what backward needs; it has no other effect on one layer without dropout.
+    # train keeps what backward needs; it has no other effect on one layer without dropout. An exported program may
+    # be trained.
     y, *new = OPERATIONS[type(cell)](  # type: ignore[operator]
-        x.transpose(0, 1), hx, flat, w.bias_ih is not None, 1, 0.0, torch.is_grad_enabled(), False, False
+        x.transpose(0, 1), hx, flat, w.bias_ih is not None, 1, 0.0, train, False, False
     )
     return y.transpose(0, 1), tuple(s.squeeze(0) for s in new)

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from elman.cells import Cell
@@ -24,6 +23,7 @@ from elman.engines import across
 from elman.engines.author import Author
 from elman.engines.formulas import FILLED, FORMULAS, FULL, NUMBERS, POINTWISE, SAME, TAKE_TRUTHS, TRUTHS
 from elman.engines.program import Derive, Node, Program, TraceError, ancestors, generalise, kind_of, of
+from elman.engines.units import LOOKS, Units, key_of
 
 #: Rows and units of the traced tensors, three times: what depends on them is seen by the difference.
 _SIZES = (2, 7), (3, 5), (4, 8)
@@ -37,12 +37,6 @@ def trace(cell: Cell, dtype: torch.dtype = torch.float32) -> Program:
             do not know, or uses an operation on tensors that has no gradient rule here.
     """
     return generalise([_Trace(cell, *sizes, dtype).program() for sizes in _SIZES], [H for _, H in _SIZES])
-
-
-def _key(t: Tensor) -> tuple:
-    """The same for all tensors that are the same memory read in the same way."""
-    shape = tuple(t.shape)
-    return t.data_ptr(), t.storage_offset(), shape[1:] if shape[:1] == (1,) else shape, t.dtype
 
 
 class _Trace(TorchDispatchMode):
@@ -74,18 +68,12 @@ class _Trace(TorchDispatchMode):
         generator = torch.Generator().manual_seed(0)
 
         def draw(name: str, *shape: int) -> Tensor:
-            value = (
-                torch.rand(*shape, generator=generator, dtype=self.dtype, device="cpu") * 0.5 + 0.25
-            ).requires_grad_()
+            value = torch.rand(*shape, generator=generator, dtype=self.dtype, device="cpu") * 0.5 + 0.25
+            value.requires_grad_()
             self._know(value, Node(name, (), "row" if len(shape) == 2 else "unit", name))
             return value
 
-        with (
-            _disable_current_modes(),
-            torch.inference_mode(False),
-            torch.autocast("cpu", enabled=False),
-            torch.enable_grad(),
-        ):
+        with torch.enable_grad():
             gates = [draw(f"x_{gate}", B, H) for gate in cell.inputs]
             products = [draw(f"h_{gate}", B, H) for gate in cell.hidden_gates]
             inner = [self._inner_product(k) for k in range(len(cell.inner_gates))]
@@ -93,8 +81,8 @@ class _Trace(TorchDispatchMode):
             vectors = [draw(f"w_{name}", H) for name in cell.weights]
             grads = [draw(f"d_{part}", B, H).detach() for part in cell.state]
             inputs = {n.op: n for n in self.nodes.values() if isinstance(n, Node) and n.kind == "row"}
-            self.leaves = {_key(v): v for v in vectors}
-            with self.author, _Units(self), self:
+            self.leaves = {key_of(v): v for v in vectors}
+            with self.author, Units(self), self:
                 new = self._step((
                     cell.InputGates(*gates), cell.HiddenGates(*products, *inner), cell.State(*old),
                     cell.Vectors(*vectors),
@@ -112,11 +100,11 @@ class _Trace(TorchDispatchMode):
             results = [self._one(n) for n in new]
             nodes = [None if g is None else self._one(g) for g in found]
         met = set(ancestors([*results, *nodes]))
-        used = [k for k, leaf in enumerate(leaves) if self.nodes[_key(leaf)] in met]
+        used = [k for k, leaf in enumerate(leaves) if self.nodes[key_of(leaf)] in met]
         counts = (len(gates), len(products), len(old))
         inputs_end, hidden_end = counts[0], counts[0] + counts[1]
         unit_grads = nodes[sum(counts) :]
-        keys = [_key(leaves[k]) for k in used]
+        keys = [key_of(leaves[k]) for k in used]
         if missing := [gate for k, gate in enumerate(cell.inner_gates) if k not in self.inner]:
             raise TraceError(f"{cell}.step does not ask for its inner gate {missing[0]}")
         return Program(
@@ -128,7 +116,7 @@ class _Trace(TorchDispatchMode):
             hidden_grads=(*nodes[inputs_end:hidden_end], *map(self.inner_grads.get, range(len(inner)))),
             state_grads=tuple(nodes[hidden_end : sum(counts)]),
             unit_grads=tuple(unit_grads[k] for k in used),
-            derive=Derive([_key(v) for v in vectors], list(map(_by_key, self.recipe)), keys),
+            derive=Derive([key_of(v) for v in vectors], list(map(_by_key, self.recipe)), keys),
         )
 
     def _step(self, arguments: tuple) -> tuple[Tensor, ...]:
@@ -171,14 +159,14 @@ class _Trace(TorchDispatchMode):
 
     def _know(self, tensor: Tensor, node: Any) -> Tensor:
         self.alive.append(tensor)
-        self.nodes[_key(tensor)] = node
+        self.nodes[key_of(tensor)] = node
         return tensor
 
     def _node(self, value: Any) -> Any:
         """The node of a tensor, or nodes; a number for a tensor of one value that is not part of the program."""
         if not isinstance(value, Tensor):
             return value
-        node = self.nodes.get(_key(value))
+        node = self.nodes.get(key_of(value))
         if node is None:
             if value.numel() != 1 or value.requires_grad:
                 raise TraceError(f"{self._where()}: a tensor from outside the step; declare it in weights")
@@ -217,7 +205,7 @@ class _Trace(TorchDispatchMode):
         """Calls nodes as the author has called them so far."""
         frame = self._frame()
         for letter, value in frame.f_locals.items() if frame else ():
-            node = self.nodes.get(_key(value)) if isinstance(value, Tensor) else None
+            node = self.nodes.get(key_of(value)) if isinstance(value, Tensor) else None
             if isinstance(node, Node) and not node.letter:
                 object.__setattr__(node, "letter", letter)
 
@@ -239,7 +227,7 @@ class _Trace(TorchDispatchMode):
             )
         op = op.removesuffix("_") if changes else op
         if op in ("_local_scalar_dense", "is_nonzero", "equal"):
-            raise TraceError(f"{self._where()}: the step looks at a value; choose by torch.where, unit by unit")
+            raise TraceError(f"{self._where()}: {LOOKS}")
         if op in NUMBERS:
             return function(*args, **kwargs)
         if op in FILLED or op in FULL:
@@ -363,37 +351,7 @@ def _by_key(step: tuple[Any, tuple, dict, tuple]) -> tuple[Any, tuple, dict, tup
     """A line of the recipe, with keys in place of tensors."""
 
     def by_key(value: Any) -> Any:
-        return _key(value) if isinstance(value, Tensor) else value
+        return key_of(value) if isinstance(value, Tensor) else value
 
     function, arguments, keywords, output = step
     return function, tuple(map(by_key, arguments)), {k: by_key(v) for k, v in keywords.items()}, output
-
-
-class _Units(TorchFunctionMode):
-    """Cuts values (H,) off from what they were made of: `Program.derive` makes them, outside the kernel."""
-
-    def __init__(self, owner: _Trace) -> None:
-        super().__init__()
-        self.owner = owner
-
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        tensors = [a for a in [*args, *kwargs.values()] if isinstance(a, Tensor)]
-        keys = [_key(t) for t in tensors]
-        if not tensors or not all(key in self.owner.leaves for key in keys):
-            return function(*args, **kwargs)
-        with torch.no_grad(), _disable_current_modes():  # any operation will do
-            result = function(*args, **kwargs)
-            if not isinstance(result, Tensor) or not result.is_floating_point():
-                leaf = None
-            else:
-                leaf = result.detach().requires_grad_()
-        if leaf is None:
-            return function(*args, **kwargs)
-        key = _key(leaf)
-        if key in self.owner.leaves:
-            return self.owner.leaves[key]
-        self.owner._know(leaf, Node("unit", (), "unit"))
-        self.owner.leaves[key] = leaf
-        self.owner.recipe.append((function, args, kwargs, key))
-        return leaf

@@ -94,7 +94,11 @@ def _back(lengths: Tensor, x: Tensor) -> Tensor:
 def _in_order(x: Tensor, order: Tensor) -> Tensor:
     """x (M, N, ...) with its M N rows in an order (M, N) that undoes itself."""
     rows, order = x.flatten(0, 1), order.flatten()
-    y = rows.index_select(0, order) if torch.compiler.is_compiling() else _Swapped.apply(rows, order)
+    y = (
+        rows.index_select(0, order)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing()
+        else _Swapped.apply(rows, order)
+    )
     return y.view(x.shape)
 
 

@@ -15,6 +15,7 @@ from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines import Stepper
+from elman.engines.modes import readable, shape_of, transform
 from elman.errors import ElmanError
 from elman.layers.arguments import flag, number, probability, real, size
 from elman.layers.starting import orthogonal_
@@ -71,12 +72,13 @@ class RecurrentLayer(nn.Module, ABC):
         """x, lengths and resets, checked (ValueError). A reset beyond a row's length is taken out."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (B, T, {self.input_size}), it is a {type(x).__name__}")
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
+        shape = shape_of(x)
+        if x.dim() != 3 or shape[-1] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), it is {tuple(x.shape)}")
         if resets is not None:
             if not isinstance(resets, Tensor):
                 raise TypeError(f"resets must be a bool tensor {tuple(x.shape[:2])}, it is a {type(resets).__name__}")
-            if resets.shape != x.shape[:2] or resets.dtype != torch.bool:
+            if shape_of(resets) != shape[:2] or resets.dtype != torch.bool:
                 raise ValueError(
                     f"resets must be bool {tuple(x.shape[:2])}; it is {resets.dtype} of shape {tuple(resets.shape)}"
                 )
@@ -270,7 +272,7 @@ class Recurrent(RecurrentLayer):
         """What goes step by step without gradients, made once for as long as the weights stay the same."""
         if self.training and (self.weight_drop or self.recurrent_dropout or any(self.zoneout)):
             return None
-        if type(x) is not Tensor or x.dim() != 2 or torch.compiler.is_compiling():
+        if not readable(x) or x.dim() != 2 or transform():
             return None
         precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         key = (engines.forced_here(), precision, x.device, self.int8, self.zoneout, self.cell, repr(vars(self.cell)))
@@ -333,11 +335,11 @@ def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:
     integers in 0..T."""
     if not isinstance(lengths, Tensor):
         lengths = _as_tensor(lengths)
-    if lengths.shape != x.shape[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NO_INTEGERS:
+    if shape_of(lengths) != shape_of(x)[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NO_INTEGERS:
         raise ValueError(
             f"lengths must be {x.shape[0]} integers, one a row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
-    if lengths.device.type == "cpu" and lengths.numel() and not torch.compiler.is_compiling():
+    if readable(lengths) and lengths.device.type == "cpu" and lengths.numel():
         low, high = lengths.long().aminmax()
         if int(low) < 0 or int(high) > x.shape[1]:
             raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")

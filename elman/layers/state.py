@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engines.modes import shape_of
+
 #: (h,) or (h, c) of one cell, each (B, ·); a tuple of those for a stack; None for zeros.
 State = Any
 #: Nested as a state is, with the size of each part in its place; named tuples where the parts have names.
@@ -30,7 +32,7 @@ def fits(state: State, sizes: Sizes, x: Tensor) -> bool:
     if isinstance(sizes, int):
         return (
             isinstance(state, Tensor)
-            and state.shape == (x.shape[0], sizes)
+            and shape_of(state) == (shape_of(x)[0], sizes)
             and (state.dtype is x.dtype or (state.is_floating_point() and torch.is_autocast_enabled(x.device.type)))
             and state.device == x.device
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import logging
 import threading
 import weakref
@@ -10,21 +12,23 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from elman.cells import Cell
+from elman.cells import CELLS, Cell
 from elman.engines.cpu import generate, projection, raw, sizes
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import CpuStepper
-from elman.engines.program import TraceError
+from elman.engines.modes import to_onnx, transform, unwatched, watched
+from elman.engines.program import Program, TraceError
 from elman.engines.scan import Engine, Scan, State, Stepper, constant, owned
 from elman.engines.trace import trace
+from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
 _kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
-#: By source, and by which vectors rows meet as they are: cells that are alike share a kernel.
-_made: dict[tuple[str, tuple[int, ...]] | None, str] = {}
+#: By `Library.key`: cells that are alike share a kernel.
+_made: dict[str, Program] = {}
 _unhashable: dict[int, tuple[Cell, dict[tuple, str | None]]] = {}
 _reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
@@ -35,16 +39,21 @@ class Cpu(Engine):
     """Runs every cell whose step can be traced, projected or not, in float32, bfloat16 and float64."""
 
     name = "cpu"
+    portable = False
 
     def refusal(self, scan: Scan) -> str | None:
         if scan.x.device.type != "cpu":
             return f"it is for the CPU, not {scan.x.device.type}"
+        if why := transform():
+            return f"its kernels know no {why}"
+        if torch.jit.is_tracing():
+            return "torch.jit.trace does not see its kernels"
+        if to_onnx():
+            return "ONNX has no operation for its kernels"
         if scan.cell.projected and (why := projection.refusal(scan)):
             return why
         if not scan.x.shape[0] or not scan.x.shape[2] or not scan.state[0].shape[-1]:
             return "it takes no batch, input or state of size 0"
-        if torch._C._functorch.maybe_current_level() is not None:
-            return "its kernels know no torch.func transforms"
         dtype = _dtype(scan)
         if dtype not in DTYPES:
             return f"it has no kernels for {dtype}"
@@ -115,34 +124,57 @@ def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
         kernels = _kernels.setdefault(cell, {})
     except TypeError:  # a cell that has no hash: a dataclass
         kernels = _unhashable.setdefault(id(cell), (cell, {}))[1]
-    key = dtype, settings(cell)
+    set_here = unwatched(settings, cell) if vars(cell) and watched() else settings(cell)
+    key = dtype, set_here, torch.get_default_dtype()
     if key not in kernels:
-        with _building:
-            if key not in kernels:
-                kernels[key] = _build(cell, dtype)
+        kernels[key] = unwatched(_build, cell, dtype)
     return kernels[key]
 
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:
     try:
-        program = trace(cell, torch.float64 if dtype == torch.float64 else torch.float32)
+        own = _copied(cell)
+        program = trace(own, torch.float64 if dtype == torch.float64 else torch.float32)
         if cell.projected and "s_h" in program.used:
             raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
-        source = generate.source(cell, program, DTYPES[dtype])
-        same = (source, program.derive.order) if program.derive.order is not None else None
-        if same in _made:
-            return _made[same]
-        library = Library(cell, program, dtype, source)
+        source = generate.source(own, program, DTYPES[dtype])
+        digest = hashlib.sha256(f"{source}\0{program.derive.text}".encode()).hexdigest()[:16]
+        key = f"{type(cell).__name__}-{DTYPES[dtype]}-{digest}"
+        with _building:
+            while key in _made and not _made[key].derive.same(program.derive):
+                key += "+"
+            if key not in _made:
+                LIBRARIES[key] = Library(own, program, dtype, source, key)
+                _made[key] = program
+        return key
     except (TraceError, BuildError) as error:
         _reasons[type(cell), dtype] = str(error)
         if str(error) not in _told:
             _told.add(str(error))
             _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
         return None
-    LIBRARIES[library.key] = library
-    if same:
-        _made[same] = library.key
-    return library.key
 
+
+def _copied(cell: Cell) -> Cell:
+    """The cell as it is now: what is set on it later makes another kernel."""
+    try:
+        return copy.deepcopy(cell)
+    except Exception as error:  # of what the author has set on it
+        raise TraceError(f"{cell} cannot be copied: {error}") from error
+
+
+def _find(key: str) -> Library:
+    """The kernel of a program that was exported by another process: that of a cell known by name."""
+    for cell in CELLS.values():
+        for dtype, name in DTYPES.items():
+            if key.startswith(f"{type(cell).__name__}-{name}-") and _kernel(cell, dtype) == key:
+                return LIBRARIES[key]
+    raise ElmanError(
+        f"the program needs the kernel {key}, which no known cell has: make its cell known by "
+        "elman.cells.register, or export the program again with this version of elman"
+    )
+
+
+LIBRARIES.find = _find
 
 __all__ = ["Cpu"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from elman.cells import Cell
 from elman.engines.cpu.build import load
@@ -29,19 +30,21 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "
 def settings(cell: Cell) -> str:
     """What the author has set on a cell; a kernel holds for these values."""
     values = vars(cell)
-    return repr({k: v.tolist() if isinstance(v, Tensor) else v for k, v in values.items()}) if values else ""
+    if not values:
+        return ""
+    return repr({k: v.tolist() if type(v) in (Tensor, Parameter) and not v.is_meta else v for k, v in values.items()})
 
 
 class Library:
     """The compiled kernel of one cell for one dtype.
 
     Attributes:
-        cell, program: what it was made from.
+        cell, program: what it was made from. ``key``: its name, the same in every process.
         dtype: of x, y and what is kept; ``real``: of the weights, the state and the gradients of both.
     """
 
-    def __init__(self, cell: Cell, program: Program, dtype: torch.dtype, source: str) -> None:
-        self.cell, self.program, self.dtype = cell, program, dtype
+    def __init__(self, cell: Cell, program: Program, dtype: torch.dtype, source: str, key: str) -> None:
+        self.cell, self.program, self.dtype, self.key = cell, program, dtype, key
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
         self._c = load(source, f"{type(cell).__name__}_{DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
@@ -60,7 +63,6 @@ class Library:
         self.sums = len(program.unit_grads)
         self._saved = [c_int.in_dll(self._c, f"saved_{kind}").value for kind in ("values", "row_values")]
         self.run_forward = self._c.forward
-        self.key = f"{cell}-{DTYPES[dtype]}-{id(self):x}"
         self._lanes = self._c.lanes()
 
     def _columns(self) -> tuple[list[int], list[int]]:

@@ -3,15 +3,33 @@
 Being operations, they go through autograd, torch.compile, checkpointing and distributed training.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from elman.cells import Weights
 from elman.engines.cpu.library import Library, in_large_pages, reused
+from elman.engines.eager import Eager
+from elman.engines.modes import batched, transform, watched
+from elman.engines.scan import Scan
 
-#: The kernels that an operation may be asked for, by `Library.key`.
-LIBRARIES: dict[str, Library] = {}
+
+@final
+class Libraries(dict[str, Library]):
+    """The kernels that an operation may be asked for, by `Library.key`.
+
+    One that is not there, as a program says that was exported by another process, is what ``find`` gives.
+    """
+
+    find: Callable[[str], Library]
+
+    def __missing__(self, key: str) -> Library:
+        return self.find(key)
+
+
+LIBRARIES = Libraries()
 
 
 _operations = torch.library.Library("elman", "DEF")
@@ -150,23 +168,24 @@ def _gradients(
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    kernel, x, state, weight_ih, weight_hh, _, _, vectors, lengths, resets, mask, zones, rates, heads, keep = inputs
+    kernel, *tensors, zones, rates, heads, keep = inputs
     y, _, saved = output
     ctx.kernel, ctx.rates, ctx.heads, ctx.zones, ctx.keep = kernel, rates, heads, len(zones), keep
-    ctx.save_for_backward(saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones)
+    ctx.save_for_backward(saved, y, *tensors, *zones)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | None) -> tuple:
-    saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, *zones = ctx.saved_tensors
     if not ctx.keep:
         raise RuntimeError("this output was made without keeping what its gradient needs (grad mode was off)")
+    if torch.is_grad_enabled() or transform() or batched(dy, dstate):
+        return _eager_backward(ctx, dy, dstate)
+    saved, y, x, state, weight_ih, weight_hh, _, _, vectors, lengths, resets, mask, *zones = ctx.saved_tensors
     library = LIBRARIES[ctx.kernel]
     need = ctx.needs_input_grad
     wanted = [need[1], need[3], weight_hh is not None and need[4], need[5] or need[6]]
     dstate = torch.zeros_like(state) if dstate is None else dstate
-    # With a graph of the backward pass asked for, the operation says that there are no second derivatives.
-    backward = torch.ops.elman.scan_backward if torch.is_grad_enabled() or _traced(x) else scan_backward
+    backward = torch.ops.elman.scan_backward if watched(x, dy, dstate) else scan_backward
     dx, dstate0, dw_ih, dw_hh, db, dunits = backward(
         ctx.kernel, dy, dstate, saved, y, x, state, weight_ih, weight_hh, vectors, lengths, resets, mask, zones,
         ctx.rates, ctx.heads, wanted,
@@ -178,6 +197,33 @@ def _backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None, _: Tensor | No
         _columns(db, hidden) if need[6] else None, library.vector_gradients(vectors, dunits) if need[7] else None,
         None, None, None, [None] * ctx.zones, None, None, None,
     )  # fmt: skip
+
+
+def _eager_backward(ctx: Any, dy: Tensor | None, dstate: Tensor | None) -> tuple:
+    """The gradients by the eager engine, where they are to have gradients themselves, or are many at once."""
+    _, _, x, state, weight_ih, weight_hh, bias_ih, bias_hh, vectors, lengths, resets, mask, *zones = ctx.saved_tensors
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        cell = LIBRARIES[ctx.kernel].cell
+        rows, columns = len(cell.input_gates) * state.shape[-1], x.shape[-1] - len(cell.raw)
+        weights = Weights(  # without what stands for raw columns
+            weight_ih[:rows, :columns], weight_hh, None if bias_ih is None else bias_ih[:rows], bias_hh, None,
+            () if vectors is None else vectors.unbind(),
+        )  # fmt: skip
+        zoneout = tuple(zone if zone.numel() else rate for zone, rate in zip(zones, ctx.rates, strict=True))
+        y, final = Eager().run(Scan(cell, weights, x.to(state.dtype), state.unbind(), lengths, resets, mask, zoneout))
+        given = [(y.to(x.dtype), dy), (torch.stack(final), dstate)]
+    inputs = (None, x, state, weight_ih, weight_hh, bias_ih, bias_hh, vectors)
+    wanted = {k: t for k, t in enumerate(inputs) if t is not None and ctx.needs_input_grad[k]}
+    found = torch.autograd.grad(
+        [t for t, grad in given if grad is not None],
+        list(wanted.values()),
+        [grad for _, grad in given if grad is not None],
+        create_graph=torch.is_grad_enabled(),
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    grads = dict(zip(wanted, found, strict=True))
+    return (*map(grads.get, range(len(inputs))), None, None, None, [None] * ctx.zones, None, None, None)
 
 
 class _Direct(torch.autograd.Function):
@@ -196,18 +242,13 @@ class _Direct(torch.autograd.Function):
 
 def carry(*inputs: Any) -> tuple[Tensor, Tensor]:
     """y and the final state, by the shortest way: see `scan` for what is given."""
-    if torch.compiler.is_compiling() or _traced(inputs[1]):
+    if torch.compiler.is_compiling() or watched(*inputs[1:4]):
         y, final, _ = torch.ops.elman.scan(*inputs)
         return y, final
     if inputs[-1]:
         return _Direct.apply(*inputs)
     y, final, _ = scan(*inputs)
     return y, final
-
-
-def _traced(x: Tensor) -> bool:
-    """Whether somebody wants to see the operation: a mode that looks at all of them, or a tensor of its own kind."""
-    return (type(x) is not Tensor and type(x) is not torch.nn.Parameter) or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _columns(gates: Tensor, columns: list[int]) -> Tensor:
@@ -218,7 +259,7 @@ torch.library.register_autograd("elman::scan", _backward, setup_context=_setup, 
 
 
 def _no_second(ctx: Any, *grads: Any) -> None:
-    raise RuntimeError('the cpu engine has no second derivatives; use: with elman.engine("eager"): ...')
+    raise RuntimeError('a compiled program has no second derivatives; use: with elman.engine("eager"): ...')
 
 
 torch.library.register_autograd("elman::scan_backward", _no_second, lib=_operations)
