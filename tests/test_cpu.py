@@ -340,7 +340,7 @@ def test_kernels_are_made_for_what_is_asked() -> None:
         engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x)))
         == "it has no kernels for torch.float16"
     )
-    assert "takes no empty batch" in str(engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0]))))
+    assert "takes no batch" in str(engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0]))))
 
 
 def test_mixed_precision_keeps_weights_and_gradients_in_float32() -> None:
