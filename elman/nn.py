@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from elman import engines
 from elman.cells import CELLS, Cell, Weights
+from elman.engines import torch_fused
 from elman.engines.modes import shape_of
 from elman.layers.arguments import flag, real, size, whole
 from elman.layers.bidirectional import reverse
@@ -276,6 +277,10 @@ class _Cell(nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
+        by_torch = engines.torch_steps(self.cell)
+        if by_torch and self._plain(input, hx):  # torch checks the sizes
+            operation = torch_fused.STEPS[type(self.cell)]
+            return operation(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         name = type(self).__name__
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a tensor, it is a {type(input).__name__}")
@@ -297,9 +302,20 @@ class _Cell(nn.RNNCellBase):
             if shape_of(part) != wanted[0]:
                 raise RuntimeError(f"hidden has inconsistent size: got {list(part.shape)} expected {list(wanted[0])}")
         weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
-        _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
+        if by_torch:
+            new = torch_fused.step(self.cell, weights, x, state)
+        else:
+            _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
         new = new if input.dim() == 2 else tuple(part.squeeze(0) for part in new)
         return new if len(new) > 1 else new[0]
+
+    def _plain(self, input: Any, hx: Any) -> bool:
+        """Whether these are a batch and its state, of whatever sizes."""
+        if not isinstance(input, Tensor) or input.dim() != 2:
+            return False
+        if len(self.cell.state) == 1:
+            return isinstance(hx, Tensor) and hx.dim() == 2
+        return type(hx) is tuple and len(hx) == 2 and all(isinstance(h, Tensor) and h.dim() == 2 for h in hx)
 
 
 class RNNCell(_Cell):

@@ -22,7 +22,7 @@ import elman
 from elman import engines
 from elman.cells import CELLS
 from elman.engines.cpu import build, operation
-from elman.layers import Recurrent, quantize, stack
+from elman.layers import Recurrent, packed, quantize, stack
 from tests.conftest import CELL_FAMILY, close
 
 KERNELS = [name for name, cell in CELL_FAMILY.items() if not cell.projected]
@@ -200,7 +200,8 @@ def test_backward_twice_through_one_graph() -> None:
         torch.autograd.grad(y.sum(), layer.weight_hh)
 
 
-def test_packed_weights_follow_their_parameters() -> None:
+def test_no_weight_is_remembered() -> None:
+    """Whatever way a weight is changed, also behind torch's back, the next call computes with it."""
     layer = Recurrent("lstm", 4, 20)
     x, other = torch.randn(2, 4), Recurrent("lstm", 4, 20)
 
@@ -210,9 +211,17 @@ def test_packed_weights_follow_their_parameters() -> None:
             yield
             layer.bias_ih.mul_(2)  # type: ignore[union-attr]
             yield
-        layer.weight_ih.data.mul_(0.5)  # type: ignore[union-attr]
+        for matrix in (layer.weight_ih, layer.weight_hh):
+            for row in range(0, 80, 7):
+                matrix.data[row, row % 4] += 5  # type: ignore[union-attr]
+                yield
+        layer.weight_hh.detach().numpy()[11, 13] = 3.0  # type: ignore[union-attr]
+        yield
+        layer.bias_hh.data[7] -= 2  # type: ignore[union-attr]
         yield
         layer.weight_hh.data = torch.randn(80, 20)  # type: ignore[union-attr]
+        yield
+        layer.weight_hh.data = torch.randn(20, 80).T  # type: ignore[union-attr]
         yield
         layer.load_state_dict(other.state_dict())
         yield
@@ -231,7 +240,25 @@ def test_packed_weights_follow_their_parameters() -> None:
         with torch.no_grad():
             ours = layer.step(x, state)
             with elman.engine("eager"):
-                close(ours, layer.step(x, state), 1e-6)
+                close(ours, layer.step(x, state), 1e-5)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("size", [(1, 1, 3, 5), (1, 9, 16, 64), (3, 2, 7, 33), (5, 3, 40, 17), (2, 1, 1, 1)])
+def test_weights_as_they_lie_and_packed_ones_agree(name: str, size: tuple[int, ...]) -> None:
+    B, T, D, H = size
+    layer = Recurrent(CELL_FAMILY[name], D, H)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    x, state = torch.randn(B, T, D), tuple(torch.randn(B, n) for n in layer.sizes())
+    lengths = torch.randint(0, T + 1, (B,))
+    with torch.no_grad():
+        short = layer(x, state, lengths)
+        many = tuple(torch.cat([s] * 40) for s in state)
+        y, final = layer(torch.cat([x] * 40), many, torch.cat([lengths] * 40))  # so many rows that weights are packed
+        close((y[-B:], tuple(s[-B:] for s in final)), short, 2e-6)
+        with elman.engine("eager"):
+            close(short, layer(x, state, lengths), 5e-6)
 
 
 def test_a_stepping_layer_is_copied_and_pickled() -> None:
@@ -253,9 +280,34 @@ def test_int8_reads_what_was_rounded() -> None:
         x = torch.randn(3, 37)
         with torch.no_grad():
             _, state = layer.step(x)
-            ours = layer.step(x, state)
             with elman.engine("eager"):
-                close(ours, layer.step(x, state), 2e-6)
+                law = layer.step(x, state)
+            close(layer.step(x, state), law, 2e-6)
+            with packed(layer):
+                assert "scale_ih" in layer.packed.fields  # type: ignore[union-attr]
+                close(layer.step(x, state), law, 2e-6)
+                close(copy.deepcopy(layer).step(x, state), law, 2e-6)
+                close(pickle.loads(pickle.dumps(layer)).step(x, state), law, 2e-6)
+            layer.weight_hh.data[3, 4] += 5  # type: ignore[index]
+            with elman.engine("eager"):
+                law = layer.step(x, state)
+            close(layer.step(x, state), law, 1e-5)
+            with packed(layer):  # off the grid: not int8 any more
+                close(layer.step(x, state), law, 1e-5)
+
+
+def test_blocks_of_packed_weights_do_not_leave_any_behind() -> None:
+    layer = Recurrent("gru", 3, 4).eval()
+    quantize(layer)
+    first, second = packed(layer), packed(layer)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert layer.packed is not None
+    second.__exit__(None, None, None)
+    assert layer.packed is None
+    with packed(object()):
+        pass
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([30, 4, 0, 1, 17])], ids=["full", "lengths"])

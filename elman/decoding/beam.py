@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from elman.layers.packed import packed
 from elman.layers.state import over
 from elman.training.config import Options
 
@@ -67,7 +68,8 @@ def beam_search(
     Shapes:
         memory, state: nested tuples of tensors (B, ...); most (B,): tokens of an answer at most, the end included.
     """
-    return _Search(writer, memory, state, most, search, start_id, end_id, never).run()
+    with packed(writer):
+        return _Search(writer, memory, state, most, search, start_id, end_id, never).run()
 
 
 class _Search:

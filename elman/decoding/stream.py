@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.decoding.sampling import Sampling, choose
+from elman.layers.packed import packed
 
 #: Tokens of a prompt that are read at a time, to bound the memory of their logits.
 _AT_ONCE = 256
@@ -60,18 +61,19 @@ def tokens(
     generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     chosen: Tensor | None = None
-    for _ in range(sampling.max_new_tokens):
-        if chosen is not None:
-            logits, state = network.step(chosen, state)
-        chosen = choose(logits + banned, sampling, seen, generators)
-        if end_id not in never:
-            ended = ended | (chosen == end_id)
-            chosen = torch.where(ended, end_id, chosen)
-        if seen is not None:
-            seen[rows, chosen] = chosen != end_id
-        yield chosen
-        if end_id not in never and bool(ended.all()):
-            return
+    with packed(network):
+        for _ in range(sampling.max_new_tokens):
+            if chosen is not None:
+                logits, state = network.step(chosen, state)
+            chosen = choose(logits + banned, sampling, seen, generators)
+            if end_id not in never:
+                ended = ended | (chosen == end_id)
+                chosen = torch.where(ended, end_id, chosen)
+            if seen is not None:
+                seen[rows, chosen] = chosen != end_id
+            yield chosen
+            if end_id not in never and bool(ended.all()):
+                return
 
 
 def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:

@@ -11,10 +11,12 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from elman.cells import Cell
+from elman.engines import torch_fused
 from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
 from elman.engines.modes import exporting
-from elman.engines.scan import Engine, Scan, State, Stepper, constant
+from elman.engines.scan import Engine, Scan, State, constant, trains
 from elman.engines.torch_fused import TorchFused
 from elman.errors import ElmanError, unknown_name
 
@@ -68,6 +70,9 @@ def choose(scan: Scan) -> Engine:
             return wanted
         if strict:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
+    single = name is None and not torch.compiler.is_compiling() and scan.x.shape[1] == 1 and trains(scan)
+    if single and ENGINES["torch"].refusal(scan) is None:
+        return ENGINES["torch"]  # the graph of one step costs more than the step: torch makes it in C++
     portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)
     chosen = next(e for e in ENGINES.values() if (e.portable or not portable) and e.refusal(scan) is None)
     if name and why:
@@ -87,6 +92,14 @@ def run(scan: Scan) -> tuple[Tensor, State]:
     return choose(scan).run(scan)
 
 
+def torch_steps(cell: Cell) -> bool:
+    """Whether one step of this cell is best taken by torch's own kernel, `torch_fused.step`.
+
+    A step alone is a few products: there is nothing to carry through time, and torch calls them from C++.
+    """
+    return type(cell) in torch_fused.STEPS and _wanted()[0] is None
+
+
 def _known(name: str) -> str:
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
@@ -100,10 +113,10 @@ __all__ = [
     "Engine",
     "Scan",
     "State",
-    "Stepper",
     "TorchFused",
     "choose",
     "engine",
     "forced_here",
     "run",
+    "torch_steps",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -42,8 +42,10 @@ class Scan(NamedTuple):
         zoneout: for each part of the state, how much of the old value stays: new + k (old - new),
             with k a number or (B, T, size) of zeros and ones; None: nothing stays.
         int8: every row of the weights lies on a grid of 255 values (`elman.layers.quantize`), so that
-            an engine may read them as such.
+            an engine may pack them as such.
         heads: the hidden matrices are 0 but for so many blocks of equal size along their diagonal.
+        packed: the same weights as `Engine.pack` gave them, by whoever promises that they have not changed since;
+            an engine that did not make them passes over them.
     """
 
     cell: Cell
@@ -56,6 +58,7 @@ class Scan(NamedTuple):
     zoneout: tuple[float | Tensor, ...] | None = None
     int8: bool = False
     heads: int = 1
+    packed: object | None = None
 
     def wiped(self) -> Scan:
         """The same with x 0 beyond each row's length, for engines that compute there."""
@@ -65,19 +68,9 @@ class Scan(NamedTuple):
         return self._replace(x=self.x.masked_fill(padding[..., None], 0.0))
 
 
-class Stepper(ABC):
-    """One cell with its weights at hand, to go step by step without gradients."""
-
-    @abstractmethod
-    def fits(self, parameters: Iterable[Tensor | None]) -> bool:
-        """Whether the weights are these parameters, unchanged."""
-
-    @abstractmethod
-    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State] | None:
-        """x (B, D) to y (B, H), and the new state; None: the weights have changed after all, or sizes do not fit."""
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # a copy of a layer makes its own
+def trains(scan: Scan) -> bool:
+    """Whether a graph is to be kept."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (scan.x, *scan.state, *scan.weights.tensors()))
 
 
 def owned(state: State) -> State:
@@ -102,9 +95,6 @@ class Engine(ABC):
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         """y (B, T, P) and the state after each row's last real step; y is 0 beyond it."""
 
-    def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
-        """For scans like this one, of one step each; None: `run` is as good.
-
-        ``parameters``: what the weights are made of.
-        """
+    def pack(self, scan: Scan) -> object | None:
+        """The weights of a scan in an order of this engine's own, for `Scan.packed`; None: it has none."""
         return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell, Weights
 from elman.engines.modes import exporting, readable, shape_of, to_onnx, transform
-from elman.engines.scan import Engine, Scan, State, owned
+from elman.engines.scan import Engine, Scan, State, owned, trains
 
 #: The cells torch has fused, and the operation for each.
 OPERATIONS = {
@@ -21,6 +23,14 @@ OPERATIONS = {
         "lstm": torch.lstm,
         "projected_lstm": torch.lstm,
     }.items()
+}
+
+#: torch's kernels of one step.
+STEPS: dict[type[Cell], Callable[..., Any]] = {
+    type(CELLS["rnn_tanh"]): torch.rnn_tanh_cell,
+    type(CELLS["rnn_relu"]): torch.rnn_relu_cell,
+    type(CELLS["gru"]): torch.gru_cell,
+    type(CELLS["lstm"]): torch.lstm_cell,
 }
 
 #: Saturates a gate: sigma(30) is 1 and sigma(-88) is below the smallest normal float32.
@@ -46,10 +56,12 @@ class TorchFused(Engine):
         if scan.cell.projected and to_onnx():
             return "ONNX has no LSTM with projections"
         if len(scan.state) == 2:
-            if torch.compiler.is_compiling() and not exporting() and _trains(scan):
+            if torch.compiler.is_compiling() and not exporting() and trains(scan):
                 return "torch.compile has no gradient of torch's fused LSTM"
             if scan.x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
                 return "torch's fused LSTM fails under autocast on some processors"
+        if scan.cell.projected and scan.state[0].shape[1] >= scan.state[1].shape[1]:
+            return "torch projects to fewer features than there are units"
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
@@ -75,10 +87,6 @@ class TorchFused(Engine):
         return torch.cat(outputs, 1), state
 
 
-def _trains(scan: Scan) -> bool:
-    return torch.is_grad_enabled() and any(t.requires_grad for t in (scan.x, *scan.state, *scan.weights.tensors()))
-
-
 def _segment(scan: Scan) -> tuple[Tensor, State]:
     """torch's kernel over all of x. Rows that end early cost nothing but their padding.
 
@@ -87,6 +95,9 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     shut the input gate and open the forget gate.
     """
     x, weights, lengths = scan.x, scan.weights, scan.lengths
+    if x.shape[1] == 1 and lengths is None and type(scan.cell) in STEPS:
+        state = step(scan.cell, weights, x.squeeze(1), scan.state)
+        return state[0].unsqueeze(1).clone(), state
     has_c = len(scan.state) == 2
     if lengths is None:
         y, state = _call(scan.cell, weights, x, scan.state)
@@ -101,6 +112,12 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, y.shape[-1])
     h = torch.where((lengths > 0)[:, None], y.gather(1, last).squeeze(1), scan.state[0])
     return torch.where(padding[..., None], 0.0, y), (h, *state[1:])
+
+
+def step(cell: Cell, w: Weights, x: Tensor, state: State) -> State:
+    """torch's kernel of one step, for a cell of `STEPS`: x (B, D) and the old state to the new one."""
+    new = STEPS[type(cell)](x, state if len(state) > 1 else state[0], w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)
+    return new if isinstance(new, tuple) else owned((new,)) if torch.is_grad_enabled() else (new,)
 
 
 def _call(cell: Cell, w: Weights, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -99,7 +99,7 @@ class _Trace(TorchDispatchMode):
                 )  # fmt: skip
             results = [self._one(n) for n in new]
             nodes = [None if g is None else self._one(g) for g in found]
-        met = set(ancestors([*results, *nodes]))
+        met = set(ancestors([*results, *nodes, *self.inner.values()]))
         used = [k for k, leaf in enumerate(leaves) if self.nodes[key_of(leaf)] in met]
         counts = (len(gates), len(products), len(old))
         inputs_end, hidden_end = counts[0], counts[0] + counts[1]

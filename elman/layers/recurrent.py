@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from torch.nn.functional import dropout
 from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
-from elman.engines import Stepper
-from elman.engines.modes import readable, shape_of, transform
+from elman.engines.modes import readable, shape_of
 from elman.errors import ElmanError
 from elman.layers.arguments import flag, number, probability, real, size
 from elman.layers.starting import orthogonal_
@@ -57,7 +56,7 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One step: x (B, D) to y (B, H); fast where gradients are off (``torch.no_grad``)."""
+        """One step: x (B, D) to y (B, H)."""
 
     def initial_state(self, x: Tensor) -> State:
         """Zeros for the batch of x, with its dtype and device."""
@@ -176,7 +175,7 @@ class Recurrent(RecurrentLayer):
         for name in self.cell.weights:
             self.register_parameter(name, parameter(hidden_size))
         self.int8 = False
-        self._stepper: tuple[tuple, Stepper | Literal[False] | None] | None = None
+        self.packed: object | None = None  # see elman.layers.packed
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
@@ -255,40 +254,18 @@ class Recurrent(RecurrentLayer):
         if self.recurrent_dropout and self.training:
             mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
         zoned = self._zoned(x) if any(self.zoneout) else None
-        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8, self.heads)
+        packed = None if self.training else self.packed  # dropout of weights draws others
+        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8, self.heads, packed)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        self.check_state(x, state)
-        if state is None and x.dim() == 2:
-            state = self.initial_state(x)
-        if not torch.is_grad_enabled() and (stepper := self._fast(x)):
-            if done := stepper(x, state):
-                return done
-            self._stepper = None
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
 
-    def _fast(self, x: Tensor) -> Stepper | None:
-        """What goes step by step without gradients, made once for as long as the weights stay the same."""
-        if self.training and (self.weight_drop or self.recurrent_dropout or any(self.zoneout)):
-            return None
-        if not readable(x) or x.dim() != 2 or transform():
-            return None
-        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        key = (engines.forced_here(), precision, x.device, self.int8, self.zoneout, self.cell, repr(vars(self.cell)))
-        parameters, before = self._parameters.values(), self._stepper
-        stepper = before[1] if before and before[0] == key else None
-        if stepper is False:  # the engine has none
-            return None
-        if stepper is None or not stepper.fits(parameters):
-            x = x.new_zeros(1, 1, self.input_size)
-            scan = self._scan(x, self.initial_state(x))
-            given = {id(p) for p in parameters}
-            if any(id(w) not in given for w in self.weights().tensors()):  # made anew at each call
-                return None
-            stepper = engines.choose(scan).stepper(scan, parameters)
-            self._stepper = key, stepper or False
-        return stepper
+    def pack(self) -> object | None:
+        """The weights as the engine that runs them packs them; None where it does not."""
+        x = self.weight_ih.new_zeros(1, 1, self.input_size)  # type: ignore[union-attr]
+        scan = self._scan(x, self.initial_state(x))
+        return engines.choose(scan).pack(scan)
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         if not self.training:

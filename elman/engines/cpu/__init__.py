@@ -7,20 +7,18 @@ import hashlib
 import logging
 import threading
 import weakref
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell
-from elman.engines.cpu import generate, projection, raw, sizes
+from elman.engines.cpu import generate, inference, projection, raw, sizes
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
-from elman.engines.cpu.stepping import CpuStepper
 from elman.engines.modes import to_onnx, transform, unwatched, watched
 from elman.engines.program import Program, TraceError
-from elman.engines.scan import Engine, Scan, State, Stepper, constant, owned
+from elman.engines.scan import Engine, Scan, State, constant, owned, trains
 from elman.engines.trace import trace
 from elman.errors import ElmanError
 
@@ -69,7 +67,11 @@ class Cpu(Engine):
         dtype = _dtype(scan)
         kernel = _kernel(scan.cell, dtype)
         assert kernel is not None
-        real, w = torch.float64 if dtype == torch.float64 else torch.float32, scan.weights
+        w = scan.weights
+        gradients = trains(scan)
+        if not gradients and not torch.compiler.is_compiling() and not watched(scan.x, scan.state[0], w.weight_ih):
+            return inference.run(LIBRARIES[kernel], scan)
+        real = torch.float64 if dtype == torch.float64 else torch.float32
         weights = [None if p is None else p.to(real) for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)]
         state = torch.stack(scan.state).to(real)
         zoneout = scan.zoneout or (0.0,) * len(scan.state)
@@ -77,37 +79,20 @@ class Cpu(Engine):
         rates = [k if isinstance(k, float) else 0.0 for k in zoneout]
         vectors = torch.stack(w.vectors).to(real) if w.vectors else None
         mask = None if scan.hidden_mask is None else scan.hidden_mask.to(real)
-        tensors = (scan.x, state, vectors, *weights)
-        keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         y, final = carry(
-            kernel,
-            scan.x.to(dtype),
-            state,
-            *weights,
-            vectors,
-            scan.lengths,
-            scan.resets,
-            mask,
-            zones,
-            rates,
-            scan.heads,
-            keep,
-        )
+            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
+            scan.heads, gradients,
+        )  # fmt: skip
         parts: State = torch.unbind_copy(final)  # type: ignore[func-returns-value, assignment]  # no views of one tensor
         return y, tuple(new.to(old.dtype) for new, old in zip(parts, scan.state, strict=True))
 
-    def stepper(self, scan: Scan, parameters: Iterable[Tensor | None]) -> Stepper | None:
-        rates = scan.zoneout
+    def pack(self, scan: Scan) -> object | None:
         if scan.cell.projected:
-            return None
-        if rates is not None and not all(isinstance(k, float) for k in rates):
             return None
         scan = sizes.checked(raw.as_gates(scan))
         kernel = _kernel(scan.cell, _dtype(scan))
         assert kernel is not None
-        library = LIBRARIES[kernel]
-        int8 = scan.int8 and library.dtype != torch.bfloat16
-        return CpuStepper(library, scan, parameters, int8)  # type: ignore[arg-type]
+        return inference.pack(LIBRARIES[kernel], scan)
 
 
 def _dtype(scan: Scan) -> torch.dtype:

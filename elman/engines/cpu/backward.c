@@ -328,9 +328,10 @@ int backward(const Job *job) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER)};
         const i64 B = job->B, H = job->H, D = job->D;
         team.work = backward_thread;
-        plan(job, &team, limit);
         team.chunk_rows = most(B, CHUNK_ROWS);
         if (team.chunk_rows > B * job->T) team.chunk_rows = B * job->T;
+        const i64 end = job->T % team.chunk_rows; /* a thread with a single row adds in another order */
+        plan(job, &team, limit, B == 1 && !TOTALS_BACK && (!end || end >= 2 * job->threads));
         team.K_rows = up(team.chunk_rows, PER);
         team.ldg = COLS * team.Hp + 64 / (i64)sizeof(item); /* not a power of two: rows must not share a cache set */
         team.scratch_size = own_back_size(&team);

@@ -31,6 +31,7 @@ def load(source: str, name: str) -> ctypes.CDLL:
 
     The cache is ELMAN_CACHE, or the user's cache folder. A library's file name carries the hash of its
     source, flags and processor, and the hash of its own bytes: what was cut short or changed is built anew.
+    ELMAN_CFLAGS adds flags, such as -g.
     Processes that build the same thing at the same time do not disturb each other.
 
     Raises:
@@ -43,7 +44,7 @@ def load(source: str, name: str) -> ctypes.CDLL:
 
 
 def _load(source: str, name: str) -> ctypes.CDLL:
-    key = hashlib.sha256("\0".join((source, *_FLAGS, _processor())).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join((source, *_flags(), _processor())).encode()).hexdigest()[:24]
     folder = _folder()
     stem = f"{''.join(c for c in name if c.isalnum() or c == '_')}-{key}"
     for path in sorted(folder.glob(f"{stem}.*.so")):
@@ -62,7 +63,7 @@ def _build(source: str, folder: Path, stem: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         text, library = Path(place) / f"{stem}.c", Path(place) / f"{stem}.so"
         text.write_text(source, encoding="utf-8")
-        command = [*compiler, *_FLAGS, _native(), "-o", str(library), str(text), "-lm", "-lpthread"]
+        command = [*compiler, *_flags(), "-o", str(library), str(text), "-lm", "-lpthread"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -83,11 +84,8 @@ def _digest(data: bytes) -> str:
 @functools.cache
 def _compiler() -> list[str]:
     """The command of the first C compiler found: $CC, cc, gcc, clang, or zig's from the package ziglang."""
-    if given := os.environ.get("CC"):
-        try:
-            return shlex.split(given)
-        except ValueError as error:
-            raise BuildError(f"CC={given!r} is no command: {error}") from None
+    if given := _words("CC"):
+        return given
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
@@ -98,6 +96,18 @@ def _compiler() -> list[str]:
 
 def _native() -> str:
     return "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+
+
+def _flags() -> list[str]:
+    return [*_FLAGS, _native(), *_words("ELMAN_CFLAGS")]
+
+
+def _words(variable: str) -> list[str]:
+    """An environment variable, split as a shell does."""
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise BuildError(f"{variable}={os.environ[variable]!r} is no command: {error}") from None
 
 
 @functools.cache

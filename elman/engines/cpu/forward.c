@@ -7,7 +7,7 @@
 
 static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
     const Job *job = team->job;
-    i64 rows = up(job->B, team->row_groups), share_ = up(panels(job->H), team->unit_groups) * NV_X * VL;
+    i64 rows = up(job->B, team->row_groups), share_ = panels(job->H) * NV_X * VL; /* the same for any number of threads */
     i64 fit = X_BYTES / (rows * share_ * (i64)sizeof(real));
     i64 least_rows = job->D * share_ * (i64)sizeof(item) > 4 << 20 ? 3 * X_CHUNK : X_CHUNK; /* W is beyond the cache */
     return most(1, least(job->T, most(fit, least_rows / rows)));
@@ -30,14 +30,18 @@ INLINE const elem *packed_at(const Job *job, const elem *r, i64 vectors) {
 }
 /* R v for some rows of one panel, with biases: of the hidden gates together, or of an inner gate */
 INLINE void gates_of(Tile *const *tiles, Tile8 *tile_8, i64 nv, i64 count, i64 k0, i64 k1, const item *v, i64 row_size,
-                     const elem *r, const real *scale, const real *bias, real *to) {
+                     const elem *r, const real *raw, i64 H, i64 p, const real *scale, const real *bias, real *to) {
     for (i64 q = 0; q < count; q++) memcpy(to + q * nv * VL, bias, (size_t)(nv * VL) * sizeof(real));
 #if PER == 1
+    if (raw) {
+        direct(count, k0, k1, v, row_size, raw, nv / U, H, H, p, to);
+        return;
+    }
     for (i64 q = 0; scale && q < count; q++)
         tile_8(k1 - k0, v + q * row_size + k0, (const int8_t *)r + k0 * nv * VL, scale, to + q * nv * VL);
     if (scale) return;
 #endif
-    (void)scale, (void)tile_8;
+    (void)scale, (void)tile_8, (void)raw, (void)H, (void)p;
     tiles[count](k1 - k0, (const elem *)v + k0, row_size / PER, r + k0 * nv * VL, to, nv * VL);
 }
 
@@ -76,7 +80,7 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
 #if G_HID
             if (phase == 0)
                 gates_of(tiles_h, tile_8_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
-                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h),
+                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h), team->raw_hh, H, p,
                          job->scale_hh ? job->scale_hh + p * NV_H * VL : 0, team->b_hid + p * NV_H * VL, own->hid);
 #endif
 #if INNER
@@ -84,7 +88,8 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
                 if (INNER_AT[g] == phase) {
                     const i64 at = P * NV_H + (g * P + p) * U; /* in vectors */
                     gates_of(tiles_i, tile_8_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
-                             packed_at(job, team->r, at * K_h), job->scale_hh ? job->scale_hh + at * VL : 0,
+                             packed_at(job, team->r, at * K_h),
+                             team->raw_hh ? team->raw_hh + (G_HID + g) * H * H : 0, H, p, job->scale_hh ? job->scale_hh + at * VL : 0,
                              team->b_hid + at * VL, own->hid + g * ROWS(UNIT_VECTORS) * U * VL);
                 }
 #endif
@@ -174,9 +179,9 @@ static void forward_thread(Team *team, i64 thread) {
     i64 p0, p1;
 
     share(P, 1, thread, team->threads, &p0, &p1); /* packing is shared by all */
-    if (!job->packed_ih) pack((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
+    if (!job->packed_ih && !team->raw_ih) pack((elem *)team->w, job->w_ih, G_IN, H, D, p0, p1);
     pack_bias(team->b_in, job->b_ih, G_IN, H, p0, p1);
-    pack_hidden((elem *)team->r, job->packed_hh ? 0 : job->w_hh, H, p0, p1);
+    pack_hidden((elem *)team->r, job->packed_hh || team->raw_hh ? 0 : job->w_hh, H, p0, p1);
     pack_bias(team->b_hid, job->b_hh, G_HID, H, p0, p1);
     for (i64 g = 0; g < INNER; g++)
         pack_bias(team->b_hid + (P * NV_H + g * P * U) * VL, job->b_hh ? job->b_hh + (G_HID + g) * H : 0, 1, H, p0, p1);
@@ -219,6 +224,10 @@ static void forward_thread(Team *team, i64 thread) {
                 tile_8_x(K_d, own.xs + r * K_d, (const int8_t *)team->w + p * K_d * NV_X * VL,
                        job->scale_ih + p * NV_X * VL, c + r * NV_X * VL);
             if (job->scale_ih) continue;
+            if (team->raw_ih) {
+                direct(m, 0, D, own.xs, K_d, team->raw_ih, G_IN, H, D, p, c);
+                continue;
+            }
 #endif
             product(tiles_x, ROWS(NV_X), m, K_d, (elem *)own.xs, K_d, team->w + p * K_d * NV_X * VL, c, NV_X * VL);
         }
@@ -282,29 +291,23 @@ void pack_recurrent_int8(int8_t *to, real *scales, const real *from, const real 
 }
 #endif
 
-/* A number that changes when parameters are written over, as far as 12 places of each can tell: torch counts
-   all changes but those through .data, and an optimiser or a copy that goes that way changes all places. */
-uint64_t sample_parameters(const Job *job) {
-    uint64_t sum = 0;
-    for (i64 n = 0; n < WATCHED && job->watched[n]; n++)
-        for (i64 k = 0; k < 12; k++) {
-            uint16_t part;
-            memcpy(&part, job->watched[n] + k * (job->watched_bytes[n] - 2) / 11, 2);
-            sum = (sum ^ part) * 0x9e3779b97f4a7c15u;
-        }
-    return sum;
-}
+/* Rows of x, and of h, that weights must meet for packing to pay. */
+#ifndef DIRECT_ROWS
+#define DIRECT_ROWS (job->H < 128 ? (i64)12 : (i64)32)
+#endif
 
 int forward(const Job *job) {
-    if (job->packed_ih && sample_parameters(job) != job->sample) return 3;
     for (i64 limit = job->threads;; limit = 1) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
         team.work = forward_thread;
-        plan(job, &team, limit);
+        plan(job, &team, limit, job->B == 1 && !TOTALS);
         const i64 P = panels(job->H);
         team.scratch_size = own_size(&team);
-        const size_t w_size = job->packed_ih ? 0 : (size_t)packed_size(G_IN, job->H, job->D);
-        const size_t r_size = job->packed_hh ? 0 : (size_t)packed_size(G_HID + INNER, job->H, job->H);
+        const int few = PER == 1 && job->B * job->T <= DIRECT_ROWS;
+        team.raw_ih = few && !job->packed_ih ? job->w_ih : 0;
+        team.raw_hh = few && !job->packed_hh ? job->w_hh : 0;
+        const size_t w_size = job->packed_ih || team.raw_ih ? 0 : (size_t)packed_size(G_IN, job->H, job->D);
+        const size_t r_size = job->packed_hh || team.raw_hh ? 0 : (size_t)packed_size(G_HID + INNER, job->H, job->H);
         const size_t b_size = (size_t)(P * (NV_H + INNER * U) * VL) * sizeof(real);
         const size_t totals_size = (size_t)(job->B * TOTALS * team.unit_groups) * sizeof(real);
         char *memory = job->source.take(w_size + r_size + b_size + totals_size + (size_t)(P * NV_X * VL) * sizeof(real) +

@@ -207,8 +207,10 @@ class _Phases:
         return self.levels[node] - (node.op in _ACROSS)
 
     def _passing(self, node: Node) -> bool:
-        """Whether a given value is there in the first phase only, or a product in its own."""
-        return node.op in ("inner", "inner_back") or self.given.get(node, "")[:1] in ("h", "d")
+        """Whether a value is there in one phase only: what comes with the step in the first, a product in its own."""
+        if node in self.given:
+            return self.given[node][:1] in ("h", "d")
+        return node.op in ("inner", "inner_back")
 
     def _anywhere(self, node: Node) -> bool:
         """Whether a value is at hand in every later phase as well."""
@@ -271,8 +273,8 @@ class _Phases:
         at_hand = {n: text for n, text in self.given.items() if phase == 0 or not self._passing(n)}
         at_hand |= {n: f"a->scalar[{k}]" for k, n in enumerate(self.scalars)}
         at_hand |= {n: f"a->temp[{k}]" for k, n in enumerate(self.temps) if self.levels[n] < phase}
-        products = [n for n in self.nodes if n.op in ("inner", "inner_back") and self.levels[n] == phase]
-        return at_hand | {n: f"a->product[{_gate(n)}]" for n in products}
+        products = [n for n in self.nodes if n.op in ("inner", "inner_back") and n not in self.given]
+        return at_hand | {n: f"a->product[{_gate(n)}]" for n in products if self.levels[n] == phase}
 
 
 def _gathered(op: str, so_far: str, parts: list[str]) -> str:

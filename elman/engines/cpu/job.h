@@ -23,8 +23,6 @@ typedef struct { /* where threads and memory come from; this struct and Job are 
     void (*give)(void *);
 } Source;
 
-#define WATCHED 24
-
 typedef struct {
     i64 B, T, D, H, heads, threads;                 /* heads: blocks of R along its diagonal; the rest is 0 */
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
@@ -42,9 +40,6 @@ typedef struct {
     item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), (T, B, SAVED_ROW, VL); or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
     const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
-    const uint8_t *watched[WATCHED];                /* the parameters that the packed weights were made of */
-    i64 watched_bytes[WATCHED];
-    uint64_t sample;                                /* of them, when they were packed */
     /* backward */
     const item *dy;                                 /* or 0 */
     const real *dstate1[STATES];
@@ -64,26 +59,75 @@ static void *part(Arena *arena, size_t bytes) {
 /* ---- threads ---- */
 
 typedef struct {
-    _Atomic i64 arrived, round;
-    char apart[112];
+    _Atomic int arrived, round, asleep;
+    _Atomic i64 slept; /* nanoseconds, of all threads */
+    char apart[104];
 } Barrier;
 
+static i64 nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (i64)1000000000 + now.tv_nsec;
+}
+#define SPINS 2000 /* looks at most before a thread gives up its core: some 20 microseconds */
+static _Thread_local int patience = SPINS; /* less for a thread that has waited in vain */
+
+/* The last to come wakes the others. They look for a while; then the core goes to whoever wants it, perhaps to the
+   very thread that is waited for. */
 static void wait_for(Barrier *barrier, i64 threads) {
     if (threads == 1) return;
-    i64 round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
+    const int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == threads - 1) {
         atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
+        atomic_store(&barrier->round, round + 1);
+#if defined(__linux__)
+        if (atomic_load(&barrier->asleep)) syscall(SYS_futex, &barrier->round, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
+#endif
         return;
     }
-    for (i64 spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+    for (int spins = 0; spins < patience; spins++) {
+        if (atomic_load_explicit(&barrier->round, memory_order_acquire) != round) {
+            patience = patience < SPINS ? patience + 1 : SPINS;
+            return;
+        }
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #elif defined(__aarch64__)
         __asm__ volatile("yield");
 #endif
-        if (spins > 4000) sched_yield(); /* someone else has our core */
     }
+    const i64 began = nanoseconds();
+    patience = patience > 64 ? patience / 2 : 32;
+#if defined(__linux__)
+    atomic_fetch_add(&barrier->asleep, 1);
+    while (atomic_load(&barrier->round) == round)
+        syscall(SYS_futex, &barrier->round, FUTEX_WAIT_PRIVATE, round, 0, 0, 0);
+    atomic_fetch_sub(&barrier->asleep, 1);
+#else
+    while (atomic_load(&barrier->round) == round) sched_yield();
+#endif
+    atomic_fetch_add_explicit(&barrier->slept, nanoseconds() - began, memory_order_relaxed);
+}
+
+/* Threads that share every step wait for each other, so that one whose core is wanted by another process holds up all.
+   Where they have slept for so long that one thread alone would have been faster, one thread works alone for a while:
+   for longer and longer, as long as it goes on like that. */
+static _Atomic i64 alone_until, alone_for;
+#define ALONE_LEAST ((i64)20000000) /* nanoseconds */
+#define ALONE_MOST ((i64)1000000000)
+
+static int crowded(void) {
+    const i64 until = atomic_load_explicit(&alone_until, memory_order_relaxed);
+    return until && nanoseconds() < until;
+}
+static void note_sleep(i64 took, i64 slept, i64 threads) {
+    if (2 * slept > (threads - 1) * took) {
+        i64 span = 2 * atomic_load_explicit(&alone_for, memory_order_relaxed);
+        span = span < ALONE_LEAST ? ALONE_LEAST : span > ALONE_MOST ? ALONE_MOST : span;
+        atomic_store_explicit(&alone_for, span, memory_order_relaxed);
+        atomic_store_explicit(&alone_until, nanoseconds() + span, memory_order_relaxed);
+    } else if (atomic_load_explicit(&alone_for, memory_order_relaxed))
+        atomic_store_explicit(&alone_for, 0, memory_order_relaxed);
 }
 
 /* a share of n things, in whole multiples of `grain` */
@@ -100,6 +144,7 @@ typedef struct Team {
     i64 *active;          /* (T + 1): rows at work at each step */
     Barrier *barriers;    /* one a row group, then one for all */
     const elem *r, *w;    /* packed weights; those of inner gates behind r */
+    const real *raw_ih, *raw_hh; /* forward: W and R as they lie in memory, where they are not packed */
     real *b_in, *b_hid;   /* packed biases */
     item *h;              /* forward: (2, B, Hp), h on its way into R h */
     item *inner;          /* what inner gates multiply: forward (INNER, B, Hp), backward (rows, INNER Hp) */
@@ -173,12 +218,13 @@ INLINE item *saved_of_row(const Job *job, i64 t, i64 i) {
 INLINE i64 row_of(const Job *job, i64 i) { return job->order ? job->order[i] : i; }
 INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < job->T && job->resets[b * job->T + t]; }
 
-/* How to share the work: by rows where a core can hold all of R, else by units. */
-static void plan(const Job *job, Team *team, i64 limit) {
+/* How to share the work: by rows where a core can hold all of R, else by units. `steady`: the numbers are the same to the
+   last bit for any number of threads, so that it may depend on what else goes on. */
+static void plan(const Job *job, Team *team, i64 limit, int steady) {
     double step = 2.0 * job->B * (G_IN * (double)job->D + (G_HID + INNER) * (double)job->H) * job->H;
     /* to wake a thread for one step costs as much as to read a megabyte of weights */
     const int small = job->T == 1 ? step < 5e5 : step * job->T < 2e5;
-    i64 P = small ? 1 : most(1, least(job->threads, limit));
+    i64 P = small || (steady && crowded()) ? 1 : most(1, least(job->threads, limit));
     i64 unit_panels = least(panels(job->H), wide(job->H));
     size_t bytes = (size_t)((G_HID + INNER) * job->H * job->H) * sizeof(item);
     i64 units = 1;
@@ -208,7 +254,11 @@ static int run(Team *team) {
         team->work(team, 0);
         return 0;
     }
+    const i64 began = nanoseconds();
     team->job->source.parallel(thread_main, team, (unsigned)team->threads, 0);
+    i64 slept = 0;
+    for (i64 k = 0; k <= team->row_groups; k++) slept += team->barriers[k].slept;
+    if (team->unit_groups > 1) note_sleep(nanoseconds() - began, slept, team->threads);
     return atomic_load(&team->failed);
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
 import os
 import weakref
-from collections.abc import Callable
-from ctypes import Structure, c_double, c_float, c_int, c_int64, c_uint64, c_void_p
+from collections.abc import Callable, Iterator
+from ctypes import Structure, c_double, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ from elman.engines.cpu.generate import columns
 from elman.engines.int8 import int8_scale
 from elman.engines.program import Program
 
-#: WATCHED in job.h.
-_WATCHED = 24
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
 
@@ -51,7 +50,6 @@ class Library:
         for name in ("lanes", "packed_size"):
             getattr(self._c, name).restype = c_int64
         self._c.packed_size.argtypes = [c_int64] * 3
-        self._c.sample_parameters.argtypes, self._c.sample_parameters.restype = [c_void_p], c_uint64
         for name in ("input", "recurrent"):
             getattr(self._c, f"pack_{name}").argtypes = [c_void_p] * 2 + [c_int64] * 2
             if dtype != torch.bfloat16:
@@ -102,7 +100,7 @@ class Library:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:
-        job = self.Job(threads=torch.get_num_threads(), source=source(), **fields)
+        job = self.Job(threads=threads(), source=source(), **fields)
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
 
@@ -123,13 +121,6 @@ class Library:
         pack(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), H, N)
         return packed, scales
 
-    def watch(self, job: Structure, parameters: list[Tensor]) -> None:
-        """Lets the job notice when these, or the first 24 of them, are written over."""
-        for k, p in enumerate(parameters[:_WATCHED]):
-            extent = 1 + sum((n - 1) * stride for n, stride in zip(p.shape, p.stride(), strict=True))
-            job.watched[k], job.watched_bytes[k] = p.data_ptr(), extent * p.itemsize  # type: ignore[attr-defined]
-        job.sample = self._c.sample_parameters(ctypes.addressof(job))  # type: ignore[attr-defined]
-
 
 class Source(Structure):
     """Where threads and memory come from: the C struct of that name."""
@@ -148,9 +139,6 @@ def _job(states: int, real: Any) -> type[Structure]:
         ("y", c_void_p),
         ("state1", each),
         ("saved packed_ih packed_hh scale_ih scale_hh", c_void_p),
-        ("watched", c_void_p * _WATCHED),
-        ("watched_bytes", c_int64 * _WATCHED),
-        ("sample", c_uint64),
         ("dy", c_void_p),
         ("dstate1", each),
         ("dx", c_void_p),
@@ -209,6 +197,38 @@ def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     memory = (ctypes.c_char * size).from_address(address)
     weakref.finalize(memory, _runtime().give, address).atexit = False
     return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
+
+
+def threads() -> int:
+    """How many threads a kernel may use: torch's, but no more than this process may keep busy."""
+    return min(torch.get_num_threads(), cores())
+
+
+@functools.cache
+def cores() -> int:
+    """The cores that this process may keep busy all the time: of its mask, and of the quota of its container."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota in _quotas():
+        count = min(count, max(1, math.ceil(quota)))
+    return count
+
+
+def _quotas() -> Iterator[float]:
+    """Cores by the quotas of the control groups of this process (Linux), version 2 and version 1."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            place = Path("/sys/fs/cgroup", "cpu" if "cpu" in controllers.split(",") else "", group.lstrip("/"))
+            for folder in (place, *place.parents):
+                with contextlib.suppress(OSError, ValueError):
+                    quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+                    yield int(quota) / int(period)  # "max" is no number
+                with contextlib.suppress(OSError, ValueError):
+                    quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+                    if int(quota) > 0:
+                        yield int(quota) / int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
+                if folder == Path("/sys/fs/cgroup"):
+                    break
 
 
 _forked = False

@@ -245,10 +245,7 @@ def carry(*inputs: Any) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling() or watched(*inputs[1:4]):
         y, final, _ = torch.ops.elman.scan(*inputs)
         return y, final
-    if inputs[-1]:
-        return _Direct.apply(*inputs)
-    y, final, _ = scan(*inputs)
-    return y, final
+    return _Direct.apply(*inputs)
 
 
 def _columns(gates: Tensor, columns: list[int]) -> Tensor:

@@ -133,6 +133,16 @@ TILE_8(tile_8_i, UNIT_VECTORS)
 
 /* ---- packing ---- */
 
+/* lanes of two vectors, in turns: for each lane k, of `a` where k & d is 0 and of `b` where not; of `low` the halves
+   that stand d to the left, of `high` those that stand d to the right */
+#if !defined(__clang__)
+INLINE void mixed(E a, E b, const i64 d, E *low, E *high) {
+    M left, right;
+    _Pragma("GCC unroll 16") for (i64 k = 0; k < VL; k++) left[k] = k & d ? VL + k - d : k, right[k] = k & d ? VL + k : k + d;
+    *low = __builtin_shuffle(a, b, left), *high = __builtin_shuffle(a, b, right);
+}
+#endif
+
 /* VL vectors of VL elems, turned round */
 INLINE void transpose(E *v) {
 #if defined(__clang__)
@@ -141,15 +151,10 @@ INLINE void transpose(E *v) {
         for (i64 k = 0; k < VL; k++) t[k][i] = from[i * VL + k];
     memcpy(v, t, sizeof t);
 #else
-    for (i64 d = VL / 2; d; d /= 2) { /* swap the blocks beside the diagonal, of half the size each time */
-        M low, high;
-        for (i64 k = 0; k < VL; k++) low[k] = k & d ? VL + k - d : k, high[k] = k & d ? VL + k : k + d;
-        for (i64 i = 0; i < VL; i++)
-            if (!(i & d)) {
-                const E a = v[i], b = v[i + d];
-                v[i] = __builtin_shuffle(a, b, low), v[i + d] = __builtin_shuffle(a, b, high);
-            }
-    }
+    /* swap the blocks beside the diagonal, of half the size each time */
+    _Pragma("GCC unroll 4") for (i64 d = VL / 2; d; d /= 2)
+        _Pragma("GCC unroll 16") for (i64 i = 0; i < VL; i++)
+            if (!(i & d)) mixed(v[i], v[i + d], d, &v[i], &v[i + d]);
 #endif
 }
 /* the elems from elem k on of a row of N numbers: one, or for bfloat16 a pair in each; 0 beyond its end */
@@ -166,6 +171,91 @@ INLINE E elems(const real *row, i64 k, i64 N) {
     return get_some(row + k, N - k);
 #endif
 }
+#if PER == 1
+/* ---- products with weights as they lie in memory ----
+ *
+ * To pack weights costs as much as to multiply them a few times. Where they meet few rows, each row of them is
+ * multiplied where it is: VL rows of weights, one for each lane of the result.
+ */
+
+/* the totals of VL vectors, each in its lane */
+INLINE V totals_of(V *v) {
+#if defined(__clang__)
+    V sum = {0};
+    for (i64 i = 0; i < VL; i++)
+        for (i64 k = 0; k < VL; k++) sum[i] += v[i][k];
+    return sum;
+#else
+    _Pragma("GCC unroll 4") for (i64 d = VL / 2; d; d /= 2)
+        _Pragma("GCC unroll 8") for (i64 i = 0; i < d; i++) {
+            V low, high;
+            mixed(v[i], v[i + d], d, &low, &high);
+            v[i] = low + high;
+        }
+    return v[0];
+#endif
+}
+
+/* c (R rows, ldc apart) += the products of R rows of v with VL rows of w, of which the first `some` are real; LANES of
+   them at a time, each as SUMS_OF sums, because a sum must wait for its last addition */
+#define DOTS(R, LANES, SUMS_OF)                                                                          \
+    static void dots_##R(i64 K, const real *v, i64 ldv, const real *w, i64 ldw, i64 some, real *c, i64 ldc) { \
+        V total[R][BYTES / sizeof(real)];                                                                \
+        for (i64 lane = 0; lane < VL; lane += LANES) {                                                   \
+            const real *row[LANES];                                                                      \
+            V sum[R][LANES][SUMS_OF];                                                                    \
+            _Pragma("GCC unroll 8") for (i64 l = 0; l < LANES; l++) {                                    \
+                row[l] = w + least(lane + l, some - 1) * ldw;                                            \
+                _Pragma("GCC unroll 4") for (i64 r = 0; r < R; r++)                                      \
+                    _Pragma("GCC unroll 2") for (i64 s = 0; s < SUMS_OF; s++) sum[r][l][s] = (V){0};     \
+            }                                                                                            \
+            i64 k = 0;                                                                                   \
+            for (; k + SUMS_OF * VL <= K; k += SUMS_OF * VL)                                             \
+                _Pragma("GCC unroll 8") for (i64 s = 0; s < SUMS_OF; s++) {                              \
+                    V x[R];                                                                              \
+                    _Pragma("GCC unroll 4") for (i64 r = 0; r < R; r++) x[r] = get(v + r * ldv + k + s * VL); \
+                    _Pragma("GCC unroll 8") for (i64 l = 0; l < LANES; l++) {                            \
+                        const V weights = get(row[l] + k + s * VL);                                      \
+                        _Pragma("GCC unroll 4") for (i64 r = 0; r < R; r++) sum[r][l][s] += x[r] * weights; \
+                    }                                                                                    \
+                }                                                                                        \
+            for (; k < K; k += VL)                                                                       \
+                _Pragma("GCC unroll 8") for (i64 l = 0; l < LANES; l++) {                                \
+                    const V weights = get_some(row[l] + k, K - k);                                       \
+                    _Pragma("GCC unroll 4") for (i64 r = 0; r < R; r++)                                  \
+                        sum[r][l][0] += get_some(v + r * ldv + k, K - k) * weights; \
+                }                                                                                        \
+            _Pragma("GCC unroll 8") for (i64 l = 0; l < LANES; l++)                                      \
+                _Pragma("GCC unroll 4") for (i64 r = 0; r < R; r++) {                                    \
+                    total[r][lane + l] = sum[r][l][0];                                                   \
+                    _Pragma("GCC unroll 2") for (i64 s = 1; s < SUMS_OF; s++) total[r][lane + l] += sum[r][l][s];                \
+                }                                                                                        \
+        }                                                                                                \
+        for (i64 r = 0; r < R; r++) put(c + r * ldc, get(c + r * ldc) + first(totals_of(total[r]), some)); \
+    }
+#define FOUR (BYTES / 8 < 4 ? 2 : 4)       /* lanes, if there are as many */
+#define FEW (REGISTERS < 24 ? 2 : FOUR)    /* lanes whose sums stay in registers, of three or four rows */
+DOTS(1, FOUR, 2)
+DOTS(2, FOUR, 1)
+DOTS(3, FEW, 1)
+DOTS(4, FEW, 1)
+
+/* the same for any number of rows, and for all gates of panel p: c (rows, gates, U, VL), w (gates H, N) from elem k0 on */
+static void direct(i64 rows, i64 k0, i64 k1, const real *v, i64 ldv, const real *w, i64 gates, i64 H, i64 N, i64 p, real *c) {
+    static void (*const dots[])(i64, const real *, i64, const real *, i64, i64, real *, i64) = {0, dots_1, dots_2, dots_3, dots_4};
+    for (i64 g = 0; g < gates; g++)
+        for (i64 u = 0; u < U; u++) {
+            const i64 j = (p * U + u) * VL;
+            if (j >= H) break;
+            for (i64 q = 0, n; q < rows; q += n) {
+                n = up(rows - q, up(rows - q, 4));
+                dots[n](k1 - k0, v + q * ldv + k0, ldv, w + (g * H + j) * N + k0, N, least(VL, H - j),
+                        c + (q * gates * U + g * U + u) * VL, gates * U * VL);
+            }
+        }
+}
+#endif
+
 /* of R or W for the forward product: panel, elem, gate, vector, lane */
 static void pack(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {
     const i64 K = up(N, PER), nv = gates * U;

@@ -11,8 +11,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #if defined(__linux__)
+#include <limits.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 typedef int64_t i64;
@@ -131,6 +136,9 @@ INLINE V load_some(const item *p, i64 n) {
 }
 INLINE V get_some(const real *p, i64 n) {
     if (n >= VL) return get(p);
+#if defined(__AVX512F__) && !defined(FLOAT64)
+    return (V)_mm512_maskz_loadu_ps(n > 0 ? (__mmask16)((1 << n) - 1) : 0, p);
+#endif
     real part[BYTES / sizeof(real)] = {0};
     if (n > 0) memcpy(part, p, (size_t)n * sizeof(real));
     return get(part);

@@ -1,0 +1,107 @@
+"""Running without gradients: as little as can be between Python and the kernel.
+
+Nothing about weights outlives a call: the kernel reads the parameters themselves. Only inside a scope that promises
+that they stay as they are (`elman.layers.packed`) are they packed once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engines.cpu.library import Library, source, threads
+from elman.engines.int8 import on_grid
+from elman.engines.scan import Scan, State
+
+
+class PackedWeights:
+    """W and R in the order in which the kernel reads them, for `Scan.packed`.
+
+    Attributes:
+        library: the kernel that they are for.
+        fields: of a job, by name: the tensors that it points to.
+    """
+
+    def __init__(self, library: Library, fields: dict[str, Tensor]) -> None:
+        self.library, self.fields = library, fields
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy of a layer packs its own
+
+
+def pack(library: Library, scan: Scan) -> PackedWeights:
+    """The weights of a scan, packed; in int8 where it asks for that and they lie on the grid."""
+    fields: dict[str, Tensor] = {}
+    w_ih, w_hh = (_plain(w, library.real) for w in scan.weights[:2])
+    int8 = scan.int8 and library.dtype != torch.bfloat16 and all(w is None or on_grid(w) for w in (w_ih, w_hh))
+    H = scan.weights.weight_ih.shape[0] // len(library.cell.inputs)
+    for name, which, weight in (("ih", "input", w_ih), ("hh", "recurrent", w_hh)):
+        if weight is not None and int8:
+            fields[f"packed_{name}"], fields[f"scale_{name}"] = library.pack_int8(which, weight, H)
+        elif weight is not None:
+            fields[f"packed_{name}"] = library.pack(which, weight, H)
+    return PackedWeights(library, fields)
+
+
+def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
+    """y (B, T, H) and the final state, with no graph."""
+    x, state, real = scan.x, scan.state, library.real
+    B, T, D = x.shape
+    H, kind = state[0].shape[1], state[0].dtype
+    if x.dtype is not library.dtype:
+        x = x.to(library.dtype)
+    if x.stride(2) != 1:
+        x = x.contiguous()
+    along = x.stride(0) < x.stride(1)  # x, and so y, with time as the first dimension in memory
+    y = torch.empty((T, B, H) if along else (B, T, H), dtype=library.dtype, device="cpu")
+    y = y.transpose(0, 1) if along else y
+    old = [_plain(s, real) for s in state]
+    new = [torch.empty((B, H), dtype=real, device="cpu") for _ in state]
+    weights = [_plain(w, real) for w in scan.weights[:4]]
+    alive: list[Tensor | None] = [x, y, *old, *new, *weights]
+
+    job = library.Job()
+    job.B, job.T, job.D, job.H, job.heads, job.threads = B, T, D, H, scan.heads, threads()
+    job.x_b, job.x_t, _ = x.stride()
+    job.y_b, job.y_t, _ = y.stride()
+    job.x, job.y, job.source = x.data_ptr(), y.data_ptr(), source()
+    job.w_ih, job.w_hh, job.b_ih, job.b_hh = [None if w is None else w.data_ptr() for w in weights]
+    job.state0 = tuple([s.data_ptr() for s in old])  # type: ignore[union-attr]
+    job.state1 = tuple([s.data_ptr() for s in new])
+
+    def point(name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            alive.append(tensor)
+            setattr(job, name, tensor.data_ptr())
+
+    if scan.weights.vectors:
+        point("units", library.units(torch.stack(scan.weights.vectors).to(real)))
+    if scan.lengths is not None:
+        lengths, order = scan.lengths.long().clamp(0, T).sort(descending=True, stable=True)
+        point("lengths", lengths)
+        point("order", order)
+    if scan.resets is not None:
+        point("resets", scan.resets.contiguous())
+    if scan.hidden_mask is not None:
+        point("mask", _plain(scan.hidden_mask, real))
+    if scan.zoneout is not None:
+        zones = [_plain(k, real) if isinstance(k, Tensor) else None for k in scan.zoneout]
+        alive += zones
+        job.zone = tuple([None if k is None else k.data_ptr() for k in zones])
+        job.rate = tuple([0.0 if isinstance(k, Tensor) else k for k in scan.zoneout])
+    if isinstance(scan.packed, PackedWeights) and scan.packed.library is library:
+        for name, tensor in scan.packed.fields.items():
+            point(name, tensor)
+    if library.run_forward(ctypes.addressof(job)):
+        raise MemoryError(f"{library.cell}: no memory for the kernel")
+    return y, tuple(new) if kind is real else tuple([s.to(kind) for s in new])
+
+
+def _plain(t: Any, real: torch.dtype) -> Any:
+    """A tensor of this type, its numbers side by side; None for none."""
+    if t is None or (t.dtype is real and t.is_contiguous()):
+        return t
+    return t.to(real).contiguous()
