@@ -278,9 +278,10 @@ class _Cell(nn.RNNCellBase):
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
         by_torch = engines.torch_steps(self.cell)
-        if by_torch and self._plain(input, hx):  # torch checks the sizes
-            operation = torch_fused.STEPS[type(self.cell)]
-            return operation(input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        if by_torch and self._plain(input, hx):  # torch checks the sizes, but for those of biases
+            w_ih, w_hh, b_ih, b_hh = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+            if b_ih is None or b_ih.numel() == b_hh.numel() == len(w_ih):
+                return torch_fused.STEPS[type(self.cell)](input, hx, w_ih, w_hh, b_ih, b_hh)
         name = type(self).__name__
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a tensor, it is a {type(input).__name__}")
@@ -302,10 +303,7 @@ class _Cell(nn.RNNCellBase):
             if shape_of(part) != wanted[0]:
                 raise RuntimeError(f"hidden has inconsistent size: got {list(part.shape)} expected {list(wanted[0])}")
         weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
-        if by_torch:
-            new = torch_fused.step(self.cell, weights, x, state)
-        else:
-            _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
+        _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
         new = new if input.dim() == 2 else tuple(part.squeeze(0) for part in new)
         return new if len(new) > 1 else new[0]
 

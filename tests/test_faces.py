@@ -209,7 +209,7 @@ def test_a_state_of_another_structure(kind: str, wrong: Callable[[Tensor], Any])
     [
         ({"dtype": torch.float64}, "same dtype"),
         ({"dtype": torch.long}, "same dtype"),
-        ({"device": "meta"}, "same device"),
+        ({"device": "meta"}, "device"),
     ],
 )
 def test_a_state_of_another_kind(kind: str, other: dict[str, Any], message: str) -> None:

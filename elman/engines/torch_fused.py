@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell, Weights
+from elman.engines import sizes
 from elman.engines.modes import exporting, readable, shape_of, to_onnx, transform
 from elman.engines.scan import Engine, Scan, State, owned, trains
 
@@ -96,7 +97,8 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     """
     x, weights, lengths = scan.x, scan.weights, scan.lengths
     if x.shape[1] == 1 and lengths is None and type(scan.cell) in STEPS:
-        state = step(scan.cell, weights, x.squeeze(1), scan.state)
+        scan = sizes.checked(scan)  # torch takes a bias of one number for all
+        state = step(scan.cell, scan.weights, scan.x.squeeze(1), scan.state)
         return state[0].unsqueeze(1).clone(), state
     has_c = len(scan.state) == 2
     if lengths is None:

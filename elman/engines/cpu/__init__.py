@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell
-from elman.engines.cpu import generate, inference, projection, raw, sizes
+from elman.engines import sizes
+from elman.engines.cpu import generate, inference, projection, raw
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library, settings
 from elman.engines.cpu.operation import LIBRARIES, carry
