@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars
 import pytest
+import torch
 
 import elman
 import elman.cli
@@ -136,6 +137,11 @@ def test_series_in_memory() -> None:
     model = elman.train("classify", rows, steps=1, hidden_size=4, progress=False)
     assert model.predict([rows[0][0]])[0][0].text in "ab"
     assert read_labelled([([1.0, 2.0], "a"), ([3.0], "b")], TABLE).inputs[0].tolist() == [[1], [2]]
+    for kind in (
+        torch.tensor, polars.DataFrame, lambda x: x.astype(object), lambda x: torch.tensor(x, requires_grad=True)
+    ):  # fmt: skip
+        again = read_labelled([(kind(x), label) for x, label in rows], TABLE)
+        assert again.medium == "series" and [x.tolist() for x in again.inputs] == [x.tolist() for x, _ in rows]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +158,10 @@ def test_series_in_memory() -> None:
         ({"text": ["a", "b"], "label": ["x", float("nan")]}, "row 2: no label"),
         ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' holds neither a text nor a series"),
         ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' holds half of a surrogate pair"),
+        ([("a", "x", 1), ("b", "y", 2)], "3 cells a row; the 2 cells text, label are needed"),
+        ([("a", object()), ("b", "y")], "a cell is object, which is neither a text, a number nor an array"),
+        ([[("The", "D"), ("dog", "N")]], r"row 1 of 1: a list of pairs .* a sentence is one pair, its words and its"),
+        ([(np.ones((2, 2), complex), "x"), (np.ones((2, 2)), "y")], "row 1: column 'text' holds neither"),
         ([], "no data: give one file or more"),
         (polars.DataFrame(), "has no column 'text'"),
     ],

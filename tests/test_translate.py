@@ -160,10 +160,10 @@ def test_tables(tmp_path: Path) -> None:
     (tmp_path / "q.tsv").write_text('de\ten\n"Wer\tWho\nist\tis\nda"\tthere\n"Ja", sagt er.\t"Yes," he says.\n')
     assert read_pairs([str(tmp_path / "q.tsv")], "de", "en").targets == ["Who", "is", "there", '"Yes," he says.']
     (tmp_path / "list.jsonl").write_text('{"de": ["a"], "en": "b"}\n')
-    with pytest.raises(elman.ElmanError, match=r"column 'de': holds List\(String\), not text"):
+    with pytest.raises(elman.ElmanError, match=r"list.jsonl: column 'de' holds List\(String\), not text"):
         read_pairs([str(tmp_path / "list.jsonl")], "de", "en")
     (tmp_path / "broken.jsonl").write_text('{"de": 1\n')
-    with pytest.raises(elman.ElmanError, match=r"broken.jsonl: not a jsonl table"):
+    with pytest.raises(elman.ElmanError, match=r"broken.jsonl, line 1: not JSON"):
         read_pairs([str(tmp_path / "broken.jsonl")], "de", "fr")
 
 

@@ -113,7 +113,7 @@ def ask(argument: str, texts: Callable[[polars.DataFrame], list[str]], *columns:
 
 def ask_column(argument: str, name: str, whole: bool = False) -> Asked:
     """The inputs in a file: a column of a table, or the lines of a text."""
-    return ask(argument, lambda table: column(table, name), name, whole=whole)
+    return ask(argument, lambda table: column(table, name, argument), name, whole=whole)
 
 
 def check_out(out: str) -> None:

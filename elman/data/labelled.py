@@ -207,20 +207,24 @@ def _table(path: str, rows: Rows, left_out: LeftOut, columns: Columns) -> Labell
     name = {"text": source} if source == c.text else {"file": source}
     require(table, readable(path), {**name, "label": c.label, **({"group": c.group} if c.group else {})})
     several = lists(table, c.label)
-    labels = split_labels(column(table, c.label), c.separator) if several is None else [tuple(one) for one in several]
-    groups = column(table, c.group) if c.group else [""] * len(labels)
+    labels = (
+        split_labels(column(table, c.label, readable(path)), c.separator)
+        if several is None
+        else [tuple(one) for one in several]
+    )
+    groups = column(table, c.group, readable(path)) if c.group else [""] * len(labels)
     places = [f"{readable(path)}, row {k}" for k in range(1, len(labels) + 1)]
     if source == c.text:
         if table[source].dtype.is_nested() or table[source].dtype == polars.Object:
             arrays = series.of_cells(table[source].to_list(), places, source)
             names = [str(k) for k in range(1, arrays[0].shape[1] + 1)] if arrays else []
             return Labelled("series", arrays, labels, groups, places, names, 0)
-        found = Labelled("text", column(table, source), labels, groups, places, [], 0)
+        found = Labelled("text", column(table, source, readable(path)), labels, groups, places, [], 0)
         return found.part(_filled(found, rows.lines, left_out, c.separator is not None or several is not None))
     beside = path.rpartition("/")[0]
     files = [
         home(name) if "://" in name or os.path.isabs(home(name)) or not beside else f"{beside}/{name}"
-        for name in column(table, source)
+        for name in column(table, source, readable(path))
     ]
     if not files:
         raise ElmanError(f"{path}: no rows")

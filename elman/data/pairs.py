@@ -39,8 +39,8 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
         pairs = Pairs([], [], [])
         for path in data:
             table = read_table(path, {"source": source, "target": target}, skip_bad)
-            pairs.sources.extend(column(table, source))
-            pairs.targets.extend(column(table, target))
+            pairs.sources.extend(column(table, source, readable(path)))
+            pairs.targets.extend(column(table, target, readable(path)))
             pairs.places.extend(f"{readable(path)}, row {k}" for k in range(1, len(table) + 1))
     elif len(data) == 2:
         sides = [read_text(path).removesuffix("\n").split("\n") for path in data]

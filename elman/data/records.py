@@ -16,15 +16,18 @@ from elman.errors import ElmanError
 Bad = Callable[[str, str], None]
 
 
-def column(table: polars.DataFrame, name: str) -> list[str]:
+def column(table: polars.DataFrame, name: str, path: str = "") -> list[str]:
     """The cells of a column as text; empty ones are ''.
+
+    Arguments:
+        path: of the table, for the message.
 
     Raises:
         ElmanError: it holds what is not text: lists, records, bytes.
     """
     found = table[name]
     if found.dtype.is_nested() or found.dtype in (polars.Object, polars.Binary):
-        raise ElmanError(f"column {name!r}: holds {found.dtype}, not text")
+        raise ElmanError(f"{path}{': ' * bool(path)}column {name!r} holds {found.dtype}, not text")
     if found.dtype.is_float():
         found = found.fill_nan(None)
     return found.cast(polars.String).fill_null("").to_list()
@@ -70,6 +73,11 @@ def frame_of_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
         return frame_of_columns(_by_key(rows)), False
     width = len(rows[0]) if isinstance(rows[0], (tuple, list)) else 0
     for k, row in enumerate(rows, 1):
+        if isinstance(row, list) and row and all(isinstance(one, tuple) and len(one) == 2 for one in row):
+            raise ElmanError(
+                f"data, row {k} of {len(rows)}: a list of pairs such as {row[0]!r}; a sentence is one pair, its words "
+                f"and its tags: ({[one[0] for one in row][:2]}, {[one[1] for one in row][:2]})"
+            )
         if not isinstance(row, (tuple, list)) or len(row) != width or not 2 <= width <= 4:
             what = f"{len(row)} cells" if isinstance(row, (tuple, list)) else type(row).__name__
             raise ElmanError(
@@ -182,15 +190,24 @@ def _series(name: str, cells: list[Any], source: str) -> polars.Series:
 def _is_series(value: Any) -> bool:
     """Whether a cell is an array of numbers, (T,) or (T, C)."""
     if isinstance(value, np.ndarray):
-        return value.dtype.kind in "iufb" and value.ndim > 0
+        return value.ndim > 1 or (value.dtype.kind in "iufbc" and value.ndim > 0)
     return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], (list, tuple, np.ndarray))
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ElmanError(f"data: a cell is {type(value).__name__}, which becomes no array: {error}") from None
 
 
 def _cell(value: Any) -> Any:
     """A cell as text, a list of text, or None; a dict as it is."""
     if isinstance(value, str) or value is None:
         return None if isinstance(value, _Number) and value == "NaN" else value
-    if isinstance(value, np.generic):
+    if hasattr(value, "__array__") and not isinstance(value, np.ndarray):  # a tensor, a data frame, a NumPy scalar
+        value = _array(value)
+    if isinstance(value, np.ndarray) and not value.ndim:
         value = value.item()
     if _is_series(value):
         return np.asarray(value)
@@ -207,5 +224,7 @@ def _cell(value: Any) -> Any:
         return dict(value)
     if isinstance(value, bytes):
         return {"bytes": value}  # not text: refused where it is asked for
+    if type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
+        raise ElmanError(f"data: a cell is {type(value).__name__}, which is neither a text, a number nor an array")
     text = str(value)  # dates, categories, ...
     return None if text in ("<NA>", "NaT") and type(value).__name__ in ("NAType", "NaTType") else text

@@ -177,12 +177,19 @@ def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], pla
     return values
 
 
+def numbers(given: Any) -> np.ndarray:
+    """An array or nested lists as float64; TypeError, ValueError or OverflowError where they are no real numbers."""
+    if np.iscomplexobj(given):
+        raise TypeError("complex numbers")
+    return np.asarray(given, dtype=np.float64)
+
+
 def of_cells(cells: Sequence[Any], places: Sequence[str], name: str) -> list[np.ndarray]:
     """Series (T, C) from the cells of a column in memory: arrays (T,) or (T, C), or lists of numbers."""
     found = []
     for cell, place in zip(cells, places, strict=True):
         try:
-            values = np.asarray(cell, dtype=np.float64)
+            values = numbers(cell)
         except (TypeError, ValueError):
             raise ElmanError(f"{place}: column {name!r} holds neither a text nor a series of numbers") from None
         values = values[:, None] if values.ndim == 1 else values

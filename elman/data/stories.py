@@ -57,8 +57,8 @@ def _is_table(path: str) -> bool:
 def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_bad: bool) -> list[Story]:
     left_out = LeftOut(path, skip_bad)
     table, lines = read_rows(path, dict(zip(("story", "question", "answer"), columns, strict=True)), left_out)
-    story, question, answer = (column(table, one) for one in columns)
-    kinds = column(table, kind) if kind in table.columns else [name] * len(table)
+    story, question, answer = (column(table, one, readable(path)) for one in columns)
+    kinds = column(table, kind, readable(path)) if kind in table.columns else [name] * len(table)
     found = []
     for row, (s, q, a, k) in enumerate(zip(story, question, answer, kinds, strict=True), 1):
         if q.strip() and a.strip():
@@ -78,7 +78,9 @@ def ask_questions(path: str, story: str, question: str) -> Asked:
     """
     (path,) = sources([path])
     if _is_table(path) or not _LINE.match(read_text(path).lstrip()):
-        return ask(path, lambda table: _joined(column(table, story), column(table, question)), story, question)
+        return ask(
+            path, lambda table: _joined(column(table, story, path), column(table, question, path)), story, question
+        )
     told = _babi(path, "", False)
     texts = _joined([" ".join(s.sentences) for s in told], [s.question for s in told])
     return Lines(texts, [f"{path}, question {k}" for k in range(1, len(told) + 1)])

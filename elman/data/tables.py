@@ -150,8 +150,11 @@ def _named(table: polars.DataFrame, path: str, wanted: Sequence[str] | Mapping[s
     """A table in memory, with the columns' names where it has only an order."""
     names = list(wanted.values()) if isinstance(wanted, Mapping) else list(wanted)
     if isinstance(path, InMemory) and path.positional:
-        if table.width and names and table.width < len(names):
-            raise ElmanError(f"{path}: {table.width} cells a row; {', '.join(names)} are needed")
+        if table.width and names and table.width != len(names):
+            raise ElmanError(
+                f"{path}: {table.width} cells a row; the {len(names)} cells {', '.join(names)} are needed; columns of "
+                "other names are given as {'name': [...]}"
+            )
         return table.rename(dict(zip(table.columns, names, strict=False)))
     require(table, path, wanted)
     return table

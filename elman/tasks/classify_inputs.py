@@ -21,7 +21,7 @@ from elman.data.augment import drowned, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, Medium, frames, read_series
 from elman.data.labels import same
 from elman.data.moments import DateOrder
-from elman.data.series import check, filled, ordered
+from elman.data.series import check, filled, numbers, ordered
 from elman.data.sound import read_sound
 from elman.data.source import sources
 from elman.data.tokenizer import SPECIAL
@@ -209,7 +209,7 @@ class Inputs:
             found, _, places = read_series(path, self.columns)
         else:
             try:
-                values = np.asarray(x, dtype=np.float64)
+                values = numbers(x)
             except (TypeError, ValueError, OverflowError) as error:
                 raise ElmanError(f"{place}: not a series of numbers: {error}") from None
             values = values[:, None] if values.ndim == 1 else values
