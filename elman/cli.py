@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
-    if tokens[:1] in (["train"], ["evaluate"]):  # data that are a hyphen look like an option
+    if tokens[:1] in (["train"], ["evaluate"], ["predict"]):  # data that are a hyphen look like an option
         before = ["", *tokens]
         tokens = [
             "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
@@ -84,18 +84,25 @@ def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
             rest.append(token)
             continue
         value = value if equals else next(iterator, "")
+        if not value or value.startswith("-"):
+            raise ElmanError("--import: give a file of Python, or the name of a module")
         imported += ["--import", value]
         sys.path.insert(0, os.getcwd())
         try:
             if value.endswith(".py"):
-                spec = importlib.util.spec_from_file_location(Path(value).stem, value)
+                path = os.path.expanduser(value)
+                if not os.path.isfile(path):
+                    raise ElmanError(f"--import {value}: no such file")
+                spec = importlib.util.spec_from_file_location(Path(path).stem, path)
                 assert spec is not None
                 assert spec.loader is not None
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
             else:
                 importlib.import_module(value)
-        except Exception as error:  # whatever the user's own code raises
+        except ElmanError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever the user's own code raises
             raise ElmanError(f"--import {value}: {type(error).__name__}: {error}") from error
     return rest, imported
 

@@ -52,7 +52,9 @@ def train_command(task: str, imported: list[str]) -> Any:
         resume
             Go on with the run in OUT from its last checkpoint.
         """
-        values = _toml(config, kind) if config else {}
+        values = {} if config is None else _toml(config, kind)
+        if valid == []:
+            raise ElmanError("--valid: give the files to validate on")
         values |= {} if options is None else options.model_dump(exclude_unset=True)
         if out is None:
             if resume:
@@ -150,8 +152,13 @@ def generate_command() -> Any:
         device
             cpu, cuda, ...
         """
+        from elman.data.asked import like_a_file
         from elman.start import load
 
+        for prompt in filter(like_a_file, prompts):
+            raise ElmanError(
+                f'{prompt}: a prompt is a text, not a file; give what is in it: "$(cat {shlex.quote(prompt)})"'
+            )
         model = load(run, device)
         if not hasattr(model, "stream"):
             raise ElmanError(
@@ -206,7 +213,7 @@ def predict_command(arguments: list[str]) -> Any:
             A run directory.
         inputs
             What to answer: texts, or files with a text in each row or line, or paths of sounds and tables of numbers;
-            without any, every line of standard input.
+            - is a file on standard input. Without any: every line of standard input.
         device
             cpu, cuda, ...
         json

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from elman.data.asked import names_file
 from elman.errors import ElmanError
 from elman.layers.recorder import Recorded, Recorder
 from elman.output import console, writable
@@ -19,6 +20,8 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
 
     writable(out, "--out", [text])
     model = load(run)
+    if getattr(model, "reads_text", True) and names_file(text):
+        raise ElmanError(f"{text}: this is a file; what is looked at is one text: give the text itself")
     pieces, layers = record(model, text)
     names = [one.layer for one in layers]
     if layer is not None:

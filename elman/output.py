@@ -43,12 +43,13 @@ def json_line(value: Any, what: str) -> str:
 def open_streams() -> None:
     """Standard output writes what its encoding lacks as escapes, such as ``\\u2026``; standard input is UTF-8.
 
-    A terminal keeps its own encoding for what is typed.
+    Bytes of standard input that are not UTF-8 are kept as surrogates. A terminal keeps its own encoding for what is
+    typed.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty() and sys.stdin.encoding != "utf-8-sig":
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
 
 
 def finite(value: Any, what: str, key: str = "") -> None:

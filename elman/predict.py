@@ -125,7 +125,7 @@ def predict(
         sys.stdout.flush()
         progress.show(answered)
     progress.end()
-    if out is not None and len(failed) < answered:
+    if out is not None and (len(failed) < answered or not answered):
         asked = given.one_file() or Lines([one.given.shown for one in written], [])
         write(out, asked.answered(out, [cells_of(one.answers) if one.answers else None for one in written]))
         print(f"answers to {answered:,} inputs in {out}", file=sys.stderr)
@@ -188,8 +188,10 @@ def _standard_input() -> Iterator[tuple[str, str]]:
     number = 0
     try:
         for number, line in enumerate(sys.stdin or (), 1):
+            if "\0" in line:
+                raise ElmanError(f"standard input, line {number}: not text: it has a zero byte; UTF-8 is needed")
             yield line.rstrip("\n"), f"standard input, line {number}"
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # of a terminal
         raise ElmanError(f"standard input, after line {number}: not UTF-8") from None
 
 

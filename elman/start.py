@@ -64,7 +64,7 @@ def train(
     paths, valid_paths = sources(data), sources(valid)
     if resume and run is None:
         raise ElmanError("resume: give the run directory to go on with, as out")
-    if run is not None:
+    if run is not None and kind.takes_folders:
         _apart(run, [*paths, *valid_paths])
     heard: list[Listener] = list(listeners)
     if progress and is_first():
@@ -80,7 +80,8 @@ def train(
         else:
             raise ElmanError(f"{run.path}: holds a run already; --resume goes on with it, another --out keeps both")
         if not paths:
-            raise ElmanError("no data: give one file or more")
+            hint = f"; there is no run in {run.path} to go on with" if resume and run is not None else ""
+            raise ElmanError(f"no data: give one file or more{hint}")
         world = World(_device(config.device))
         try:
             model, examples, held = kind.prepare(config, paths, valid_paths, before)

@@ -176,7 +176,7 @@ def test_texts_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert not names_file(text)
     (tmp_path / "my file").write_text("x")
     assert names_file("my file")
-    for name in ("reviews.csv", "a/b.TXT", "x.conllu.gz", "~/no such.jsonl", "gone.wav"):
+    for name in ("reviews.csv", "a/b.TXT", "my data/new reviews.csv", "x.conllu.gz", "~/no such.jsonl", "gone.wav"):
         with pytest.raises(elman.ElmanError, match="no such file"):
             names_file(name)
 
@@ -248,3 +248,68 @@ def test_no_answer_is_said(
     assert capsys.readouterr().out == "(no answer)\n"
     assert cli.main(["predict", "run", "Mary left. Where is Mary?", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "no answer"
+
+
+def test_lines_that_are_no_text(
+    runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that are UTF-8 are answered, the others named."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good film\nbad \xff film\nbad film\n")))
+    assert cli.main(["predict", runs["classify"]]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "pos\n\nneg\n"
+    assert shown.err == "elman: standard input, line 2: not UTF-8\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("good film\nbad film\n".encode("utf-16"))))
+    assert cli.main(["predict", runs["classify"]]) == 2
+    assert "line 1: not text: it has a zero byte" in capsys.readouterr().err
+
+
+def test_a_hyphen_is_standard_input(
+    runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given in (b"good film\n\nbad film\n", b"id;review\n1;good film\n2;\n3;bad film\n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        assert cli.main(["predict", runs["classify"], "-"]) == 0
+        assert capsys.readouterr().out == "pos\n\nneg\n"
+
+
+def test_a_table_without_rows(runs: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,review\n")
+    assert cli.main(["predict", runs["classify"], str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")]) == 0
+    assert (tmp_path / "out.csv").read_text() == "id,review,predicted\n"
+
+
+def test_answers_to_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide, long, ts = tmp_path / "wide.csv", tmp_path / "long.csv", tmp_path / "a.ts"
+    rows = [(f"p{k}", "ab"[k % 2], [k % 2 + t / 10 for t in range(4)]) for k in range(12)]
+    wide.write_text("who,t0,t1,t2,t3,label\n" + "".join(f"{p},{','.join(map(str, x))},{y}\n" for p, y, x in rows))
+    long.write_text("who,x,label\n" + "".join(f"{p},{v},{y}\n" for p, y, x in rows for v in x))
+    ts.write_text("@classLabel true a b\n@data\n" + "".join(f"{','.join(map(str, x))}:{y}\n" for _, y, x in rows))
+    for path, options, names in (
+        (wide, [], [p for p, _, _ in rows]),
+        (long, ["--series=who"], [p for p, _, _ in rows]),
+        (ts, [], [f"{ts}, line {k}" for k in range(3, 15)]),
+    ):
+        run, out = str(tmp_path / f"run-{path.name}"), tmp_path / f"out-{path.name}.csv"
+        assert cli.main(["train", "classify", str(path), "--out", run, "--steps=1", "--hidden-size=4", *options]) == 0
+        assert cli.main(["predict", run, str(path)]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert cli.main(["predict", run, str(path), "--out", str(out)]) == 0
+        found = polars.read_csv(out)
+        assert found["predicted"].to_list() == said
+        assert found[found.columns[0]].to_list() == names
+    assert found.columns == ["input", "predicted", "score"]
+    assert polars.read_csv(tmp_path / "out-wide.csv.csv").columns == [
+        "who", "t0", "t1", "t2", "t3", "label", "predicted", "score",
+    ]  # fmt: skip
+    assert polars.read_csv(tmp_path / "out-long.csv.csv").columns == ["who", "predicted", "score"]
+
+
+def test_a_file_is_no_text_to_look_at(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("review\ngood film\n")
+    for name, message in (("a.csv", "this is a file; what is looked at is one text"), ("b.csv", "no such file")):
+        command = ["inspect", runs["classify"], str(tmp_path / name), "--out", str(tmp_path / "a.png")]
+        assert cli.main(command) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["generate", runs["classify"], "story.txt"]) == 2
+    assert "a prompt is a text, not a file" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_lists_and_the_word_none(tmp_path: Path, text_file: str) -> None:
     assert (saved["cell"], saved["hidden_size"], saved["patience"]) == (["lstm", "gru"], [10, 12], None)
 
 
-def test_own_cell_by_import(tmp_path: Path, text_file: str) -> None:
+def test_own_cell_by_import(tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch, elman\n"
         "class Mine(elman.Cell):\n"
@@ -143,6 +143,8 @@ def test_own_cell_by_import(tmp_path: Path, text_file: str) -> None:
     assert without.returncode == 2
     assert "unknown cell 'mine'" in without.stderr
     assert elman_cli("generate", out, "the", f"--import={source}").returncode == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert elman_cli("generate", out, "the", "--import", "~/mine.py").returncode == 0
 
 
 def test_default_out_never_overwrites(tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +234,16 @@ BAD: list[tuple[list[str], str]] = [
         ["train", "language", "{text}", "--import", "{wrong}"],
         "--import {wrong}: NameError: name 'elmann' is not defined",
     ),
+    (["train", "language", "{text}", "--import"], "--import: give a file of Python, or the name of a module"),
+    (["train", "language", "{text}", "--import", "{exit}"], "--import {exit}: SystemExit: 3"),
+    (["train", "language", "{text}", "--import", "~/no such.py"], "--import ~/no such.py: no such file"),
+    (["train", "language", ""], "'' is not the name of a file"),
+    (["train", "language", "{text}", "--valid", ""], "'' is not the name of a file"),
+    (["train", "language", "{text}", "--valid"], "--valid: give the files to validate on"),
+    (["train", "language", "{text}", "--config", ""], "'': no such file"),
+    (["train", "language", "--resume", "--out", "{tmp}/none"], "there is no run in {tmp}/none to go on with"),
+    (["train", "classify", "{table}", "--file", "path"], "{table}: has no column 'path'; it has text, label"),
+    (["train", "classify", "{table}", "--vectors", ""], "'': no such file"),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
     (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
     (["train", "language", "{one}"], "1 characters are too few to hold out 10%"),
@@ -258,7 +270,7 @@ def test_bad_input(
     contents = {
         "empty": b"", "latin": b"cafe \xe9 creme", "binary": b"abc\0\1\2", "short": b"too short", "one": b"x",
         "odd": b"hiden_size = 3\n", "typed": b'steps = "many"\n',
-        "wrong": b"elmann.Cell",
+        "wrong": b"elmann.Cell", "exit": b"raise SystemExit(3)", "table": b"text,label\n" + b"a b,x\nc d,y\n" * 9,
         "packed": gzip.compress(b"text " * 999)[:20] + b"\xff" * 40,
     }  # fmt: skip
     for name, content in contents.items():
@@ -280,7 +292,7 @@ def test_bad_input(
     assert sorted(tmp_path.rglob("*")) == before  # nothing half-written stays
 
 
-SUFFIXES = {"packed": ".gz", "wrong": ".py"}
+SUFFIXES = {"packed": ".gz", "wrong": ".py", "exit": ".py", "table": ".csv"}
 
 
 def needs_out(arguments: list[str]) -> bool:

@@ -144,7 +144,7 @@ def test_sounds(tmp_path: Path) -> None:
         ("a.ts", "@classLabel true u\n@data\n1,2:u\n1:2:u\n", {}, r"a.ts, line 4: 2 channels; those before have 1"),
         ("a.ts", "@timeStamps true\n@data\n", {}, r"a.ts, line 1: time stamps in .ts files are not read"),
         ("a.csv", "file,label\nno.wav,u\n", {}, r"no.wav: no such file"),
-        ("a.csv", "text,label\n", {}, r"the data hold no example"),
+        ("a.csv", "text,label\n", {}, r"a.csv: no example in it"),
         ("a.csv", "id,t,x,label\n1,,2,u\n", {"series": "id", "time": "t"}, r"a.csv, row 1: column 't' is empty"),
         ("a.ts", "@classLabel\n@data\n1:u\n", {}, r"a.ts, line 1: the series have no class labels"),
     ],

@@ -92,6 +92,15 @@ def test_a_name_that_is_none(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("out", [5, None, os.fsdecode(b"run\xff")])
+def test_what_is_no_name(made: Path, out: Any) -> None:
+    with pytest.raises(elman.ElmanError, match="is not the name of a folder|must be UTF-8"):
+        elman.load(out)
+    with pytest.raises(elman.ElmanError, match="is not the name of a folder|must be UTF-8"):
+        elman.load(made).save(out)
+    assert elman.load(os.fsencode(made)).name == "language"
+
+
 def test_what_is_no_folder(made: Path, tmp_path: Path) -> None:
     text, link = made.parent / "text.txt", tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
@@ -114,6 +123,10 @@ def test_a_run_is_not_written_into_the_data(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "run", tmp_path / "good" / "run"):
         with pytest.raises(elman.ElmanError, match="inside that of the data"):
             elman.train("classify", tmp_path, out=out, steps=1, progress=False)
+    assert everything(tmp_path) == before
+    for task in ("language", "tag", "translate"):  # none of which takes folders
+        with pytest.raises(elman.ElmanError, match="this is a folder; give the files in it|give two text files"):
+            elman.train(task, tmp_path, out=tmp_path / "run", steps=1, progress=False)
     assert everything(tmp_path) == before
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 import torch
 
@@ -130,6 +131,9 @@ def test_comments_are_no_words(parted: str, tmp_path: Path) -> None:
             (["It", "'s", "here"], ["PRON", "AUX", "ADV"]),
             (["#"], ["SYM"]),
         ]
+    assert read("a.txt", "John|B-PER\nruns\u00a0off|O\n") == [(["John", "runs\u00a0off"], ["B-PER", "O"])]
+    if parted == "\t":  # no comment has a tab behind its sign
+        assert read("a.txt", "#|NOUN\n1|NUM\n\n#|NOUN\n2|NUM\n")[1] == (["#", "2"], ["NOUN", "NUM"])
     assert read("a.conll", CONLLU.replace("\t", "|"), "xpos")[1] == (["#"], ["NN"])
     assert read("a.conll", CONLLU.replace("\t", "|"), "3")[1] == (["#"], ["#"])
 
@@ -155,6 +159,17 @@ def test_tables_of_sentences(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         found = read_tagged([str(tmp_path / name)], None, "words", "tags")
         assert (found.words, found.tags) == ([["a b", "c"]], [["X", "O"]])
+    for words, tags in (
+        ("""['a b' "it's"\n 'c']""", "[0 1\n 2]"),
+        ("""['a b', "it's", 'c']""", "['0', '1', '2']"),
+        ("a\u00a0b it's c", "0 1 2"),
+    ):  # as NumPy and Python write arrays and lists
+        polars.DataFrame({"tokens": [words], "ner_tags": [tags]}).write_csv(tmp_path / "n.csv")
+        found = read_tagged([str(tmp_path / "n.csv")], None, "words", "tags")
+        assert [word.replace("\u00a0", " ") for word in found.words[0]] == ["a b", "it's", "c"]
+        assert found.tags == [["0", "1", "2"]]
+    (tmp_path / "n.csv").write_text("words,tags\n[ Music ],D N D\n[0 1],X Y\n")
+    assert read_tagged([str(tmp_path / "n.csv")], None, "words", "tags").words == [["[", "Music", "]"], ["[0", "1]"]]
     (tmp_path / "a.jsonl").write_text('{"tokens": [1, 2], "tags": [0, 3]}\n')
     assert read_tagged([str(tmp_path / "a.jsonl")], None, "words", "tags").tags == [["0", "3"]]
 
@@ -177,6 +192,11 @@ def test_tables_of_sentences(tmp_path: Path) -> None:
         ("a.jsonl", '{"words": ["a", null], "tags": ["X", null]}\n', "row 1: the column 'words' holds no list"),
         ("a.jsonl", '{"words": ["a", ""], "tags": ["X", "Y"]}\n', "a.jsonl, row 1: a word or its tag is empty"),
         ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["X"], "pos_tags": ["X"]}\n', "a.jsonl: has no column 'tags'"),
+        ("a.csv", "words,tags\n[1 ... 9],[1 ... 9]\n", "a.csv, row 1: the column 'words' holds an array"),
+        ("a.csv", "Sentence #,words,tags\n1,a,X\n,b,Y\n", "each row is one word, and 'Sentence #' says"),
+        ("a.txt", "The/D dog/N\nA/D cat/N\n", "a.txt, line 1: the line holds words with their tags, such as 'The/D'"),
+        ("a.csv", "words,tags\na b,X Y\na b,X\n", "a.csv, row 2: 2 words and 1 tags (line 3); --skip-bad leaves"),
+        ("a.bio", "a X\nb\n\nc X\n", "a.bio, line 2: 1 columns, not 2; every word needs its tag; --skip-bad"),
         ("a.txt", "# only\n# comments here\n", "a.txt"),
     ],
 )  # fmt: skip
@@ -186,6 +206,45 @@ def test_files_that_are_refused(name: str, text: str, message: str, tmp_path: Pa
         read_tagged([str(tmp_path / name)], None, "words", "tags")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_bad_rows_and_sentences_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text, said in (
+        (
+            "a.csv",
+            "words,tags\na b,X Y\na b,X\nc,X,Y\nd e,Y X\n",
+            "a.csv: 1 bad row of 4 left out; the first, line 4: 3 col",
+        ),
+        (
+            "a.csv",
+            "words,tags\na b,X Y\na b,X\nd e,Y X\n",
+            "a.csv: 1 bad row of 3 left out; the first, row 2: 2 words and",
+        ),
+        (
+            "a.bio",
+            "a X\nb Y\n\nc X\nc\n\nd Y\ne X\n",
+            "a.bio: 1 bad sentence of 3 left out; the first, line 5: 1 columns",
+        ),
+        (
+            "a.bio",
+            "a\tX\nb\tY\n\nc\t\n\n\tX\n\nd\tY\ne\tX\n",
+            "a.bio: 2 bad sentences of 4 left out; the first, line 4: a w",
+        ),
+    ):
+        caplog.clear()
+        (tmp_path / name).write_text(text)
+        found = read_tagged([str(tmp_path / name)], None, "words", "tags", skip_bad=True)
+        assert (found.words, found.tags) == ([["a", "b"], ["d", "e"]], [["X", "Y"], ["Y", "X"]])
+        assert said in caplog.text
+    (tmp_path / "b.bio").write_text("a X\nb\n\n" + "a X\nb Y\n\n" * 20)
+    options = {"steps": 1, "hidden_size": 4, "embedding_size": 4, "character_size": 0, "progress": False}
+    assert elman.train("tag", tmp_path / "b.bio", skip_bad=True, **options).sources.units == 36
+    with pytest.raises(elman.ElmanError, match="b.bio, line 2"):
+        elman.train("tag", tmp_path / "b.bio", **options)
+    (tmp_path / "c.csv").write_text("words,tags\n" + "a,X\nb,Y\n" * 10)
+    caplog.clear()
+    assert read_tagged([str(tmp_path / "c.csv")], None, "words", "tags").words[1] == ["b"]
+    assert "each of 20 rows is one word" in caplog.text
 
 
 def sentences(path: Path, count: int, seed: int) -> None:

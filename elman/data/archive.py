@@ -216,7 +216,7 @@ def _size(file: Any) -> int:
 
 def _short(path: str) -> str:
     line = " ".join(path.split())
-    return path if path == line and len(path) <= 200 else f"{line[:60]}..."
+    return repr(path) if not line else path if path == line and len(path) <= 200 else f"{line[:60]}..."
 
 
 def _guess(path: str) -> str:

@@ -15,7 +15,7 @@ import fsspec
 import polars
 
 from elman.data.source import sources
-from elman.data.tables import TABLES, column, is_table, read_table
+from elman.data.tables import TABLES, LeftOut, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
 from elman.output import writable
@@ -26,7 +26,7 @@ _FILES = (
     ".flac", ".ogg", ".mp3",
 )  # fmt: skip
 _PACKED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
-_PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*")
+_PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*|.*[/\\][^/\\]*")
 
 #: What is said of one input: columns and their values; None where there is no answer.
 Said = dict[str, Any] | None
@@ -46,11 +46,11 @@ class Asked(ABC):
 
 @final
 class Rows(Asked):
-    """The rows of a table; ``texts``: what is asked of each."""
+    """The rows of a table; ``inputs``: what is asked of each; names: how each is shown, and where it stands."""
 
-    def __init__(self, path: str, table: polars.DataFrame, texts: list[Any]) -> None:
-        self.table, self.inputs, self.names = table, texts, texts
-        self.places = [f"{path}, row {k}" for k in range(1, len(texts) + 1)]
+    def __init__(self, path: str, table: polars.DataFrame, inputs: list[Any], names: list[str] | None = None) -> None:
+        self.table, self.inputs, self.names = table, inputs, names or inputs
+        self.places = names or [f"{path}, row {k}" for k in range(1, len(inputs) + 1)]
 
     def answered(self, out: str, said: Sequence[Said]) -> bytes:
         """The table, all its columns as they are, with those of the answers behind them."""
@@ -87,9 +87,14 @@ def names_file(argument: str) -> bool:
         return True
     if "://" in argument:
         return is_table(argument)
-    if _PATH.fullmatch(argument) and _PACKED.sub("", argument.lower()).endswith((*TABLES, *_FILES)):
+    if like_a_file(argument):
         raise ElmanError(f"{argument}: no such file. {_HINT}")
     return False
+
+
+def like_a_file(argument: str) -> bool:
+    """Whether a text reads like the name of a file, by its ending."""
+    return bool(_PATH.fullmatch(argument)) and _PACKED.sub("", argument.lower()).endswith((*TABLES, *_FILES))
 
 
 _HINT = "A text that looks like a file's name is given on standard input"
@@ -102,7 +107,7 @@ def ask(argument: str, texts: Callable[[polars.DataFrame], list[str]], *columns:
     """
     (path,) = sources([argument])
     if is_table(path, columns):
-        table = read_table(path, columns)
+        table = read_rows(path, columns, LeftOut(path, None)).table
         return Rows(argument, table, texts(table))
     text = read_text(path).removesuffix("\n")
     if whole:

@@ -11,6 +11,7 @@ from typing import NamedTuple, final
 from elman.data.archive import name_inside
 from elman.data.asked import Asked, Said
 from elman.data.source import readable
+from elman.data.tables import LeftOut
 from elman.data.text import read_text
 from elman.errors import ElmanError, unknown_name
 
@@ -49,6 +50,7 @@ class ColumnFile(Asked):
         path: of the file.
         tag: the column with the tags: a name of CoNLL-U or of the first line, or a number from 1; by default upos of
             CoNLL-U, elsewhere the last.
+        left_out: hears of sentences with a line that cannot be read.
         tagged: whether the words must have tags; if not, ``tags`` is empty.
 
     Raises:
@@ -56,7 +58,8 @@ class ColumnFile(Asked):
             unknown.
     """
 
-    def __init__(self, path: str, tag: str | None = None, tagged: bool = True) -> None:
+    def __init__(self, path: str, tag: str | None = None, tagged: bool = True, left_out: LeftOut | None = None) -> None:
+        self._left_out = left_out or LeftOut(path, None, "sentence")
         self.path, self.lines = readable(path), read_text(path).removesuffix("\n").split("\n")
         self.tabs = by_tabs(self.lines)
         sentences = list(self._blocks())
@@ -73,9 +76,12 @@ class ColumnFile(Asked):
             raise ElmanError(f"{self._at(sentences[0][0])}: {self.width} columns; a word and its tag are needed")
         self.word = self._word_column(sentences)
         self.tag = self._tag_column(tag) if tagged or self.conllu else -1
+        if tagged:
+            self._no_slashes(sentences)
+        sentences = [rows for rows in sentences if self._is_whole(rows)]
         self.numbers = [[line.number for line in rows] for rows in sentences]
-        self.inputs = self.names = [[self._cell(line, self.word) for line in rows] for rows in sentences]
-        self.tags = [[self._cell(line, self.tag) for line in rows] for rows in sentences if tagged]
+        self.inputs = self.names = [[line.cells[self.word] for line in rows] for rows in sentences]
+        self.tags = [[line.cells[self.tag] for line in rows] for rows in sentences if tagged]
         self.places = [self._at(rows[0]) for rows in sentences]
         if self.conllu and self.tags and {one for tags in self.tags for one in tags} == {"_"}:
             raise ElmanError(
@@ -84,15 +90,15 @@ class ColumnFile(Asked):
 
     def answered(self, out: str, said: Sequence[Said]) -> bytes:
         """The file with the tags: of CoNLL-U in their column, of others in a column behind those that there are."""
-        lines = list(self.lines)
+        lines, tabs = list(self.lines), self.tabs or out.lower().endswith(".tsv")
         for numbers, one in zip(self.numbers, said, strict=True):
             for number, tag in zip(numbers, one["predicted"] if one else ["_"] * len(numbers), strict=True):
                 line = lines[number - 1].rstrip(" \t")
                 if self.conllu:
-                    cells = line.split("\t") if self.tabs else line.split()
+                    cells = line.split("\t") if self.tabs else cells_of(line, False)
                     lines[number - 1] = "\t".join([*cells[: self.tag], tag, *cells[self.tag + 1 :]])
                 else:
-                    lines[number - 1] = line + ("\t" if self.tabs else " ") + tag
+                    lines[number - 1] = line + ("\t" if tabs else " ") + tag
         return "".join(f"{line}\n" for line in lines).encode()
 
     def _at(self, line: _Line) -> str:
@@ -139,12 +145,13 @@ class ColumnFile(Asked):
         found = []
         for block in sentences:
             rows = list(itertools.dropwhile(lambda line: self._is_comment(line, last), block))
-            for line in rows:
-                if len(line.cells) != self.width:
-                    raise ElmanError(
-                        f"{self._at(line)}: {len(line.cells)} columns, not {self.width}; every word needs its tag"
-                    )
-            found.append(rows)
+            wrong = next((line for line in rows if len(line.cells) != self.width), None)
+            if wrong is None:
+                found.append(rows)
+                continue
+            self._left_out.add(
+                f"line {wrong.number}", f"{len(wrong.cells)} columns, not {self.width}; every word needs its tag"
+            )
         return [rows for rows in found if rows]
 
     def _is_comment(self, line: _Line, last: set[str]) -> bool:
@@ -154,7 +161,7 @@ class ColumnFile(Asked):
         if len(line.cells) != self.width:
             return True
         word, tag = line.cells[0], line.cells[-1]
-        if self.width == 1 or tag in last:
+        if self.width == 1 or tag in last or (self.tabs and word == "#"):
             return False
         return word == "#" or " " in word or tag.isdecimal()
 
@@ -208,10 +215,22 @@ class ColumnFile(Asked):
             raise ElmanError(f"{self.path}: --tag is the number of a column there, from 1, not {tag!r}{named}")
         return known.index(tag.lower())
 
-    def _cell(self, line: _Line, column: int) -> str:
-        if not line.cells[column].strip() or not line.cells[self.word].strip():
-            raise ElmanError(f"{self._at(line)}: a word or its tag is empty")
-        return line.cells[column]
+    def _is_whole(self, rows: Sequence[_Line]) -> bool:
+        """Whether all words of a sentence and their tags are there."""
+        for line in rows:
+            if not line.cells[self.word].strip() or not line.cells[self.tag].strip():
+                self._left_out.add(f"line {line.number}", "a word or its tag is empty")
+                return False
+        return True
+
+    def _no_slashes(self, sentences: Sequence[Sequence[_Line]]) -> None:
+        """ElmanError where each cell is a word and its tag, word/TAG."""
+        cells = [cell for rows in sentences for line in rows for cell in line.cells]
+        if cells and not self.conllu and all(re.fullmatch(r".+/[^/]+", cell) for cell in cells):
+            raise ElmanError(
+                f"{self._at(sentences[0][0])}: the line holds words with their tags, such as {cells[0]!r}; a word and "
+                "its tag a line are needed, and an empty line between sentences"
+            )
 
 
 def by_tabs(lines: Sequence[str]) -> bool:

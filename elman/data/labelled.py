@@ -119,14 +119,23 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
     else:
         found = _join([_class_file(path) for path in data])
     found = found._replace(labels=one_spelling(found.labels))
-    _check(found, columns)
-    check_labels(found.labels, ", ".join(map(readable, data)))
+    every = ", ".join(map(readable, data))
+    _check(found, columns, every)
+    check_labels(found.labels, every)
     return found
 
 
-def read_series(path: str, columns: Columns) -> tuple[list[np.ndarray], list[str], list[str]]:
-    """The series in a file, without their labels: the values, with the channels of ``columns.reading``, and the id and
-    the place of each.
+class Series(NamedTuple):
+    """Series without their labels: values (T, C) float64; places: where each stands; table: a row for each, where they
+    come from a table of several."""
+
+    values: list[np.ndarray]
+    places: list[str]
+    table: polars.DataFrame | None = None
+
+
+def read_series(path: str, columns: Columns) -> Series:
+    """The series in a file, without their labels, with the channels of ``columns.reading``.
 
     A .ts file, a table with a row a step or a row a series, as in training; any other table is one series.
 
@@ -134,10 +143,11 @@ def read_series(path: str, columns: Columns) -> tuple[list[np.ndarray], list[str
         ElmanError: the file cannot be read, or has other channels.
     """
     wanted = columns.reading.channels
+    (path,) = sources(path)
     if is_ts(path):
         read = read_ts(path, None, len(wanted))
         values = [series.ordered(one.values, [], wanted, one.place) for one in read]
-        return values, [str(k) for k in range(1, len(read) + 1)], [one.place for one in read]
+        return Series(values, [one.place for one in read])
     table = read_table(path)
     fixed = tuple(name for name in columns.roles().fixed if name in table.columns and name not in wanted)
     roles = columns.roles()._replace(fixed=fixed)
@@ -148,7 +158,10 @@ def read_series(path: str, columns: Columns) -> tuple[list[np.ndarray], list[str
         raise ElmanError(f"{path}: no rows")
     names = list(found.reading.channels)
     values = [series.ordered(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)]
-    return values, found.ids, found.places
+    if found.reading.wide:
+        return Series(values, found.places, table)
+    named = roles.series in table.columns
+    return Series(values, found.places, polars.DataFrame({roles.series: found.ids}) if named else None)
 
 
 def _rows(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) -> Found:
@@ -203,6 +216,8 @@ def _rows_of(path: str, columns: Columns, left_out: LeftOut) -> Rows:
 
 def _table(path: str, rows: Rows, left_out: LeftOut, columns: Columns) -> Labelled:
     c, table = columns, rows.table
+    if c.file != "file":
+        require(table, readable(path), {"file": c.file})
     source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
     name = {"text": source} if source == c.text else {"file": source}
     require(table, readable(path), {**name, "label": c.label, **({"group": c.group} if c.group else {})})
@@ -324,10 +339,10 @@ def _join(parts: list[Labelled]) -> Labelled:
     return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate, first.reading, first.reasons)
 
 
-def _check(found: Labelled, columns: Columns) -> None:
+def _check(found: Labelled, columns: Columns, place: str) -> None:
     several = columns.separator is not None or any(len(label) > 1 for label in found.labels)
     if not found.inputs:
-        raise ElmanError("the data hold no example")
+        raise ElmanError(f"{place}: no example in it")
     for place, x, label in zip(found.places, found.inputs, found.labels, strict=True):
         if found.medium == "text" and not x.strip():
             raise ElmanError(f"{place}: the text is empty")

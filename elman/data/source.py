@@ -158,6 +158,8 @@ def _path(given: str | os.PathLike[str]) -> str:
         raise ElmanError(f"{path}: was read in training and cannot be read again; give the data")
     if path in _STANDARD_INPUT:
         return _stream(sys.stdin.buffer, "<standard input>")
+    if not path.strip() or "\0" in path:
+        raise ElmanError(f"{path!r} is not the name of a file")
     path = path if "://" in path else home(path)
     ending = os.path.splitext(path)[1].lower()
     for kind, (what, endings) in _REFUSED.items():

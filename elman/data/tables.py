@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -101,16 +102,22 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left
 
 
 class LeftOut:
-    """Rows of a source that cannot be used: the first is an error, or all are counted and left out."""
+    """Rows of a source that cannot be used: the first is an error, or all are counted and left out.
 
-    def __init__(self, source: str, skip: bool) -> None:
-        self.source, self.skip, self.rows = readable(source), skip, 0
+    Arguments:
+        skip: whether they are left out; None: they cannot be, and the error does not say how.
+        unit: what they are called.
+    """
+
+    def __init__(self, source: str, skip: bool | None, unit: str = "row") -> None:
+        self.source, self.skip, self.unit, self.rows = readable(source), skip, unit, 0
         self._first = ""
 
     def add(self, place: str, why: str) -> None:
         """Takes note of a row; ElmanError where rows are not to be left out."""
         if not self.skip:
-            raise ElmanError(f"{self.source}, {place}: {why}; --skip-bad leaves such rows out")
+            hint = "" if self.skip is None else f"; --skip-bad leaves such {self.unit}s out"
+            raise ElmanError(f"{self.source}, {place}: {why}{hint}")
         self._first = self._first or f"{place}: {why}"
         self.rows += 1
 
@@ -118,7 +125,8 @@ class LeftOut:
         """Logs how many rows were left out."""
         if self.rows:
             _log.warning(
-                "%s: %d bad row%s of %d left out; the first, %s", self.source, self.rows, "s"[: self.rows > 1],
+                "%s: %d bad %s%s of %d left out; the first, %s", self.source, self.rows, self.unit,
+                "s"[: self.rows > 1],
                 kept + self.rows, self._first,
             )  # fmt: skip
             self.rows, self._first = 0, ""
@@ -142,7 +150,7 @@ def _suggestion(name: str, option: str | None, there: Sequence[str]) -> str:
     flag = f"--{option.replace('_', '-')}" if option else ""
     if guess is None:
         return f"; {flag} names it" if flag else ""
-    quoted = f'"{guess}"' if " " in guess else guess
+    quoted = shlex.quote(guess)
     return f": did you mean {flag} {quoted}?" if flag else f": did you mean {quoted}?"
 
 

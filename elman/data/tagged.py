@@ -15,7 +15,7 @@ from elman.data.archive import name_inside, table_in_memory
 from elman.data.asked import Asked, Lines, Rows
 from elman.data.columns import ColumnFile, by_tabs, cells_of
 from elman.data.source import InMemory, readable, sources
-from elman.data.tables import is_table, read_table, require
+from elman.data.tables import LeftOut, is_table, read_rows, require
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -25,6 +25,12 @@ _log = logging.getLogger("elman")
 _COLUMNS = (".conllu", ".conll-u", ".conllup", ".conll", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".ner", ".pos")
 #: Other names of the columns of a table.
 _LIKE_WORDS, _LIKE_TAGS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels")
+#: What parts words in a cell; a no-break space does not.
+_SPACES = re.compile("[ \t\r\n]+")
+#: How NumPy writes an array of texts or numbers, ['a' 'b'] or [0 1].
+_ITEM = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+|\.\.\.)(?=[\s\]]|$)""")
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_ARRAY = re.compile(rf"\[\s*(?:{_ITEM.pattern}\s*)*\]", re.DOTALL)
 _BRAT = re.compile(r"[TRE]\d+\t\S+ \S+|[AMN#*]\d*\t\S+ [TRE]\d+")
 
 
@@ -40,11 +46,12 @@ class Tagged(NamedTuple):
         return Tagged([self.words[k] for k in rows], [self.tags[k] for k in rows], [self.places[k] for k in rows])
 
 
-def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str) -> Tagged:
+def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, skip_bad: bool = False) -> Tagged:
     """The sentences of the files.
 
     Tables: columns ``words`` and ``tags`` (or tokens, ner_tags and the like), lists or parted by spaces. Others, and a
-    .tsv that has no such columns: a word a line; see `ColumnFile`, also for ``tag``.
+    .tsv that has no such columns: a word a line; see `ColumnFile`, also for ``tag``. ``skip_bad``: leave out rows, or
+    sentences of the latter, that cannot be read, and log how many.
 
     Raises:
         ElmanError: a line or a row does not have as many tags as words; a column is missing; the file is BRAT's.
@@ -52,9 +59,11 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str) -> 
     found = Tagged([], [], [])
     for path in sources(data):
         if _is_sentences(path, words):
-            part = _table(path, words, tags)
+            part = _table(path, words, tags, LeftOut(path, skip_bad))
         else:
-            file = ColumnFile(path, tag)
+            left_out = LeftOut(path, skip_bad, "sentence")
+            file = ColumnFile(path, tag, left_out=left_out)
+            left_out.tell(len(file.inputs))
             part = Tagged(file.inputs, file.tags, file.places)
         found = Tagged(found.words + part.words, found.tags + part.tags, found.places + part.places)
     if not found.words:
@@ -70,7 +79,7 @@ def ask_words(path: str, words: str, tag: str | None, known: Collection[str]) ->
     """
     (path,) = sources([path])
     if _is_sentences(path, words):
-        table = read_table(path)
+        table = read_rows(path, None, LeftOut(path, None)).table
         return Rows(path, table, _cells(path, table, _column(path, table, words, _LIKE_WORDS)))
     if name_inside(path).lower().endswith((*_COLUMNS, ".tsv")) or _has_columns(path, tag, known):
         return ColumnFile(path, tag, tagged=False)
@@ -110,25 +119,40 @@ def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
     return tabs or width == 1 or 2 * sum(row[column] in known for row in rows) > len(rows)
 
 
-def _table(path: str, words: str, tags: str) -> Tagged:
+def _table(path: str, words: str, tags: str, left_out: LeftOut) -> Tagged:
     ordered = isinstance(path, InMemory) and path.positional  # columns that have no names get these
-    table = read_table(path, [words, tags] if ordered else None)
+    table, lines = read_rows(path, [words, tags] if ordered else None, left_out)
     names = _column(path, table, words, _LIKE_WORDS), _column(path, table, tags, _LIKE_TAGS)
     found, empty = Tagged([], [], []), 0
     for row, (w, t) in enumerate(zip(*(_cells(path, table, name) for name in names), strict=True), 1):
+        where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
         if len(w) != len(t):
-            raise ElmanError(f"{path}, row {row}: {len(w)} words and {len(t)} tags")
+            left_out.add(f"row {row}", f"{len(w)} words and {len(t)} tags{where}")
+            continue
         if not all(one.strip() for one in (*w, *t)):
-            raise ElmanError(f"{path}, row {row}: a word or its tag is empty")
+            left_out.add(f"row {row}", f"a word or its tag is empty{where}")
+            continue
         if not w:
             empty += 1
             continue
         found.words.append(w)
         found.tags.append(t)
         found.places.append(f"{path}, row {row}")
+    left_out.tell(len(found.words))
+    if len(found.words) > 1 and all(len(one) == 1 for one in found.words):
+        _one_word_each(path, table, found)
     if empty:
         _log.warning("%s: %d of %d rows have no words; they are left out", path, empty, len(table))
     return found
+
+
+def _one_word_each(path: str, table: polars.DataFrame, found: Tagged) -> None:
+    """Says that each row is one word; ElmanError where a column names the sentence that it is of."""
+    how = "give a sentence in each row, or a file with a word a line and an empty line between sentences (.conll)"
+    numbers = [name for name in table.columns if name.lower().startswith("sent")]
+    if numbers:
+        raise ElmanError(f"{path}: each row is one word, and {numbers[0]!r} says of which sentence; {how}")
+    _log.warning("%s: each of %d rows is one word, taken as a sentence; %s", path, len(found.words), how)
 
 
 def _column(path: str, table: polars.DataFrame, name: str, others: Sequence[str]) -> str:
@@ -143,11 +167,19 @@ def _column(path: str, table: polars.DataFrame, name: str, others: Sequence[str]
 def _cells(path: str, table: polars.DataFrame, name: str) -> list[list[str]]:
     """Lists, lists written as text, or text parted by spaces."""
     found: list[list[str]] = []
-    for row, cell in enumerate(table[name].to_list(), 1):
-        read: Any = cell.strip() if isinstance(cell, str) else cell
-        if isinstance(read, str) and read[:1] == "[" and read[-1:] == "]":
+    cells = [cell.strip() if isinstance(cell, str) else cell for cell in table[name].to_list()]
+    arrays = all(isinstance(cell, str) and _ARRAY.fullmatch(cell) for cell in cells if cell)
+    for row, cell in enumerate(cells, 1):
+        read: Any = cell
+        if isinstance(read, str) and arrays:
+            if "..." in _QUOTED.sub("", read):
+                raise ElmanError(
+                    f"{path}, row {row}: the column {name!r} holds an array that NumPy has cut short (...)"
+                )
+            read = [str(ast.literal_eval(one)) if one[0] in "'\"" else one for one in _ITEM.findall(read[1:-1])]
+        elif isinstance(read, str) and read[:1] == "[" and read[-1:] == "]":
             read = _literal(read)
-        read = read.split() if isinstance(read, str) else [] if read is None else read
+        read = _SPACES.split(read) if isinstance(read, str) and read else [] if read is None or read == "" else read
         if not isinstance(read, list) or any(isinstance(one, (list, dict)) or one is None for one in read):
             raise ElmanError(f"{path}, row {row}: the column {name!r} holds no list of texts, and no text")
         found.append([str(one) for one in read])

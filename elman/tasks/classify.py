@@ -54,6 +54,7 @@ class Classify(Task):
     Config = ClassifyConfig
     Options = Top
     looks = True
+    takes_folders = True
     judged_by = "error"
 
     config: ClassifyConfig

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer
-from elman.data.asked import Lines
+from elman.data.asked import Asked, Lines, Rows
 from elman.data.augment import drowned, vary_frames, vary_series
 from elman.data.labelled import Columns, Labelled, Medium, frames, read_series
 from elman.data.labels import same
@@ -187,13 +187,16 @@ class Inputs:
             return self.rows(given, 0)
         return [row for k, x in enumerate(given, 1) for row in self._rows(x, f"input {k} of {len(given)}")]
 
-    def in_file(self, path: str) -> Lines | None:
+    def in_file(self, path: str) -> Asked | None:
         """The series in a file; a sound is one input as it is. Each is called by its path, or its place where the
         file has several."""
         if self.known.medium != "series":
             return None
-        found, _, places = read_series(path, self.columns)
-        return Lines(list(found), places, places if len(places) > 1 else [path])
+        found = read_series(path, self.columns)
+        names = found.places if len(found.places) > 1 else [path]
+        if found.table is not None:
+            return Rows(path, found.table, list(found.values), names)
+        return Lines(list(found.values), found.places, names)
 
     def _rows(self, x: Any, place: str) -> list[np.ndarray]:
         """The rows of a path, a data frame or an array."""
@@ -206,7 +209,7 @@ class Inputs:
         if hasattr(x, "columns"):  # a data frame
             (path,) = sources(x)
         if path is not None:
-            found, _, places = read_series(path, self.columns)
+            found, places, _ = read_series(path, self.columns)
         else:
             try:
                 values = numbers(x)

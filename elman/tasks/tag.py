@@ -60,6 +60,9 @@ class TagConfig(TrainConfig):
     vectors: str | None = Field(
         None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
     )
+    skip_bad: bool = Field(
+        False, description="Leave out rows of tables, and sentences, that cannot be read, and say how many."
+    )
     embedding_size: int = Field(100, ge=1, description="Size of a word's vector.")
     cell: str = Field("lstm", description="Of the recurrent layers.")
     hidden_size: int = Field(200, ge=1, description="Units of a layer over the words, in each direction.")
@@ -289,7 +292,7 @@ class Tag(Task):
 
     def read(self, data: Sequence[str]) -> Examples:
         c = self.config
-        return self.examples(read_tagged(data, c.tag, c.words, c.tags))
+        return self.examples(read_tagged(data, c.tag, c.words, c.tags, c.skip_bad))
 
     def held_out(self) -> Examples:
         train, held = _split(self.config, self.sources.data, self.sources.valid)
@@ -328,9 +331,10 @@ class Tag(Task):
 
 def _split(config: TagConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[Tagged, Tagged]:
     """The sentences to train on and those held out."""
-    found = read_tagged(data, config.tag, config.words, config.tags)
+    c = config
+    found = read_tagged(data, c.tag, c.words, c.tags, c.skip_bad)
     if valid:
-        return found, read_tagged(valid, config.tag, config.words, config.tags)
+        return found, read_tagged(valid, c.tag, c.words, c.tags, c.skip_bad)
     learnt, held = hold_out(len(found.words), config.valid_fraction)
     if not held:
         raise ElmanError(f"{', '.join(data)}: too few sentences to hold some out; give more, or --valid files")

@@ -16,6 +16,7 @@ import safetensors.torch
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from torch import Tensor
 
+from elman.data.source import readable
 from elman.data.strict import parse_json
 from elman.errors import ElmanError
 from elman.training.config import explain
@@ -107,9 +108,14 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        name = os.fspath(path)
+        try:
+            name = os.fsdecode(path)
+        except TypeError:
+            raise ElmanError(f"{path!r} is not the name of a folder; a run directory is needed") from None
         if not name.strip() or "\0" in name:
             raise ElmanError(f"{name!r} is not the name of a folder; a run directory is needed")
+        if name != readable(name):  # weights can neither be read nor be written there
+            raise ElmanError(f"{readable(name)}: the name of a run directory must be UTF-8")
         self.path = Path(os.path.expanduser(name))
         self._lock: Lock | None = None
 

@@ -60,6 +60,8 @@ class Task(ABC):
     Options: ClassVar[type[BaseModel] | None] = None
     #: Whether its answers say where the model looked.
     looks: ClassVar[bool] = False
+    #: Whether data can be a folder, with a folder for each class.
+    takes_folders: ClassVar[bool] = False
     #: What ``rate`` counts: tokens, examples, ...
     unit: ClassVar[str] = "examples"
 
