@@ -292,6 +292,7 @@ def bench(
     *,
     rounds: int = 9,
     json: Flag = False,
+    busy: Flag = False,
     write: str | None = None,
 ) -> int:
     """Measure speed beside torch, in turns, in one run.
@@ -299,17 +300,19 @@ def bench(
     Parameters
     ----------
     name
-        layers, generate or train.
+        layers, short, generate or train.
     rounds
         How often each pair is measured; medians are shown.
     json
         Print one JSON object, on the last line.
+    busy
+        Measure beside another process that keeps one core busy.
     write
         A Markdown page whose table of this benchmark is to be replaced.
     """
     from elman.benchmarks.report import report
 
-    report(name, rounds, json, write)
+    report(name, rounds, json, busy, write)
     return 0
 
 

@@ -10,6 +10,7 @@ from elman.benchmarks.pairs import Pair, Row, side_by_side
 #: Name to where its function is, and what it shows. The one list of benchmarks.
 BENCHMARKS = {
     "layers": "Layers over whole sequences and single steps, beside torch.nn and the eager engine.",
+    "short": "Short calls at batch 1: layers over few steps, cells and single steps, beside torch.nn.",
     "generate": "A language model that writes, beside a loop over torch.nn.LSTM.",
     "train": "A training step of a language model, beside plain torch.",
 }

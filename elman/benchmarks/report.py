@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from elman import output
 from elman.benchmarks import BENCHMARKS, Row, rows
+from elman.benchmarks.busy import neighbour
 from elman.benchmarks.machine import describe, peak
 from elman.errors import ElmanError, unknown_name
 
 _COLUMNS = ("work", "size", "elman ms", "other ms", "other", "ratio", "of peak")
 
 
-def report(name: str, rounds: int, as_json: bool, page: str | None) -> None:
-    """Measures, shows what is measured line by line, and says or writes the whole at the end."""
+def report(name: str, rounds: int, as_json: bool, busy: bool, page: str | None) -> None:
+    """Measures, shows what is measured line by line, and says or writes the whole at the end.
+
+    ``busy``: beside another process that keeps one core busy; a page has a place of its own for that,
+    ``NAME --busy``.
+    """
     if name not in BENCHMARKS:
         raise unknown_name("benchmark", name, BENCHMARKS)
     if page is not None:
-        _marks(Path(page), name)  # a page without a place for it is found before the work
+        _marks(Path(page), _title(name, busy))  # a page without a place for it is found before the work
     console = Console(stderr=as_json, highlight=False)
     console.print(
         f"[bold]{name}[/]: {BENCHMARKS[name]}\n{_about()}\nratio: other's time over elman's; more is better\n"
@@ -29,15 +35,25 @@ def report(name: str, rounds: int, as_json: bool, page: str | None) -> None:
     measured: list[Row] = []
     widths = (36, 16, 9, 9, 20, 6, 7)
     console.print(_line(_COLUMNS, widths), markup=False)
-    for row in rows(name, rounds):
-        measured.append(row)
-        console.print(_line(_cells(row), widths), markup=False)
+    about = _about()  # before a neighbour takes a part of the machine
+    with neighbour() if busy else nullcontext():
+        for row in rows(name, rounds):
+            measured.append(row)
+            console.print(_line(_cells(row), widths), markup=False)
     if as_json:
-        about = {"machine": describe(), "peak_gflops": peak() / 1e9, "date": str(datetime.date.today())}
+        machine = {"machine": describe(), "peak_gflops": peak() / 1e9, "date": str(datetime.date.today())}
         rows_of = [row.record() for row in measured]
-        print(output.json_line({"benchmark": name, **about, "rounds": rounds, "rows": rows_of}, "the benchmark"))
+        print(
+            output.json_line(
+                {"benchmark": name, "busy": busy, **machine, "rounds": rounds, "rows": rows_of}, "the benchmark"
+            )
+        )
     if page is not None:
-        _write(Path(page), name, rounds, measured)
+        _write(Path(page), _title(name, busy), rounds, about, measured)
+
+
+def _title(name: str, busy: bool) -> str:
+    return f"{name} --busy" if busy else name
 
 
 def _about() -> str:
@@ -71,10 +87,10 @@ def _marks(page: Path, name: str) -> tuple[int, int, str]:
     return text.index(begin) + len(begin), text.index(end), text
 
 
-def _write(page: Path, name: str, rounds: int, measured: Sequence[Row]) -> None:
+def _write(page: Path, name: str, rounds: int, about: str, measured: Sequence[Row]) -> None:
     start, stop, text = _marks(page, name)
     lines = [
-        f"\n`elman bench {name} --rounds {rounds}`, {datetime.date.today()}: {_about()}.\n",
+        f"\n`elman bench {name} --rounds {rounds}`, {datetime.date.today()}: {about}.\n",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
         *(f"| {' | '.join(_cells(row))} |" for row in measured),

@@ -70,8 +70,8 @@ def choose(scan: Scan) -> Engine:
             return wanted
         if strict:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
-    single = name is None and not torch.compiler.is_compiling() and scan.x.shape[1] == 1 and trains(scan)
-    if single and ENGINES["torch"].refusal(scan) is None:
+    alone = name is None and not torch.compiler.is_compiling() and not exporting()
+    if alone and scan.x.shape[1] == 1 and trains(scan) and ENGINES["torch"].refusal(scan) is None:
         return ENGINES["torch"]  # the graph of one step costs more than the step: torch makes it in C++
     portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)
     chosen = next(e for e in ENGINES.values() if (e.portable or not portable) and e.refusal(scan) is None)
@@ -100,6 +100,13 @@ def torch_steps(cell: Cell) -> bool:
     return type(cell) in torch_fused.STEPS and _wanted()[0] is None
 
 
+def torch_layers(cell: Cell, B: int, T: int, H: int) -> bool:
+    """Whether torch's own layer is the fastest over T steps of B rows: so few that to call a kernel costs more."""
+    if type(cell) not in torch_fused.STEPS or B > 4 or _wanted()[0] is not None:
+        return False
+    return torch_fused.short(cell, H, torch.is_grad_enabled()) >= T
+
+
 def _known(name: str) -> str:
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
@@ -118,5 +125,6 @@ __all__ = [
     "engine",
     "forced_here",
     "run",
+    "torch_layers",
     "torch_steps",
 ]

@@ -18,33 +18,42 @@ def checked(scan: Scan) -> Scan:
         ValueError: a parameter, a part of the state or a mask has another shape.
         RuntimeError: one is not in the memory that x is in.
     """
-    cell, w = scan.cell, scan.weights
-    (B, T, D), H = scan.x.shape, scan.state[0].shape[-1]
+    cell, w, x, state = scan.cell, scan.weights, scan.x, scan.state
+    (B, T, D), H = x.shape, state[0].shape[-1]
     inputs, hidden = len(cell.inputs) * H, (len(cell.hidden_gates) + len(cell.inner_gates)) * H
-    _check("weight_ih", w.weight_ih, (inputs, D), scan.x)
-    _check("weight_hh", w.weight_hh, (hidden, H), scan.x)
-    _check("bias_ih", w.bias_ih, (inputs,), scan.x)
-    _check("bias_hh", w.bias_hh, (hidden,), scan.x)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    shapes = ((inputs, D), (hidden, H), (inputs,), (hidden,))
+    for name, tensor, shape in zip(names, (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh), shapes, strict=True):
+        if tensor is not None and (tensor.shape != shape or tensor.device != x.device):
+            _check(name, tensor, shape, x)
     for name, vector in zip(cell.weights, w.vectors, strict=True):
-        _check(name, vector, (H,), scan.x)
-    for name, part in zip(cell.state, scan.state, strict=True):
-        _check(f"the state {name}", part, (B, H), scan.x)
-    _check("lengths", scan.lengths, (B,), scan.x)
-    _check("resets", scan.resets, (B, T), scan.x)
-    _check("the mask of h", scan.hidden_mask, (B, H), scan.x)
+        _check(name, vector, (H,), x)
+    for name, part in zip(cell.state, state, strict=True):
+        if part.shape != (B, H) or part.device != x.device:
+            _check(f"the state {name}", part, (B, H), x)
+    for name, mask, shape in (
+        ("lengths", scan.lengths, (B,)), ("resets", scan.resets, (B, T)), ("the mask of h", scan.hidden_mask, (B, H)),
+    ):  # fmt: skip
+        if mask is not None:
+            _check(name, mask, shape, x)
     for k in scan.zoneout or ():
-        _check("the mask of zoneout", k if isinstance(k, Tensor) else None, (B, T, H), scan.x)
-    if not torch.compiler.is_compiling() and any(t.is_neg() for t in (scan.x, *scan.state, *w.tensors())):
-        plain = [None if p is None else p.resolve_neg() for p in w[:5]]
-        weights = Weights(*plain)._replace(vectors=tuple(v.resolve_neg() for v in w.vectors))  # type: ignore[arg-type]
-        state = tuple(s.resolve_neg() for s in scan.state)
-        return scan._replace(x=scan.x.resolve_neg(), state=state, weights=weights)
-    return scan
+        if isinstance(k, Tensor):
+            _check("the mask of zoneout", k, (B, T, H), x)
+    if torch.compiler.is_compiling() or not _negative(x, *state, *w[:5], *w.vectors):
+        return scan
+    plain = [None if p is None else p.resolve_neg() for p in w[:5]]
+    weights = Weights(*plain)._replace(vectors=tuple(v.resolve_neg() for v in w.vectors))  # type: ignore[arg-type]
+    return scan._replace(x=x.resolve_neg(), state=tuple(s.resolve_neg() for s in state), weights=weights)
 
 
-def _check(name: str, tensor: Tensor | None, shape: tuple[int, ...], x: Tensor) -> None:
-    if tensor is None:
-        return
+def _negative(*tensors: Tensor | None) -> bool:
+    for t in tensors:  # noqa: SIM110 - a generator would take longer than the rest of a step
+        if t is not None and t.is_neg():
+            return True
+    return False
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
     if tensor.shape != shape:
         raise ValueError(f"{name} must be {tuple(shape)}, it is {tuple(tensor.shape)}")
     if tensor.device != x.device:

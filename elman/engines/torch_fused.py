@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell, Weights
-from elman.engines import sizes
 from elman.engines.modes import exporting, readable, shape_of, to_onnx, transform
 from elman.engines.scan import Engine, Scan, State, owned, trains
 
@@ -61,7 +60,7 @@ class TorchFused(Engine):
                 return "torch.compile has no gradient of torch's fused LSTM"
             if scan.x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
                 return "torch's fused LSTM fails under autocast on some processors"
-        if scan.cell.projected and scan.state[0].shape[1] >= scan.state[1].shape[1]:
+        if scan.cell.projected and shape_of(scan.state[0])[1] >= shape_of(scan.state[1])[1]:
             return "torch projects to fewer features than there are units"
         return None
 
@@ -96,9 +95,8 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     shut the input gate and open the forget gate.
     """
     x, weights, lengths = scan.x, scan.weights, scan.lengths
-    if x.shape[1] == 1 and lengths is None and type(scan.cell) in STEPS:
-        scan = sizes.checked(scan)  # torch takes a bias of one number for all
-        state = step(scan.cell, scan.weights, scan.x.squeeze(1), scan.state)
+    if lengths is None and type(scan.cell) in STEPS and not exporting() and x.shape[1] == 1:
+        state = step(scan.cell, weights, x.squeeze(1), scan.state)
         return state[0].unsqueeze(1).clone(), state
     has_c = len(scan.state) == 2
     if lengths is None:
@@ -116,8 +114,19 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     return torch.where(padding[..., None], 0.0, y), (h, *state[1:])
 
 
+def short(cell: Cell, H: int, graph: bool) -> int:
+    """For how many steps of a few rows torch's layer is no slower than elman's kernels: see `elman bench short`."""
+    if len(cell.state) == 2:  # oneDNN's LSTM: at its best where all of R fits into a cache
+        return (64 if graph else 16) if H < 128 else 0
+    return 8 if graph else 4
+
+
 def step(cell: Cell, w: Weights, x: Tensor, state: State) -> State:
     """torch's kernel of one step, for a cell of `STEPS`: x (B, D) and the old state to the new one."""
+    if any(t.device != x.device for t in w.tensors()):
+        raise RuntimeError(f"x and the weights are not at the same device: x is at {x.device}")
+    if w.bias_ih is not None and not w.bias_ih.numel() == w.bias_hh.numel() == len(w.weight_ih):  # type: ignore[union-attr]
+        raise ValueError(f"biases must have {len(w.weight_ih)} numbers, one a gate and unit")  # torch repeats one
     new = STEPS[type(cell)](x, state if len(state) > 1 else state[0], w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)
     return new if isinstance(new, tuple) else owned((new,)) if torch.is_grad_enabled() else (new,)
 

@@ -1,15 +1,10 @@
-"""Drop-ins for torch.nn's recurrent modules: same constructors, calls, state dicts and numbers.
-
-``import elman.nn as nn`` where it said ``torch.nn``, for RNN, LSTM, GRU and their cells. What runs
-inside are elman's engines. Batches of unequal length need no packing: give ``lengths``; a
-PackedSequence is taken too, and is run unpacked.
-"""
+"""torch.nn's layers: RNN, LSTM and GRU over whole sequences."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from numbers import Real
+from operator import is_
 from typing import Any, Literal
 
 import torch
@@ -20,15 +15,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from elman import engines
 from elman.cells import CELLS, Cell, Weights
 from elman.engines import torch_fused
-from elman.engines.modes import shape_of
-from elman.layers.arguments import flag, real, size, whole
+from elman.engines.modes import readable, shape_of, transform
+from elman.layers.arguments import flag, real, whole
 from elman.layers.bidirectional import reverse
 from elman.layers.recurrent import Lengths, check_lengths
-from elman.layers.state import shapes
-
-Device = torch.device | str | int | None
-#: The fields of `Weights` that torch's modules have, in its order.
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+from elman.nn.arguments import Device, is_state, no_projection, parts_of, rnn_cell
 
 
 class _Recurrence(nn.RNNBase):
@@ -81,21 +72,18 @@ class _Recurrence(nn.RNNBase):
     def _weights(self, k: int) -> Weights:
         """Those of the k-th direction of all, by torch's rule: what code has put into `_flat_weights`, but where the
         attribute of that name has become another tensor since, the attribute."""
-        names = self._all_weights[k]
-        found: dict[str, Any] = dict.fromkeys(_WEIGHTS)
+        names, flat, known = self._all_weights[k], self._flat_weights, self._flat_weight_refs
+        compiling, found = torch.compiler.is_compiling(), []
         for index, name in enumerate(names, k * len(names)):
             weight = self._parameters.get(name)
             if weight is None:
                 weight = getattr(self, name, None)  # made anew, by a parametrization say
-            if weight is None or (not torch.compiler.is_compiling() and self._known(index) is weight):
-                weight = self._flat_weights[index]
-            found[name[: name.index("_l")]] = weight
-        return Weights(*found.values())
-
-    def _known(self, index: int) -> Tensor | None:
-        """The parameter that `_flat_weights` was made from."""
-        reference = self._flat_weight_refs[index]
-        return None if reference is None else reference()
+            reference = known[index]  # to what the flat weight was made from
+            if weight is None or (not compiling and reference is not None and reference() is weight):
+                weight = flat[index]
+            found.append(weight)
+        b_ih, b_hh = found[2:4] if self.bias else (None, None)
+        return Weights(found[0], found[1], b_ih, b_hh, found[-1] if self.proj_size else None)  # type: ignore[arg-type]
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, lengths: Lengths = None
@@ -112,6 +100,8 @@ class _Recurrence(nn.RNNBase):
         """
         if isinstance(input, PackedSequence):
             return self._packed(input, hx, lengths)
+        if lengths is None and self._best_by_torch(input, hx):
+            return self._by_torch(input, hx)
         name = type(self).__name__
         if not isinstance(input, Tensor):
             raise TypeError(f"{name}: input must be a tensor or a PackedSequence, it is a {type(input).__name__}")
@@ -134,6 +124,37 @@ class _Recurrence(nn.RNNBase):
             return (y if self.batch_first else y.transpose(0, 1)), self._state_out(state)
         return y.squeeze(0), self._state_out(tuple(part.squeeze(1) for part in state))
 
+    def _best_by_torch(self, input: Any, hx: Any) -> bool:
+        """Whether torch's layer runs this call faster; its parameters, input and state are as torch takes them."""
+        if not isinstance(input, Tensor) or input.dim() != 3 or not readable(input) or transform():
+            return False
+        B, T = input.shape[:2] if self.batch_first else input.shape[1::-1]
+        if not B or not T or not engines.torch_layers(self.cell, B, T, self.hidden_size):
+            return False
+        weights, parameters = self._flat_weights, self._parameters
+        if len(weights) != len(parameters) or not all(map(is_, weights, parameters.values())):
+            return False
+        if input.shape[2] != self.input_size or input.dtype is not weights[0].dtype:  # type: ignore[union-attr]
+            return False
+        if hx is None:
+            return True
+        shape = (self.num_layers * self._directions, B, self.hidden_size)
+        if not is_state(hx, len(self.cell.state), 3):
+            return False
+        parts = hx if type(hx) is tuple else (hx,)
+        return all(part.shape == shape and part.dtype is input.dtype for part in parts)
+
+    def _by_torch(self, input: Tensor, hx: Any) -> tuple[Tensor, Any]:
+        B = input.shape[0 if self.batch_first else 1]
+        if hx is None:
+            zeros = input.new_zeros(self.num_layers * self._directions, B, self.hidden_size)
+            hx = (zeros, zeros) if len(self.cell.state) == 2 else zeros
+        output, *state = torch_fused.OPERATIONS[type(self.cell)](  # type: ignore[operator]
+            input, hx, self._flat_weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional,
+            self.batch_first,
+        )  # fmt: skip
+        return output, self._state_out(tuple(state))
+
     def _state_in(self, x: Tensor, hx: Any, batched: bool) -> tuple[Tensor, ...]:
         """hx as the parts of the state, each (L D, B, size); zeros for None."""
         sizes = [self.proj_size or self.hidden_size] + [self.hidden_size] * (len(self.cell.state) - 1)
@@ -141,7 +162,7 @@ class _Recurrence(nn.RNNBase):
         if hx is None:
             return tuple(x.new_zeros(count, x.shape[0], size) for size in sizes)
         wanted = [(count, B, size) if batched else (count, size) for size in sizes]
-        parts = _parts(type(self).__name__, x, hx, wanted)
+        parts = parts_of(type(self).__name__, x, hx, wanted)
         for part, expected, label in zip(parts, wanted, ("hidden", "cell"), strict=False):
             if tuple(shape_of(part)) != expected:
                 kind = "batched 3-D" if batched else "unbatched 2-D"
@@ -153,6 +174,8 @@ class _Recurrence(nn.RNNBase):
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (B, T, D) through all layers and directions; lengths on x's device."""
+        single = lengths is None and readable(x) and not transform() and x.shape[1] == 1
+        single = single and engines.torch_steps(self.cell)
         slots = zip(*(part.unbind(0) for part in state), strict=True)
         finals: list[tuple[Tensor, ...]] = []
         for k in range(self.num_layers):
@@ -160,7 +183,11 @@ class _Recurrence(nn.RNNBase):
             for way in range(self._directions):
                 ahead = reverse(x, lengths) if way else x
                 weights = self._weights(k * self._directions + way)
-                y, final = engines.run(engines.Scan(self.cell, weights, ahead, next(slots), lengths))
+                if single:
+                    final = torch_fused.step(self.cell, weights, ahead.squeeze(1), next(slots))
+                    y = final[0].unsqueeze(1)
+                else:
+                    y, final = engines.run(engines.Scan(self.cell, weights, ahead, next(slots), lengths))
                 outputs.append(reverse(y, lengths) if way else y)
                 finals.append(final)
             steps = [y.transpose(0, 1) for y in outputs]  # (T, B, H), as torch's kernels lay it out
@@ -169,7 +196,7 @@ class _Recurrence(nn.RNNBase):
                 # torch draws its mask in this order too: the same seed gives the same numbers.
                 joined = dropout(joined.contiguous(), self.dropout, self.training)
             x = joined.transpose(0, 1)
-        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        return x, tuple([torch.stack(parts) for parts in zip(*finals, strict=True)])
 
     def _packed(self, packed: PackedSequence, hx: Any, lengths: Lengths) -> tuple[PackedSequence, Any]:
         if lengths is not None:
@@ -206,8 +233,8 @@ class RNN(_Recurrence):
         *,
         proj_size: int | None = None,
     ) -> None:
-        _no_projection(proj_size)
-        cell = _rnn_cell(nonlinearity)
+        no_projection(proj_size)
+        cell = rnn_cell(nonlinearity)
         super().__init__(
             cell, cell.upper(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
             device, dtype,
@@ -255,140 +282,8 @@ class GRU(_Recurrence):
         *,
         proj_size: int | None = None,
     ) -> None:
-        _no_projection(proj_size)
+        no_projection(proj_size)
         super().__init__(
             "gru", "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device,
             dtype,
         )  # fmt: skip
-
-
-class _Cell(nn.RNNCellBase):
-    """What RNNCell, LSTMCell and GRUCell have in common. Sizes may be 0, as torch's may."""
-
-    cell: Cell
-
-    def __init__(
-        self, cell: str, input_size: int, hidden_size: int, bias: bool, device: Device, dtype: torch.dtype | None
-    ) -> None:
-        gates = len(CELLS[cell].input_gates)
-        sizes = size("input_size", input_size, 0), size("hidden_size", hidden_size, 0)
-        super().__init__(*sizes, flag("bias", bias), gates, device, real(dtype))
-        self.cell = CELLS[cell]
-
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
-        by_torch = engines.torch_steps(self.cell)
-        if by_torch and self._plain(input, hx):  # torch checks the sizes, but for those of biases
-            w_ih, w_hh, b_ih, b_hh = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-            if b_ih is None or b_ih.numel() == b_hh.numel() == len(w_ih):
-                return torch_fused.STEPS[type(self.cell)](input, hx, w_ih, w_hh, b_ih, b_hh)
-        name = type(self).__name__
-        if not isinstance(input, Tensor):
-            raise TypeError(f"{name}: input must be a tensor, it is a {type(input).__name__}")
-        if input.dim() not in (1, 2):
-            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        if shape_of(input)[-1] != self.input_size:
-            raise RuntimeError(f"input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
-        x = input if input.dim() == 2 else input.unsqueeze(0)
-        wanted = [(shape_of(x)[0], self.hidden_size)] * len(self.cell.state)
-        if hx is None:
-            state = tuple(x.new_zeros(x.shape[0], self.hidden_size) for _ in wanted)
-        else:
-            state = _parts(name, x, hx, [shape if input.dim() == 2 else shape[1:] for shape in wanted])
-        for part in state:
-            if part.dim() not in (1, 2):
-                raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {part.dim()}D instead")
-        state = tuple(part if part.dim() == 2 else part.unsqueeze(0) for part in state)
-        for part in state:
-            if shape_of(part) != wanted[0]:
-                raise RuntimeError(f"hidden has inconsistent size: got {list(part.shape)} expected {list(wanted[0])}")
-        weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
-        _, new = engines.run(engines.Scan(self.cell, weights, x.unsqueeze(1), state))
-        new = new if input.dim() == 2 else tuple(part.squeeze(0) for part in new)
-        return new if len(new) > 1 else new[0]
-
-    def _plain(self, input: Any, hx: Any) -> bool:
-        """Whether these are a batch and its state, of whatever sizes."""
-        if not isinstance(input, Tensor) or input.dim() != 2:
-            return False
-        if len(self.cell.state) == 1:
-            return isinstance(hx, Tensor) and hx.dim() == 2
-        return type(hx) is tuple and len(hx) == 2 and all(isinstance(h, Tensor) and h.dim() == 2 for h in hx)
-
-
-class RNNCell(_Cell):
-    """torch.nn.RNNCell: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(_rnn_cell(nonlinearity), input_size, hidden_size, bias, device, dtype)
-        self.nonlinearity = nonlinearity
-
-
-class LSTMCell(_Cell):
-    """torch.nn.LSTMCell: ``h, c = cell(x, (h, c))``."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__("lstm", input_size, hidden_size, bias, device, dtype)
-
-
-class GRUCell(_Cell):
-    """torch.nn.GRUCell: ``h = cell(x, h)``."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__("gru", input_size, hidden_size, bias, device, dtype)
-
-
-def _parts(name: str, x: Tensor, hx: Any, wanted: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
-    """hx as a tuple of so many tensors, of the kind of x; their sizes are the caller's to check.
-
-    ValueError where it is nested in another way: a tensor is no pair, whatever its size. RuntimeError where dtype or
-    device differ, as in torch.
-    """
-    parts = (hx,) if len(wanted) == 1 else hx
-    if (
-        not isinstance(parts, (tuple, list))
-        or len(parts) != len(wanted)
-        or not all(isinstance(part, Tensor) for part in parts)
-    ):
-        form = f"one tensor {wanted[0]}" if len(wanted) == 1 else f"a pair of tensors (h, c), {tuple(wanted)}"
-        raise ValueError(f"{name}: hx must be {form}; it is {shapes(hx)}")
-    for part in parts:
-        if part.device != x.device:
-            raise RuntimeError(
-                "Input and hidden tensors are not at the same device, found input tensor at "
-                f"{x.device} and hidden tensor at {part.device}"
-            )
-        if part.dtype is not x.dtype and not (part.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
-            raise RuntimeError(
-                "Input and hidden tensors are not the same dtype, found input tensor with "
-                f"{x.dtype} and hidden tensor with {part.dtype}"
-            )
-    return tuple(parts)
-
-
-def _no_projection(proj_size: Any) -> None:
-    if proj_size is not None:
-        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-
-
-def _rnn_cell(nonlinearity: str) -> str:
-    if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
-    return f"rnn_{nonlinearity}"
-
-
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]

@@ -1,0 +1,94 @@
+"""Short calls at batch 1: layers over few steps, cells, and single steps of a loop, beside torch.nn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import elman.nn
+from elman.benchmarks.pairs import Row, side_by_side
+from elman.layers import stack
+
+_SIZES = (64, 128, 256, 512)
+_STEPS = (1, 2, 4, 8, 16, 64)
+
+
+def short(rounds: int) -> Iterator[Row]:
+    """elman.nn beside torch.nn with the same weights, without and with gradients; then `layer.step`."""
+    for kind in ("LSTM", "GRU", "RNN"):
+        for graph in (False, True):
+            ratios = []
+            for H in _SIZES:
+                for T in _STEPS:
+                    row = layer(kind, H, T, graph, rounds)
+                    ratios.append(row.pair.ratio)
+                    yield row
+            yield Row.mean(f"{kind}, {_work(graph)}", f"torch.nn.{kind}", ratios)
+    for kind in ("LSTMCell", "GRUCell", "RNNCell"):
+        ratios = []
+        for graph in (False, True):
+            for B in (1, 32):
+                for H in _SIZES:
+                    row = cell(kind, B, H, graph, rounds)
+                    ratios.append(row.pair.ratio)
+                    yield row
+        yield Row.mean(kind, f"torch.nn.{kind}", ratios)
+    yield from loops(rounds)
+
+
+def layer(kind: str, H: int, T: int, graph: bool, rounds: int) -> Row:
+    """One call of a layer over (1, T, H)."""
+    theirs, ours = getattr(nn, kind)(H, H, batch_first=True), getattr(elman.nn, kind)(H, H, batch_first=True)
+    ours.load_state_dict(theirs.state_dict())
+    x, h = torch.randn(1, T, H), torch.randn(1, 1, H)
+    state = (h, h) if kind == "LSTM" else h
+    pair = side_by_side(_run(ours, x, state, graph), _run(theirs, x, state, graph), rounds, 0.02)
+    return Row(f"{kind}, {_work(graph)}", f"1, {T}, {H}", f"torch.nn.{kind}", pair)
+
+
+def cell(kind: str, B: int, H: int, graph: bool, rounds: int) -> Row:
+    """One call of a cell over (B, H)."""
+    theirs, ours = getattr(nn, kind)(H, H), getattr(elman.nn, kind)(H, H)
+    ours.load_state_dict(theirs.state_dict())
+    x, h = torch.randn(B, H), torch.randn(B, H)
+    state = (h, h) if kind == "LSTMCell" else h
+    pair = side_by_side(_run(ours, x, state, graph), _run(theirs, x, state, graph), rounds, 0.02)
+    return Row(f"{kind}, {_work(graph)}", f"{B}, {H}", f"torch.nn.{kind}", pair)
+
+
+def loops(rounds: int) -> Iterator[Row]:
+    """``y, s = lstm(x, s)`` with T = 1 in a user's own loop, and `layer.step`, beside torch.nn.LSTM."""
+    for H, L in ((256, 1), (512, 1), (1024, 2)):
+        theirs, ours = nn.LSTM(H, H, L, batch_first=True).eval(), elman.nn.LSTM(H, H, L, batch_first=True).eval()
+        layers, x, h = stack("lstm", H, H, L).eval(), torch.randn(1, 1, H), torch.zeros(L, 1, H)
+        state = layers.initial_state(x)
+
+        def step(layers: Any = layers, x: Tensor = x[:, 0], state: Any = state) -> None:
+            with torch.no_grad():
+                layers.step(x, state)
+
+        call = _run(theirs, x, (h, h), False)
+        size = f"1, 1, {L} x {H}"
+        yield Row(
+            "LSTM, one step", size, "torch.nn.LSTM", side_by_side(_run(ours, x, (h, h), False), call, rounds, 0.02)
+        )
+        yield Row("layer.step, one step", size, "torch.nn.LSTM", side_by_side(step, call, rounds, 0.02))
+
+
+def _work(graph: bool) -> str:
+    return "forward + backward" if graph else "forward"
+
+
+def _run(module: nn.Module, x: Tensor, state: Any, graph: bool) -> Callable[[], None]:
+    def forward() -> None:
+        with torch.no_grad():
+            module(x, state)
+
+    def both() -> None:
+        output = module(x, state)
+        (output[0] if isinstance(output, tuple) else output).sum().backward()
+
+    return both if graph else forward
