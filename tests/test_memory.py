@@ -95,7 +95,7 @@ def test_data_in_memory(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["language", "fill"])
-def test_texts_in_memory(task: str, tmp_path: Path) -> None:
+def test_texts_in_memory(task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = some_text(3000)
     lines = text.removesuffix("\n").split("\n")
     (tmp_path / "a.txt").write_text("\n".join(lines))
@@ -110,6 +110,9 @@ def test_texts_in_memory(task: str, tmp_path: Path) -> None:
     assert len(prints) == 1
     with pytest.raises(elman.ElmanError, match="has a, b; texts are a column 'text', or the only one"):
         elman.train(task, {"a": lines, "b": lines}, **options)
+    (tmp_path / "a.csv").write_text("text\n" + text)
+    elman.train(task, tmp_path / "a.csv", **options)
+    assert "a.csv: read as plain text, with what separates its cells" in caplog.text
 
 
 def test_predictions_for_data_in_memory() -> None:

@@ -516,3 +516,12 @@ def test_scikit_learn_keeps_large_offsets(offset: float) -> None:
     with pytest.raises(elman.ElmanError, match=r"X\[0\]: step 2 of channel 1 is nan"):
         elman.SequenceClassifier(**options).fit(X, y)
     assert elman.SequenceClassifier(**options, missing="mask").fit(X, y).predict(X).tolist() == y
+
+
+def test_series_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text("id,x,label\n3,1,u\n 3,2,u\n4,1,v\n4,2,v\n")
+    columns = Columns("text", "label", "file", None, "id", None, None)
+    with caplog.at_level(logging.WARNING, "elman"):
+        found = read_labelled(str(tmp_path / "a.csv"), columns)
+    assert [x[:, 0].tolist() for x in found.inputs] == [[1, 2], [1, 2]]
+    assert "column 'id': '3' and ' 3' are taken as one" in caplog.text

@@ -161,6 +161,7 @@ def test_formats_that_are_not_read(tmp_path: Path) -> None:
         ("l'\u00e9t\u00e9, gar\u00e7on".encode("latin-1"), "if it is Latin-1, try iconv -f ISO-8859-1"),
         ("\u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440".encode("cp1251"), "another encoding"),
         ("\u65e5\u672c\u8a9e\u306e\u6587".encode("shift_jis"), "another encoding"),
+        ("h\u00e9 ".encode() * 5 + b"\xed\xa0\x80", "the rest is UTF-8, but 3 such bytes are broken"),
         ("\u00e9t\u00e9 \u00e0\n".encode() + b"\xff", r"at byte 9 \(0xff\), line 2; the rest is UTF-8"),
     ],
 )
@@ -245,6 +246,22 @@ def test_vectors(tmp_path: Path) -> None:
     binary.write_bytes(b"1 2\ncat " + np.array([1, np.nan], "<f4").tobytes())
     with pytest.raises(elman.ElmanError, match="v.bin, word 1: the vector of 'cat' holds nan"):
         read_vectors(str(binary), {"cat"})
+    for data, message in (
+        (b"99999999999 99999999999\ncat ", "more than 100,000 numbers each"),
+        (b"1 3\n" + b"x" * 20_000, "word 1 has no end"),
+    ):
+        binary.write_bytes(data)
+        with pytest.raises(elman.ElmanError, match=f"v.bin.*{message}"):
+            read_vectors(str(binary), {"cat"})
+    for data, message in (
+        (b"", "the file is empty"),
+        (b"\n\n", "holds only blank lines"),
+        (b"2 " + b"9" * 5000, "line 1: not vectors of words: more than 100,000 numbers each"),
+        ("the 1 2 3\n".encode("utf-16"), "line 1: not text: it has a zero byte"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(elman.ElmanError, match=f"v.txt.*{message}"):
+            read_vectors(str(path), {"cat"}, vector_size(str(path)))
     several = zipped(tmp_path / "glove.zip", {"50.txt": b"the 1 2\n", "100.txt": b"the 1 2 3\n", **JUNK})
     with pytest.raises(elman.ElmanError, match=r"glove.zip: holds 2 files: 50.txt, 100.txt"):
         vector_size(several)

@@ -205,6 +205,11 @@ def test_cells_stay_as_they_are(tmp_path: Path) -> None:
         ("text,labl", "has no column 'label'; it has text, labl: did you mean --label labl?"),
         ("text,Class Name", "has no column 'label'; it has text, Class Name; --label names it"),
         ("TEXT,label", "did you mean --text TEXT?"),
+        (
+            "a good film,pos",
+            "has no column 'text'; it has a good film, pos; --text names it, the first line all columns",
+        ),
+        ('"""text""",label', """it has "text", label: did you mean --text '"text"'?"""),
         ("text,text", "the column 'text' is there 2 times"),
     ],
 )
@@ -217,6 +222,10 @@ def test_near_misses(header: str, message: str, tmp_path: Path) -> None:
 
 def test_near_misses_of_pairs(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "src,tgt\na,b\n")
+    with pytest.raises(elman.ElmanError, match="a.csv: --source and --target name the same column, 'src'"):
+        read_pairs(path, "src", "src")
+    with pytest.raises(elman.ElmanError, match="a.csv: --text and --label name the same column, 'tgt'"):
+        read_labelled(path, TABLE._replace(text="tgt", label="tgt"))
     with pytest.raises(elman.ElmanError, match="did you mean --source src"):
         read_pairs(path, "source", "target")
     with pytest.raises(elman.ElmanError, match="did you mean --target tgt"):
@@ -233,6 +242,9 @@ def test_labels_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureF
     floats = read_labelled(write(tmp_path / "b.csv", "text,label\na,1.0\nb,0.0\n"), TABLE)
     assert floats.labels == [("1.0",), ("0.0",)]
     several = TABLE._replace(separator=";")
+    caplog.clear()
+    read_labelled(write(tmp_path / "c.csv", "text,label\na,x|y\nb,x\n"), several)
+    assert "no example has several labels with ';' between them" in caplog.text
     assert read_labelled(write(tmp_path / "c.csv", 'text,label\na,"1; 1.0;x"\n'), several).labels == [("1", "x")]
 
 

@@ -42,7 +42,10 @@ _MAGIC = {
 #: Bytes that Windows-1252 does not have.
 _NOT_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 #: A character of several bytes in UTF-8.
-_SEVERAL = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_SEVERAL = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
+)
 
 
 def decoded(data: bytes, name: str) -> str:

@@ -120,6 +120,8 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
         found = _join([_class_file(path) for path in data])
     found = found._replace(labels=one_spelling(found.labels))
     every = ", ".join(map(readable, data))
+    if columns.separator is not None and all(len(label) < 2 for label in found.labels):
+        _log.warning("%s: no example has several labels with %r between them", every, columns.separator)
     _check(found, columns, every)
     check_labels(found.labels, every)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ from elman.data.moments import DateOrder, date_order, read_moments
 from elman.data.tables import column
 from elman.data.wide import step_columns
 from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
 
 Missing = Literal["refuse", "interpolate", "zero", "mask"]
 Tables = Sequence[tuple[str, polars.DataFrame]]
@@ -333,6 +336,13 @@ def _is_prose(column: polars.Series) -> bool:
 
 
 def _texts(table: polars.DataFrame, name: str) -> list[str]:
+    """The cells of a column, each spelling of one name as one; the log says which."""
     cells = column(table, name)
-    plain = {cell: spelt(cell) for cell in set(cells)}
+    plain = {cell: spelt(cell) for cell in dict.fromkeys(cells)}
+    if len(set(plain.values())) < len(plain):
+        by_name: dict[str, list[str]] = {}
+        for cell, one in plain.items():
+            by_name.setdefault(one, []).append(cell)
+        several = next(given for given in by_name.values() if len(given) > 1)
+        _log.warning("column %r: %s are taken as one", name, " and ".join(map(repr, several[:3])))
     return [plain[cell] for cell in cells]

@@ -132,10 +132,23 @@ class LeftOut:
             self.rows, self._first = 0, ""
 
 
+def read_plain(path: str) -> str:
+    """The text of a file, all of it, as it is; the log says so where its name is that of a table."""
+    if not isinstance(path, InMemory) and _ending(path) in TABLES:
+        _log.warning(
+            "%s: read as plain text, with what separates its cells; a data frame gives its texts alone",
+            path,
+        )
+    return read_text(path)
+
+
 def require(table: polars.DataFrame, path: str, columns: Sequence[str] | Mapping[str, str]) -> None:
     """ElmanError where a table lacks one of the columns; those present are named, and the nearest one."""
     options = columns if isinstance(columns, Mapping) else {}
     by_name = {name: option for option, name in options.items()}
+    if len(by_name) < len(options):
+        one, two = [option for option, name in options.items() if list(options.values()).count(name) > 1][:2]
+        raise ElmanError(f"{path}: --{one} and --{two} name the same column, {options[one]!r}")
     for name in by_name or columns:
         if name not in table.columns:
             message = f"{path}: has no column {name!r}; it has {', '.join(table.columns) or 'none'}"
@@ -149,7 +162,7 @@ def _suggestion(name: str, option: str | None, there: Sequence[str]) -> str:
     guess = guess or (folded[near[0]] if near else None)
     flag = f"--{option.replace('_', '-')}" if option else ""
     if guess is None:
-        return f"; {flag} names it" if flag else ""
+        return f"; {flag} names it, the first line all columns" if flag else ""
     quoted = shlex.quote(guess)
     return f": did you mean {flag} {quoted}?" if flag else f": did you mean {quoted}?"
 

@@ -123,6 +123,7 @@ def _table(path: str, words: str, tags: str, left_out: LeftOut) -> Tagged:
     ordered = isinstance(path, InMemory) and path.positional  # columns that have no names get these
     table, lines = read_rows(path, [words, tags] if ordered else None, left_out)
     names = _column(path, table, words, _LIKE_WORDS), _column(path, table, tags, _LIKE_TAGS)
+    require(table, path, {"words": names[0], "tags": names[1]})
     found, empty = Tagged([], [], []), 0
     for row, (w, t) in enumerate(zip(*(_cells(path, table, name) for name in names), strict=True), 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""

@@ -14,6 +14,9 @@ from elman.data.source import local, readable
 from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.errors import ElmanError
 
+#: So many bytes are a word at most.
+_LONGEST = 10_000
+
 
 def vector_size(path: str) -> int:
     """How many numbers the vectors of a file have."""
@@ -22,8 +25,10 @@ def vector_size(path: str) -> int:
         while not first.strip() and (line := file.readline(1 << 20)):
             number, first = number + 1, line
         parts = first.split() if _is_binary(name) else _parts(first)
+        if not first.strip():
+            raise ElmanError(f"{readable(path)}: " + ("holds only blank lines" if number else "the file is empty"))
         counts = len(parts) == 2 and all(part.isdigit() for part in parts)
-        size = int(parts[1]) if counts else len(parts) - 1
+        size = _number(parts[1]) if counts else len(parts) - 1
         _check(path, number, size, None)
         return size
 
@@ -81,6 +86,11 @@ def _rows(
     return (_binary if _is_binary(name) else _text)(file, path, wanted, size)
 
 
+def _number(digits: bytes) -> int:
+    """A count, of which no more than nine digits are read: more than any file has."""
+    return int(digits) if len(digits) < 10 else 10**9
+
+
 def _parts(line: bytes) -> list[bytes]:
     """What spaces or tabs part in a line."""
     parts = line.removeprefix(b"\xef\xbb\xbf").replace(b"\t", b" ").rstrip(b"\n\r ").split(b" ")
@@ -92,12 +102,14 @@ def _text(
 ) -> Iterator[tuple[str, np.ndarray]]:
     columns = 0
     for number, line in enumerate(file, 1):
+        if b"\0" in line:
+            raise ElmanError(f"{readable(path)}, line {number}: not text: it has a zero byte; UTF-8 is needed")
         if not line.strip():
             continue
         parts = _parts(line)
         # word2vec's and fastText's counts
         if not columns and len(parts) == 2 and all(part.isdigit() for part in parts):
-            columns = int(parts[1])
+            columns = _number(parts[1])
             _check(path, number, columns, size)
             continue
         if not columns:
@@ -124,13 +136,15 @@ def _binary(
         raise ElmanError(
             f"{readable(path)}: not word2vec's binary form: it begins with the counts of words and of numbers"
         )
-    count, columns = map(int, header)
+    count, columns = map(_number, header)
     _check(path, 1, columns, size)
     for number in range(1, count + 1):
         letters = bytearray()
-        while (letter := file.read(1)) not in (b" ", b""):
+        while (letter := file.read(1)) not in (b" ", b"") and len(letters) < _LONGEST:
             if letter != b"\n":
                 letters += letter
+        if len(letters) == _LONGEST:
+            raise ElmanError(f"{readable(path)}: word {number} has no end: not word2vec's binary form")
         numbers = file.read(4 * columns)
         if len(numbers) < 4 * columns:
             raise ElmanError(f"{readable(path)}: ends within word {number} of {count}")
@@ -149,6 +163,8 @@ def _finite(vector: np.ndarray, place: str, word: str) -> np.ndarray:
 def _check(path: str, number: int, columns: int, size: int | None) -> None:
     if columns < 2:
         raise ElmanError(f"{readable(path)}, line {number}: not a word and its numbers")
+    if columns > 100_000:
+        raise ElmanError(f"{readable(path)}, line {number}: not vectors of words: more than 100,000 numbers each")
     if size is not None and columns != size:
         raise ElmanError(
             f"{readable(path)}: vectors of {columns} numbers; --embedding-size is {size}: give "

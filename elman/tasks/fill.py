@@ -14,11 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from elman.data import Tokenizer, absolute, fingerprint, read_text
+from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.asked import Asked, ask_column, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.source import sources
 from elman.data.split import hold_out, spread
+from elman.data.tables import read_plain
 from elman.errors import ElmanError
 from elman.layers.tagger import Filler
 from elman.layers.translator import drop_words
@@ -311,7 +312,7 @@ def _parts(lines: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _lines(data: Any) -> list[str]:
-    return [line.strip() for path in sources(data) for line in read_text(path).split("\n") if line.strip()]
+    return [line.strip() for path in sources(data) for line in read_plain(path).split("\n") if line.strip()]
 
 
 def _split(config: FillConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[str], list[str]]:

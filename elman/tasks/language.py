@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.data import Tokenizer, Window, Windows, absolute, fingerprint, read_text
+from elman.data import Tokenizer, Window, Windows, absolute, fingerprint
 from elman.data.source import sources
+from elman.data.tables import read_plain
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import State
@@ -258,7 +259,7 @@ class Language(Task):
 
 def _read(data: Any) -> list[str]:
     """The texts of files, or of data in memory."""
-    return [read_text(path) for path in sources(data)]
+    return [read_plain(path) for path in sources(data)]
 
 
 def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:

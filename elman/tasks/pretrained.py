@@ -51,6 +51,8 @@ def _fill(embedding: nn.Embedding | WordVectors, tokenizer: Tokenizer, path: str
     if not known:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
     ids, matrix = torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values())))
+    if not matrix.std() > 0:
+        raise ElmanError(f"{path}: all numbers of the {known:,} vectors that are known are alike")
     matrix *= embedding.weight.std() / matrix.std()
     if isinstance(embedding, WordVectors):
         embedding.put(ids, matrix)
