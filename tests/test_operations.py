@@ -264,6 +264,65 @@ def test_a_vector_in_norms_and_activations() -> None:
     same_as_eager(cell_of(step, mixes_units=True, weights={"p": (-1.0, 1.0), "q": (0.5, 1.0)}))
 
 
+VECTORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sorted": lambda p, q: p.sort()[0] + q.sort(descending=True).values,
+    "largest": lambda p, q: p.max(0).values + q.min(dim=0)[0],
+    "lists of vectors": lambda p, q: torch.stack((p, q)).mean(0) + torch.cat([p, q]).logsumexp(0),
+    "parts": lambda p, q: p.unbind()[0] + q[1:].sum() + q[-1],
+    "more axes": lambda p, q: (p[:, None] * q[None]).mean(1) + p[None, :, None].expand(2, -1, 3).sum((0, 2)),
+    "several results": lambda p, q: torch.var_mean(p, 0)[0] + torch.aminmax(q)[1] + torch.std_mean(q)[1] * p,
+    "keywords": lambda p, q: torch.cumsum(input=p, dim=0) + torch.where(condition=p > q, input=p, other=q),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_any_operation_on_vectors(name: str) -> None:
+    """They are made outside the kernel."""
+
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        return torch.tanh(x.a + h.a * VECTORS[name](w.p, w.q)) + x.b * h.b
+
+    same_as_eager(cell_of(step, weights={"p": (-1.0, 1.0), "q": (0.5, 1.0)}))
+
+
+@pytest.mark.parametrize("unused", ["x.b", "h.b", "s.c", "x.dt"])
+def test_a_value_that_a_gradient_alone_reads(unused: str) -> None:
+    """That of an operation on several gates reads all of them, though the step goes on with one."""
+
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> tuple[Tensor, ...]:
+        other = {"x.b": x.b, "h.b": h.b, "s.c": s.c, "x.dt": x.dt}[unused]
+        a = F.gelu(torch.cat((x.a + h.a, other), -1)).chunk(2, -1)[0]
+        return torch.tanh(a), 0.5 * a
+
+    same_as_eager(cell_of(step, state=("h", "c"), raw=("dt",), mixes_units=True))
+
+
+def test_a_product_that_a_gradient_alone_reads() -> None:
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        a = F.gelu(torch.cat((x.a, h.n(s.h * x.b)), -1)).chunk(2, -1)[0]
+        return torch.tanh(a)
+
+    same_as_eager(cell_of(step, hidden_gates=(), inner_gates=("n",), mixes_units=True))
+
+
+INNER: dict[str, Callable[[Any, Any], Tensor]] = {
+    "a state cut off": lambda x, s: s.h.detach(),
+    "a constant": lambda x, s: torch.full_like(x.a, 0.5),
+    "truth values": lambda x, s: (x.a > 0).to(x.a.dtype),
+    "whole numbers": lambda x, s: torch.sign(s.h) + x.a.detach().floor(),
+}
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_an_inner_gate_of_what_has_no_gradient(name: str) -> None:
+    """Its matrix and its bias have one."""
+
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        return torch.tanh(x.b + h.n(INNER[name](x, s)) + 0.1 * s.h)
+
+    same_as_eager(cell_of(step, hidden_gates=(), inner_gates=("n",)))
+
+
 def test_bfloat16() -> None:
     for group, mixes in ((POINTWISE["activations"], False), (ACROSS["largest"], True)):
         gaps = _differences(group, mixes, 300 if mixes else 11, torch.bfloat16)

@@ -25,13 +25,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_random_cells(block: int) -> None:
     reports = [RandomCell(number).check() for number in range(25 * block, 25 * block + 25)]
     assert not [report for report in reports if report and "is no test" not in report]
-    assert sum(map(bool, reports)) <= 2  # that overflow
+    assert sum(map(bool, reports)) <= 2  # that overflow, or are constant
 
 
 @pytest.mark.parametrize("number", range(20))
 def test_random_cells_whose_values_tie(number: int) -> None:
     """Where maximum, abs or clamp have two gradients, the kernel takes torch's."""
-    assert not RandomCell(number, exact=True).check()
+    report = RandomCell(number, exact=True).check()
+    assert not report or "is no test" in report
 
 
 def test_what_is_done_to_what_an_inner_gate_gives() -> None:

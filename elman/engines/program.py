@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -225,11 +225,42 @@ def name_of(function: Any) -> str:
     return str(getattr(known, "__qualname__", known.__name__))
 
 
-class Derive:
-    """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch."""
+@dataclass(frozen=True)
+class Made:
+    """Stands for a tensor among the arguments of a function: the key of the vector, or of the line, that made it."""
 
-    def __init__(self, vectors: list[tuple], recipe: list[tuple[Any, tuple, dict, tuple]], wanted: list[tuple]) -> None:
-        self.vectors, self.wanted, self.recipe = vectors, wanted, recipe
+    key: Any
+
+
+def mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    """An argument with ``function`` of each part of it that is of a kind, in lists, tuples and slices too."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, slice):
+        return slice(*(mapped(v, kind, function) for v in (value.start, value.stop, value.step)))
+    if type(value) in (list, tuple):
+        return type(value)(mapped(v, kind, function) for v in value)
+    return value
+
+
+class Derive:
+    """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch.
+
+    Args:
+        vectors: the keys of the cell's vectors.
+        recipe: by line: a function, its arguments and keywords, with `Made` for what is known, and the key of what it
+            gives.
+        wanted: the keys of the values.
+    """
+
+    def __init__(self, vectors: list[Any], recipe: list[tuple[Any, tuple, dict, Any]], wanted: list[Any]) -> None:
+        self.vectors, self.wanted = vectors, wanted
+        self.recipe: list[tuple[Any, tuple, dict, Any]] = []
+        needed = set(wanted)
+        for line in reversed(recipe):
+            if line[3] in needed:
+                self.recipe.insert(0, line)
+                mapped((line[1], *line[2].values()), Made, lambda made: needed.add(made.key))
 
     def same(self, other: Derive) -> bool:
         """Whether the other does the same; it may have been traced with another number of units."""
@@ -243,20 +274,19 @@ class Derive:
     def _lines(self) -> Iterator[tuple]:
         places = {key: k for k, key in enumerate([*self.vectors, *(step[3] for step in self.recipe)])}
 
-        def plain(value: Any) -> Any:
-            return ("value", places[value]) if isinstance(value, tuple) and value in places else repr(value)
+        def plain(value: Any) -> str:
+            return repr(mapped(value, Made, lambda made: Made(places[made.key])))
 
         for function, arguments, keywords, output in self.recipe:
-            named = {key: plain(value) for key, value in keywords.items()}
-            yield function, [plain(a) for a in arguments], named, places[output]
+            yield function, plain(arguments), {key: plain(value) for key, value in keywords.items()}, places[output]
         yield None, [places[key] for key in self.wanted]
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        known: dict[Any, Tensor] = dict(zip(self.vectors, vectors, strict=True))
+        known: dict[Any, Any] = dict(zip(self.vectors, vectors, strict=True))
 
         def value(argument: Any) -> Any:
-            return known[argument] if isinstance(argument, tuple) and argument in known else argument
+            return mapped(argument, Made, lambda made: known[made.key])
 
         for function, arguments, keywords, output in self.recipe:
-            known[output] = function(*map(value, arguments), **{k: value(v) for k, v in keywords.items()})
+            known[output] = function(*value(arguments), **{k: value(v) for k, v in keywords.items()})
         return [known[key].reshape(-1).expand(vectors[0].shape) for key in self.wanted]  # one number: for every unit

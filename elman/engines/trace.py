@@ -22,7 +22,7 @@ from elman.cells import Cell
 from elman.engines import across
 from elman.engines.author import Author
 from elman.engines.formulas import FILLED, FORMULAS, FULL, NUMBERS, POINTWISE, SAME, TAKE_TRUTHS, TRUTHS
-from elman.engines.program import Derive, Node, Program, TraceError, ancestors, generalise, kind_of, of
+from elman.engines.program import Derive, Made, Node, Program, TraceError, ancestors, generalise, kind_of, mapped, of
 from elman.engines.units import LOOKS, Units, key_of
 
 #: Rows and units of the traced tensors, three times: what depends on them is seen by the difference.
@@ -52,10 +52,11 @@ class _Trace(TorchDispatchMode):
         self.nodes: dict[tuple, Node | tuple[Node, ...]] = {}
         self.alive: list[Tensor] = []  # so that no memory is used twice
         self.leaves: dict[tuple, Tensor] = {}  # unit values, cut off from what they were made of
-        self.recipe: list[tuple[Any, tuple, dict, tuple]] = []
+        self.recipe: list[tuple[Any, tuple, dict, Any]] = []
         self.normed: dict[Node, tuple[Node, ...]] = {}  # by 1 / deviation: the values less their mean, times it
         self.inner: dict[int, Node] = {}
         self.inner_grads: dict[int, Node] = {}
+        self.cut: list[Tensor] = []  # what inner gates multiply, where it has no gradient itself
         self.author = Author(self._where)
         self.refused: TraceError | None = None
 
@@ -94,11 +95,11 @@ class _Trace(TorchDispatchMode):
                     raise TraceError(f"{cell}.step: the new state depends on nothing that is trained")
                 # torch.autograd.grad, but for its import of a symbolic algebra, which takes a third of a second
                 found = torch.autograd.Variable._execution_engine.run_backward(
-                    tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, tuple(wanted),
+                    tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, (*wanted, *self.cut),
                     allow_unreachable=True, accumulate_grad=False,
                 )  # fmt: skip
             results = [self._one(n) for n in new]
-            nodes = [None if g is None else self._one(g) for g in found]
+            nodes = [None if g is None else self._one(g) for g in found[: len(wanted)]]
         met = set(ancestors([*results, *nodes, *self.inner.values()]))
         used = [k for k, leaf in enumerate(leaves) if self.nodes[key_of(leaf)] in met]
         counts = (len(gates), len(products), len(old))
@@ -153,6 +154,9 @@ class _Trace(TorchDispatchMode):
                 raise TraceError(f"{self._where()}: kernels ask for an inner gate once in a step")
             if not isinstance(v, Tensor) or v.shape != (self.B, self.H):
                 raise TraceError(f"{self._where()}: an inner gate multiplies a tensor (B, H)")
+            if not v.requires_grad:  # the matrix has a gradient all the same
+                v = self._know(v.detach().requires_grad_(), self._node(v))
+                self.cut.append(v)
             return _Inner.apply(v, self, k)
 
         return product
@@ -347,11 +351,11 @@ class _Inner(torch.autograd.Function):
             return trace._know(torch.full((trace.B, trace.H), 0.5, dtype=trace.dtype, device="cpu"), node)
 
 
-def _by_key(step: tuple[Any, tuple, dict, tuple]) -> tuple[Any, tuple, dict, tuple]:
+def _by_key(step: tuple[Any, tuple, dict, Any]) -> tuple[Any, tuple, dict, Any]:
     """A line of the recipe, with keys in place of tensors."""
 
     def by_key(value: Any) -> Any:
-        return key_of(value) if isinstance(value, Tensor) else value
+        return mapped(value, Tensor, lambda t: Made(key_of(t)))
 
     function, arguments, keywords, output = step
-    return function, tuple(map(by_key, arguments)), {k: by_key(v) for k, v in keywords.items()}, output
+    return function, by_key(arguments), {k: by_key(v) for k, v in keywords.items()}, output

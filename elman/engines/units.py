@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from elman.engines.program import Node, TraceError, name_of
+from elman.engines.program import Made, Node, TraceError, mapped, name_of
 
 if TYPE_CHECKING:
     from elman.engines.trace import _Trace
@@ -42,16 +43,26 @@ class Units(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        tensors = [a for a in [*args, *kwargs.values()] if isinstance(a, Tensor)]
+        tensors: list[Tensor] = []
+        mapped((*args, *kwargs.values()), Tensor, tensors.append)
         keys = [key_of(t) for t in tensors]
         if not tensors or not all(key in self.owner.leaves for key in keys):
             return self._unread(function, keys, function(*args, **kwargs))
         with torch.no_grad(), _disable_current_modes():  # any operation will do
             result = function(*args, **kwargs)
-            made = isinstance(result, Tensor) and result.is_floating_point()
-            leaf = result.detach().requires_grad_() if made else None
-        if leaf is None:
-            return self._unread(function, keys, function(*args, **kwargs))
+        if _made(result):
+            return self._leaf(result, function, args, kwargs)
+        if isinstance(result, (tuple, list)) and any(map(_made, result)):
+            several = Made(("several", len(self.owner.recipe)))
+            self.owner.recipe.append((function, args, kwargs, several.key))
+            parts = [self._leaf(t, getitem, (several, k), {}) if _made(t) else t for k, t in enumerate(result)]
+            return type(result)(parts)
+        return self._unread(function, keys, function(*args, **kwargs))
+
+    def _leaf(self, result: Tensor, function: Any, args: tuple, kwargs: dict) -> Tensor:
+        """What a function gives, as a value of its own."""
+        with torch.no_grad(), _disable_current_modes():
+            leaf = result.detach().requires_grad_()
         key = key_of(leaf)
         if key in self.owner.leaves:
             return self.owner.leaves[key]
@@ -73,3 +84,8 @@ class Units(TorchFunctionMode):
         if not about and any(key in self.owner.nodes for key in keys):
             raise TraceError(f"{self.owner._where()}: {LOOKS} (it calls {name})")
         return result
+
+
+def _made(value: Any) -> bool:
+    """Whether a value can be one of its own: a tensor of real numbers."""
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -320,7 +320,9 @@ def _kept(program: Program) -> list[Node]:
 
     What backward needs of forward's values is made anew from others where it can be; the old h is in y.
     """
-    forward = dict.fromkeys(ancestors([*program.new, *program.inner]))
+    given = [n for name, n in program.inputs.items() if not name.startswith("d_")]
+    products = [n for n in ancestors(program.grads) if n.op == "inner"]  # a gradient may read what nothing else does
+    forward = dict.fromkeys(ancestors([*program.new, *program.inner, *given, *products]))
     needed: set[Node] = set()
     todo = [n for n in (*program.grads, *program.inner) if n]
     seen: set[Node] = set()
