@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -213,6 +214,75 @@ def test_what_is_set_on_a_cell_counts() -> None:
     before = layer(torch.ones(B, T, D))[0]
     cell.k = 0.25
     assert not torch.equal(layer(torch.ones(B, T, D))[0], before)
+
+
+_factor = 0.5
+
+
+def _scaled(value: Tensor) -> Tensor:
+    return _factor * value
+
+
+class Reading(Cell):
+    """h' = k tanh(W x + R h), where k is the product of all that can be set."""
+
+    input_gates = hidden_gates = ("n",)
+    factor: float = 1.0
+
+    def __init__(self) -> None:
+        self.array, self.tensors, self.apart = np.ones(5000), [torch.tensor(1.0)], Apart()
+        self.settings = {"k": {"k": 1.0}}
+
+    def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
+        k = float(self.array[2500] * self.settings["k"]["k"] * self.apart.k * self.factor) * self._more()
+        return _scaled(self.tensors[0] * (k * torch.tanh(x.n + h.n)))
+
+    def _more(self) -> float:
+        return 1.0
+
+
+class Apart:
+    """Something that is set on a cell."""
+
+    def __init__(self) -> None:
+        self.k = 1.0
+
+
+CHANGES: dict[str, Callable[[Reading, pytest.MonkeyPatch], object]] = {
+    "the middle of an array": lambda cell, patch: cell.array.__setitem__(2500, 0.25),
+    "a tensor in a list": lambda cell, patch: cell.tensors[0].fill_(0.25),
+    "an object": lambda cell, patch: setattr(cell.apart, "k", 0.25),
+    "a dictionary in another": lambda cell, patch: cell.settings["k"].update(k=0.25),
+    "the class": lambda cell, patch: patch.setattr(Reading, "factor", 0.25),
+    "a global variable of a function": lambda cell, patch: patch.setitem(globals(), "_factor", 0.25),
+    "a function": lambda cell, patch: patch.setitem(globals(), "_scaled", lambda value: 0.25 * value),
+    "the step": lambda cell, patch: patch.setattr(Reading, "step", lambda self, x, h, state, w: 0.1 * x.n + h.n),
+    "another method": lambda cell, patch: patch.setattr(Reading, "_more", lambda self: 0.25),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_step_reads_may_change(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Reading()
+    layer, x = Recurrent(cell, D, H), torch.randn(B, T, D)
+    before = layer(x)[0]
+    CHANGES[change](cell, monkeypatch)
+    with elman.engine("eager"):
+        law = layer(x)[0]
+    with elman.engine("cpu", strict=True):
+        close(layer(x)[0], law, 1e-6)
+    assert not torch.equal(law, before)
+
+
+def test_an_enclosing_variable_may_change() -> None:
+    k = 0.5
+
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        return k * torch.tanh(x.a + h.a)
+
+    cell = cell_of(step)
+    for k in (0.5, 2.0):  # noqa: B007 - the step reads it
+        same_as_eager(cell)
 
 
 MISREAD: dict[str, Callable[[Any, Any], Tensor]] = {

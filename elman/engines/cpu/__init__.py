@@ -15,8 +15,9 @@ from elman.cells import CELLS, Cell
 from elman.engines import sizes
 from elman.engines.cpu import generate, inference, projection, raw
 from elman.engines.cpu.build import BuildError
-from elman.engines.cpu.library import DTYPES, Library, settings
+from elman.engines.cpu.library import DTYPES, Library
 from elman.engines.cpu.operation import LIBRARIES, carry
+from elman.engines.cpu.settings import fixed, settings
 from elman.engines.modes import to_onnx, transform, unwatched, watched
 from elman.engines.program import Program, TraceError
 from elman.engines.scan import Engine, Scan, State, constant, owned, trains
@@ -110,7 +111,7 @@ def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
         kernels = _kernels.setdefault(cell, {})
     except TypeError:  # a cell that has no hash: a dataclass
         kernels = _unhashable.setdefault(id(cell), (cell, {}))[1]
-    set_here = unwatched(settings, cell) if vars(cell) and watched() else settings(cell)
+    set_here = unwatched(settings, cell) if watched() and not fixed(cell) else settings(cell)
     key = dtype, set_here, torch.get_default_dtype()
     if key not in kernels:
         kernels[key] = unwatched(_build, cell, dtype)

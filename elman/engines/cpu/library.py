@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from elman.cells import Cell
 from elman.engines.cpu.build import load
@@ -24,14 +23,6 @@ from elman.engines.int8 import int8_scale
 from elman.engines.program import Program
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
-
-
-def settings(cell: Cell) -> str:
-    """What the author has set on a cell; a kernel holds for these values."""
-    values = vars(cell)
-    if not values:
-        return ""
-    return repr({k: v.tolist() if type(v) in (Tensor, Parameter) and not v.is_meta else v for k, v in values.items()})
 
 
 class Library:
