@@ -12,6 +12,7 @@ from elman.layers import Recurrent, stack
 from elman.layers.hierarchical import Hierarchical, MultiRate, parts
 from elman.layers.labeller import backward_size
 from elman.layers.pooling import Pooling
+from elman.layers.state import flatten
 from tests.conftest import close
 
 
@@ -121,6 +122,33 @@ def test_layers_at_several_rates() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             MultiRate(*wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rates_hold_for_any_number_of_steps(dtype: torch.dtype) -> None:
+    """bfloat16 knows no whole number between 256 and 258."""
+    layer = MultiRate([Recurrent("indrnn", 1, 2), Recurrent("indrnn", 2, 2)], [1, 3]).to(dtype)
+    x = torch.randn(2, 600, 1).to(dtype)
+    with torch.no_grad():
+        y, end = layer(x)
+        slow, moved = y[..., 2:], torch.arange(600) % 3 == 0
+        assert torch.equal(slow[:, ~moved], slow[:, moved].repeat_interleave(2, 1))
+        state = None
+        for start in range(0, 600, 100):
+            _, state = layer(x[:, start : start + 100], state)
+        for ours, law in zip(flatten(state).values(), flatten(end).values(), strict=True):
+            torch.testing.assert_close(ours, law)
+        state = None
+        for t in range(300):
+            step, state = layer.step(x[:, t], state)
+        torch.testing.assert_close(step, y[:, 299], atol=0.02, rtol=0.02)
+
+
+def test_rates_that_a_dtype_cannot_count() -> None:
+    layer = MultiRate([Recurrent("indrnn", 1, 2), Recurrent("indrnn", 2, 2)], [7, 100]).bfloat16()
+    for run in (lambda x: layer(x), lambda x: layer.step(x[:, 0])):
+        with pytest.raises(ValueError, match=r"periods \(7, 100\) count to 700, which torch.bfloat16 cannot hold"):
+            run(torch.zeros(1, 2, 1).bfloat16())
 
 
 @pytest.mark.parametrize("kind", ["last", "max", "mean", "attention"])

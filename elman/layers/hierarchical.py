@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import lcm
 from typing import NamedTuple
 
 import torch
@@ -144,7 +145,8 @@ class MultiRate(RecurrentLayer):
         layer k at step t:  if t mod p_k = 0: y^k_t, s^k_t = layer_k(y^{k-1}_t, s^k);  else y^k_t = y^k_{t-1}
         y_t = [y^1_t; ...; y^L_t],  y^0 = x
 
-    t counts from the sequence's start, or from its last reset. Koutník et al. 2014, https://arxiv.org/abs/1402.3511
+    t counts from the sequence's start, or from its last reset; the state has it modulo the periods' least common
+    multiple, which the dtype of x must be able to hold (256 in bfloat16, 2,048 in float16). Koutník et al. 2014, https://arxiv.org/abs/1402.3511
     (there groups of units of one layer have the periods; here layers do, El Hihi & Bengio 1995).
 
     Arguments:
@@ -169,12 +171,12 @@ class MultiRate(RecurrentLayer):
                 raise ValueError(f"a layer reads {above.input_size} features but is given {below.output_size}")
         if not all(layer.causal for layer in layers):
             raise ValueError("layers at several rates must be causal")
-        self.layers, self.periods = nn.ModuleList(layers), tuple(periods)
+        self.layers, self.periods, self._round = nn.ModuleList(layers), tuple(periods), lcm(*periods)
         self.input_size, self.output_size = layers[0].input_size, sum(layer.output_size for layer in layers)
         self.raw = layers[0].raw
 
     def sizes(self) -> Sizes:
-        """(steps since the start, (state, held y) of each layer)."""
+        """(steps since all layers last moved together, (state, held y) of each layer)."""
         return _Rates(1, tuple(_Held(layer.sizes(), layer.output_size) for layer in self._layers))
 
     @property
@@ -185,7 +187,7 @@ class MultiRate(RecurrentLayer):
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
-        self.check_state(x, state)
+        self._check_rates(x, state)
         B, T = x.shape[:2]
         before, held = self.initial_state(x) if state is None else state
         real = real_steps(torch.full((B,), T, device=x.device) if lengths is None else lengths.to(x.device), T)
@@ -201,10 +203,11 @@ class MultiRate(RecurrentLayer):
             new.append(after)
         n = real.sum(1)
         last = count.gather(1, (n - 1).clamp(min=0)[:, None]) + 1 if T else before.long()
-        return torch.cat(outputs, -1), (torch.where(n[:, None] > 0, last, before.long()).to(x.dtype), tuple(new))
+        after_all = torch.where(n[:, None] > 0, last, before.long()) % self._round
+        return torch.cat(outputs, -1), (after_all.to(x.dtype), tuple(new))
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        self.check_state(x, state)
+        self._check_rates(x, state)
         count, held = self.initial_state(x) if state is None else state
         y, outputs, new = x, [], []
         for layer, period, (old, kept) in zip(self._layers, self.periods, held, strict=True):
@@ -213,7 +216,15 @@ class MultiRate(RecurrentLayer):
             y = torch.where(moves[:, None], stepped, kept)
             outputs.append(y)
             new.append((_where(moves, after, old), y))
-        return torch.cat(outputs, -1), (count + 1, tuple(new))
+        return torch.cat(outputs, -1), ((count + 1) % self._round, tuple(new))
+
+    def _check_rates(self, x: Tensor, state: State) -> None:
+        self.check_state(x, state)
+        if x.is_floating_point() and self._round > 2 / torch.finfo(x.dtype).eps:
+            raise ValueError(
+                f"layers of the periods {self.periods} count to {self._round}, which {x.dtype} cannot hold; choose "
+                "periods with a smaller common multiple, or another dtype"
+            )
 
     def extra_repr(self) -> str:
         return f"periods={self.periods}"
