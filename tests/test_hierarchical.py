@@ -144,6 +144,23 @@ def test_rates_hold_for_any_number_of_steps(dtype: torch.dtype) -> None:
         torch.testing.assert_close(step, y[:, 299], atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_states_of_several_rates_may_be_changed_in_place(steps: int) -> None:
+    layer = MultiRate([Recurrent("gru", 3, 4), Recurrent("gru", 4, 4)], [1, 2])
+    x = torch.randn(2, steps, 3)
+    start = layer.initial_state(x)
+    for run in (lambda: layer(x, start), lambda: layer.step(torch.randn(2, 3), start)):
+        y, state = run()
+        before = y.detach().clone()
+        for part in flatten(state).values():
+            part[0] = 7
+        assert torch.equal(y, before)
+        assert not any(part.any() for part in flatten(start).values())
+        total = y.sum() + sum((part * part).sum() for part in flatten(state).values())
+        if total.requires_grad:
+            total.backward()
+
+
 def test_rates_that_a_dtype_cannot_count() -> None:
     layer = MultiRate([Recurrent("indrnn", 1, 2), Recurrent("indrnn", 2, 2)], [7, 100]).bfloat16()
     for run in (lambda x: layer(x), lambda x: layer.step(x[:, 0])):

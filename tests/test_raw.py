@@ -15,6 +15,7 @@ from elman.cells import Cell, chrono
 from elman.layers import Bidirectional, Hierarchical, Recurrent, RecurrentLayer, stack
 from elman.layers.labeller import SequenceLabeller
 from elman.layers.pooling import Pooling
+from elman.layers.recurrent import real_steps
 from elman.layers.tagger import Tagger
 from tests.conftest import close
 
@@ -93,6 +94,32 @@ class TwoColumns(Cell):
 
     def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
         return x.m * torch.tanh(x.n + h.n) + (1 - x.m) * torch.exp(-x.dt) * state.h
+
+
+def test_padding_of_columns_that_a_step_divides_by() -> None:
+    """What a step would make of the padding is in no gradient."""
+
+    class Rate(Cell):
+        """h' = h + tanh(W x + R h) / dt + log(m)."""
+
+        input_gates = hidden_gates = ("n",)
+        raw = ("dt", "m")
+
+        def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
+            return state.h + torch.tanh(x.n + h.n) / x.dt + torch.log(x.m)
+
+    layer = _drawn(Recurrent(Rate, D + 2, H))
+    lengths = torch.tensor([T, 1, 0, 3])
+    x = _input(2).abs() + 0.1
+    x[real_steps(lengths, T).logical_not()] = torch.nan
+    found = []
+    for name in ("eager", "cpu"):
+        with elman.engine(name, strict=True):
+            leaf = x.clone().requires_grad_()
+            y, state = layer(leaf, None, lengths)
+            found.append((y, state, torch.autograd.grad(y.square().sum(), [leaf, *layer.parameters()])))
+    close(found[1], found[0])
+    assert all(g.isfinite().all() for g in found[0][2])
 
 
 def test_columns_come_last_and_in_order() -> None:

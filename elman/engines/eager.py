@@ -22,7 +22,7 @@ class Eager(Engine):
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
-        scan = scan.wiped()
+        scan = _on_real_steps(scan.wiped())
         cell, w = scan.cell, scan.weights
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)
@@ -58,6 +58,22 @@ class Eager(Engine):
         if not outputs:
             return scan.x.new_zeros(scan.x.shape[0], 0, state.h.shape[-1]), owned(tuple(state))
         return torch.stack(outputs, 1), owned(tuple(state))
+
+
+def _on_real_steps(scan: Scan) -> Scan:
+    """The same with the raw columns beyond each row's length as they were at its last step.
+
+    The loop goes on there, and gives nothing of it out; but what the step makes of a time of 0, say, might be infinite,
+    and its gradient NaN.
+    """
+    raw = len(scan.cell.raw)
+    if not raw or scan.lengths is None or not shape_of(scan.x)[1]:
+        return scan
+    columns = scan.x[..., -raw:]
+    last = (scan.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, raw)
+    held = torch.where(scan.lengths[:, None, None] > 0, columns.detach().gather(1, last), 1.0)
+    beyond = torch.arange(shape_of(scan.x)[1], device=scan.x.device)[:, None] >= scan.lengths[:, None, None]
+    return scan._replace(x=torch.cat((scan.x[..., :-raw], torch.where(beyond, held, columns)), -1))
 
 
 class _HiddenProducts:

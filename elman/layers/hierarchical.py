@@ -215,7 +215,7 @@ class MultiRate(RecurrentLayer):
             stepped, after = layer.step(y, old)
             y = torch.where(moves[:, None], stepped, kept)
             outputs.append(y)
-            new.append((_where(moves, after, old), y))
+            new.append((_where(moves, after, old), y.clone()))  # the state may be changed in place
         return torch.cat(outputs, -1), ((count + 1) % self._round, tuple(new))
 
     def _check_rates(self, x: Tensor, state: State) -> None:
@@ -244,7 +244,7 @@ def _sparsely(
     y = torch.cat((kept[:, None].to(y.dtype), y), 1)
     y = y.gather(1, place[..., None].expand(-1, -1, y.shape[2]))
     last = y[:, -1] if y.shape[1] else kept
-    return y, (state, last)
+    return y, (state, last.clone())
 
 
 def _where(rows: Tensor, new: State, old: State) -> State:
