@@ -297,6 +297,19 @@ def test_a_value_that_a_gradient_alone_reads(unused: str) -> None:
     same_as_eager(cell_of(step, state=("h", "c"), raw=("dt",), mixes_units=True))
 
 
+def test_cumulative_sums_in_different_phases() -> None:
+    """Some are there while others are made; each has a name of its own in C, whatever the author's variables."""
+
+    def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        scan2 = torch.tanh(h.a) * s.h
+        scan = (torch.tanh(s.h) + x.a).max(-1, keepdim=True)[0] * scan2
+        scan1 = torch.cat((torch.tanh(scan2), torch.tanh(scan)), -1).cumsum(-1).tanh().chunk(2, -1)[1]
+        scan3 = torch.tanh(scan1.cumsum(-1) - x.b) + h.n(scan1)
+        return torch.tanh(scan3.flip(-1).cumsum(-1).flip(-1) * scan1 + scan2)
+
+    same_as_eager(cell_of(step, hidden_gates=("a",), inner_gates=("n",), mixes_units=True))
+
+
 def test_a_product_that_a_gradient_alone_reads() -> None:
     def step(self: Any, x: Any, h: Any, s: Any, w: Any) -> Tensor:
         a = F.gelu(torch.cat((x.a, h.n(s.h * x.b)), -1)).chunk(2, -1)[0]

@@ -129,11 +129,11 @@ class Writer:
         if node in self.names:
             return self.names[node]
         if node in self.given:
-            text, name = self.given[node], self._fresh(node.letter or ("w" if node.op == "unit" else node.op))
+            text, name = self.given[node], self.fresh(node.letter or ("w" if node.op == "unit" else node.op))
         elif node.op == "fill":
             return _number(node.arguments[0])
         else:
-            text, name = self._expression(node), self._fresh(node.letter or "v")
+            text, name = self._expression(node), self.fresh(node.letter or "v")
         if node.op in MASKS:
             self.lines.append(f"const M {name} = {f'(M){text}' if node in self.given else text};")
         else:
@@ -173,7 +173,8 @@ class Writer:
                 texts.append(_number(argument))
         return _C[op].format(*texts)
 
-    def _fresh(self, wanted: str) -> str:
+    def fresh(self, wanted: str) -> str:
+        """A name in C that nothing else has."""
         wanted = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wanted)
         wanted = f"{wanted}_" if wanted in _RESERVED else wanted
         name, number = wanted if wanted != "v" else "v1", 1

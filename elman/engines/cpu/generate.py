@@ -231,9 +231,9 @@ class _Phases:
             for k, before in enumerate(self.totals):
                 if before.op == "before" and self._use(before) == phase:
                     (scan,) = before.parents
-                    write.names[scan] = f"scan{k}"
+                    write.names[scan] = name = write.fresh("scan")
                     value = write(scan.parents[0])
-                    write.lines.append(f"const V scan{k} = v_scan({value}, a->total + {k}, a->left);")
+                    write.lines.append(f"const V {name} = v_scan({value}, a->total + {k}, a->left);")
             for name, nodes in soon.items():
                 for k, node in enumerate(nodes):
                     if phase == (0 if node is None else self.levels[node]):
