@@ -64,6 +64,8 @@ def _one_line(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(cause, ValidationError):
         key, _, what = explain(cause).partition(":")
+        if key == "options":  # several that do not go together
+            return what.partition(", not {")[0].strip()
         return f"--{key.replace('_', '-')}:{what}"
     if isinstance(error, cyclopts.UnknownOptionError):
         names = [argument.names[0] for argument in error.argument_collection if argument.parse and argument.names]

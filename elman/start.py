@@ -62,6 +62,8 @@ def train(
     config = parse(kind.Config, options)
     run = out if out is None or isinstance(out, Run) else Run(out)
     paths, valid_paths = sources(data), sources(valid)
+    if valid_paths and "valid_fraction" in options:
+        raise ElmanError("valid_fraction: nothing is held out where data to validate on are given; leave one out")
     if resume and run is None:
         raise ElmanError("resume: give the run directory to go on with, as out")
     if run is not None and kind.takes_folders:

@@ -244,6 +244,15 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "--resume", "--out", "{tmp}/none"], "there is no run in {tmp}/none to go on with"),
     (["train", "classify", "{table}", "--file", "path"], "{table}: has no column 'path'; it has text, label"),
     (["train", "classify", "{table}", "--vectors", ""], "'': no such file"),
+    (
+        ["train", "classify", "{table}", "--valid", "{table}", "--valid-fraction", "0.2"],
+        "valid_fraction: nothing is held",
+    ),
+    (
+        ["train", "classify", "{table}", "--hierarchical", "--periods", "1,2"],
+        "elman: hierarchical and periods are two ways to read long inputs; give one",
+    ),
+    (["bench", "layers", "--rounds", "0"], "--rounds: should be at least 1, not 0"),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
     (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
     (["train", "language", "{one}"], "1 characters are too few to hold out 10%"),

@@ -455,6 +455,8 @@ def test_missing_values_of_ts_files(tmp_path: Path) -> None:
         ({"decimal": ","}, "decimal: is for series in tables"),
         ({"wide": True}, "wide: is for tables with several series"),
         ({"channels": "x"}, "channels: is for series in tables"), ({"time": "t"}, "time: is for series in tables"),
+        ({"bands": 12}, "bands: is for sounds; these data are text"), ({"decibels": 3.0}, "decibels: is for sounds"),
+        ({"rare": 5}, "rare: is for words with"), ({"extra_words": 5}, "extra_words: is for words with vectors"),
         ({"missing": "zero"}, "missing: is for series"), ({"missing": "drop"}, "missing: should be 'refuse', 'interp"),
         ({"wide": True, "time": "t"}, "wide: a row is a series"), ({"decimal": ";"}, "decimal: should be '.' or ','"),
     ],
@@ -464,6 +466,13 @@ def test_options_that_would_do_nothing(options: dict, message: str, tmp_path: Pa
         (tmp_path / f"{name}.txt").write_text("O'Neill\nMurphy\n" * 5)
     with pytest.raises(elman.ElmanError, match=message):
         elman.train("classify", [tmp_path / "Irish.txt", tmp_path / "Greek.txt"], steps=1, **SMALL | options)
+
+
+def test_options_of_texts_are_not_for_series(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_text("@data\n" + "1,2:u\n3,4:v\n" * 5)
+    for options in ({"tokens": "char"}, {"lowercase": True}, {"word_dropout": 0.5}):
+        with pytest.raises(elman.ElmanError, match=f"{next(iter(options))}: is for texts; these data are series"):
+            elman.train("classify", tmp_path / "a.ts", steps=1, **SMALL | options)
 
 
 @pytest.mark.parametrize("option", ["series", "group"])

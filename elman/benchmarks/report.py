@@ -24,6 +24,8 @@ def report(name: str, rounds: int, as_json: bool, busy: bool, page: str | None) 
     ``busy``: beside another process that keeps one core busy; a page has a place of its own for that,
     ``NAME --busy``.
     """
+    if rounds < 1:
+        raise ElmanError(f"--rounds: should be at least 1, not {rounds}")
     if name not in BENCHMARKS:
         raise unknown_name("benchmark", name, BENCHMARKS)
     if page is not None:

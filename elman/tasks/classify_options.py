@@ -141,6 +141,7 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
     """The config with a value for every option that was left to the data (docs/log.md says why these)."""
     chosen: dict[str, Any] = {}
     _for_series(config, data)
+    _for_media(config, data)
     size = sum(map(len, data.inputs))
     if data.medium == "text":
         if config.tokens is None:
@@ -160,6 +161,18 @@ def sensible(config: ClassifyConfig, data: Labelled) -> ClassifyConfig:
     if config.minutes is None and config.steps is None:
         chosen["minutes"] = min(10.0, max(1.0, size / 150_000))
     return config.model_copy(update=chosen)
+
+
+def _for_media(config: ClassifyConfig, data: Labelled) -> None:
+    """ElmanError where an option is for data of another kind."""
+    options = {"sound": ("bands", "decibels"), "text": ("tokens", "lowercase", "word_dropout")}
+    for medium, names in options.items():
+        for name in names:
+            if data.medium != medium and getattr(config, name) != ClassifyConfig.model_fields[name].default:
+                raise ElmanError(f"{name}: is for {medium}s; these data are {data.medium}")
+    for name in ("rare", "extra_words"):
+        if config.vectors is None and getattr(config, name) != ClassifyConfig.model_fields[name].default:
+            raise ElmanError(f"{name}: is for words with vectors; give --vectors")
 
 
 def _for_series(config: ClassifyConfig, data: Labelled) -> None:

@@ -73,8 +73,6 @@ class Language(Task):
     ) -> tuple[Self, Corpus, Text]:
         assert isinstance(config, LanguageConfig)
         config = sized(config, config.vectors)
-        if valid and run is None and "valid_fraction" in config.model_fields_set:
-            raise ElmanError("valid_fraction: nothing is held out where files to validate on are given; leave one out")
         train, held = _split(data, valid, config.valid_fraction)
         if run is not None:
             tokenizer = _tokenizer(run)
