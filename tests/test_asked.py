@@ -267,7 +267,10 @@ def test_lines_that_are_no_text(
 def test_a_hyphen_is_standard_input(
     runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for given in (b"good film\n\nbad film\n", b"id;review\n1;good film\n2;\n3;bad film\n"):
+    for given in (
+        b"good film\n\nbad film\n", b"[good film]\n\nbad film\n", b"id;review\n1;good film\n2;\n3;bad film\n",
+        b'review\ngood film\n""\nbad film\n', b'[{"review": "good film"}, {}, {"review": "bad film"}]',
+    ):  # fmt: skip
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         assert cli.main(["predict", runs["classify"], "-"]) == 0
         assert capsys.readouterr().out == "pos\n\nneg\n"

@@ -99,7 +99,7 @@ def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataF
     try:
         value = _load(text, path)
     except ElmanError:
-        if lines or _is_json(text.lstrip().partition("\n")[0]):
+        if lines or is_json(text.lstrip().partition("\n")[0]):
             return _json_lines(text, path, bad)
         raise
     if not isinstance(value, list) and (lines or not isinstance(value, dict)):
@@ -150,7 +150,8 @@ def _load(text: str, path: str) -> Any:
         raise ElmanError(f"{path}: not a table in JSON: nested too deeply") from None
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -134,7 +134,8 @@ def _quoted(text: str, path: str, separator: str, skipped: int, bad: Bad) -> Row
             lines.append(line + skipped)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header or ())
     table = {name: polars.Series(name, c, dtype=polars.String) for name, c in zip(header or (), columns, strict=True)}
-    return _filled(polars.DataFrame(table), np.array(lines, dtype=np.int64))
+    found = Rows(polars.DataFrame(table), np.array(lines, dtype=np.int64))
+    return found if len(table) == 1 else _filled(*found)  # the one cell of a row may be "", which is no blank line
 
 
 def _records(lines: Sequence[str], separator: str) -> Iterator[tuple[int, list[str] | str]]:

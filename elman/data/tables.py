@@ -13,7 +13,7 @@ import numpy as np
 import polars
 
 from elman.data.archive import BOOKS, divided, name_inside, table_in_memory
-from elman.data.records import Bad, column, lists, read_json
+from elman.data.records import Bad, column, is_json, lists, read_json
 from elman.data.separated import Rows, read_separated
 from elman.data.source import InMemory, readable
 from elman.data.text import read_bytes, read_text
@@ -222,7 +222,8 @@ def _form_of(path: InMemory, columns: Sequence[str]) -> str | None:
     if data.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return ".arrow"
     text = read_text(path)
-    if text.lstrip()[:1] in ("{", "["):
+    start = text.lstrip()
+    if start[:1] in ("{", "[") and (not columns or is_json(start.partition("\n")[0]) or is_json(start)):
         return ".jsonl"
     some = text[: 1 << 16].rpartition("\n")[0] or text
     ending = ".tsv" if "\t" in some.partition("\n")[0] else ".csv"
@@ -230,7 +231,7 @@ def _form_of(path: InMemory, columns: Sequence[str]) -> str | None:
         names = read_separated(some, path, ending == ".tsv", lambda place, why: None).table.columns
     except ElmanError:
         return None
-    return ending if len(names) > 1 and set(columns) <= set(names) else None
+    return ending if (len(names) > 1 or names == list(columns)) and set(columns) <= set(names) else None
 
 
 def _ending(path: str) -> str:
