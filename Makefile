@@ -19,7 +19,7 @@ check: .venv/dev
 	$(BIN)/mypy
 
 pytest: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
