@@ -30,10 +30,21 @@ class _Cell(nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
-        plain = isinstance(input, Tensor) and input.dim() == 2 and is_state(hx, len(self.cell.state), 2)
-        if plain and engines.torch_steps(self.cell):  # torch checks the sizes, but for those of biases
-            w_ih, w_hh, b_ih, b_hh = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-            if w_hh.device == input.device and (b_ih is None or b_ih.numel() == b_hh.numel() == len(w_ih)):
+        if engines.torch_steps(self.cell):  # torch checks the sizes, but for those of biases
+            get = self._parameters.get  # faster than attributes
+            w_ih, w_hh, b_ih, b_hh = get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh")
+            if (
+                isinstance(input, Tensor)
+                and input.dim() == 2
+                and is_state(hx, len(self.cell.state), 2)
+                and w_ih is not None
+                and w_hh is not None
+                and w_hh.device == input.device
+                and (
+                    not self.bias
+                    or (b_ih is not None and b_hh is not None and b_ih.numel() == b_hh.numel() == len(w_ih))
+                )
+            ):
                 return torch_fused.STEPS[type(self.cell)](input, hx, w_ih, w_hh, b_ih, b_hh)
         name = type(self).__name__
         if not isinstance(input, Tensor):
