@@ -14,18 +14,22 @@ Backward: L depends on the states through the last one alone::
     dW_hy  = dy h_T^T        db_y = dy        dh_T = W_hy^T dy
     dW_xh, dW_hh, db_h: dh_T sent back through time, see rnn.py
 
-Learning is gradient descent on all N training sentences at once, with momentum and weight decay, for
-every parameter v::
+Learning is gradient descent on all N training sentences at once, with momentum, for every parameter v::
 
     g  = dL/dv, L the mean over the sentences, all g together clipped to a norm of 0.1
-    u <- 0.9 u + g + 0.0004 v
+    u <- 0.9 u + g                            for W_hh: 0.9 u + g + 0.04 (W_hh - I)
     v <- v - rate u
 
 A few dozen sentences can be learnt by heart, and a network that has done so is wrong about the next
-one. Three things keep it at the rule, "not" turns what follows, because the rule is what needs the
-fewest and the most robust weights: it starts with weights of almost 0, decay takes away what does not
-help, and while it learns, noise is added to the words, x_t + 0.15 e_t with e_t normal, so that nothing
-may hang on small differences (Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108).
+one. Three things keep it at the rule, "not" turns what follows:
+
+* At the start W_hh is the identity: the network is a memory, which adds up what its words mean, and
+  keeps it over the words that mean nothing ("right now", "earlier"). See Le et al. 2015,
+  https://arxiv.org/abs/1504.00941. All else starts at almost 0.
+* Weight decay draws W_hh back to the identity, so that the words act on each other only where the
+  sentences cannot be told apart by adding up, which is where one word turns another.
+* While it learns, noise is added to the words, x_t + 0.1 e_t with e_t normal, so that nothing may hang
+  on small differences. See Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108.
 
 When the loss of an epoch, noise included, is below 0.1 for the first time, the rate begins to fall, to
 0 within 700 epochs, and learning ends. The test sentences decide nothing.
@@ -49,8 +53,8 @@ from elman.reference.errors import InputError
 from elman.reference.loss import cross_entropy
 from elman.reference.sentences import Example
 
-NOISE = 0.15  # the deviation of what is added to each number of a word
-DECAY = 4e-4  # of every parameter, added to its gradient
+NOISE = 0.1  # the deviation of what is added to each number of a word
+DECAY = 0.04  # of W_hh to the identity
 MOMENTUM = 0.9
 CLIP = 0.1  # the norm of the gradient at most
 SMALL_LOSS = 0.1  # nats, of an epoch, from which on the rate falls
@@ -68,13 +72,13 @@ class Parameters(NamedTuple):
 
 
 def start(V: int, H: int, K: int, rng: np.random.Generator) -> Parameters:
-    """Biases of 0, and weights from a normal distribution with a deviation of 0.001.
+    """Biases of 0, W_hh the identity, and weights from a normal distribution with a deviation of 0.001.
 
-    So small that the network begins as none at all: whatever its weights become, the sentences made it.
+    So small that the network begins as a memory and nothing else: whatever it does, the sentences made it.
     """
     return Parameters(
         W_xh=0.001 * rng.standard_normal((H, V)),
-        W_hh=0.001 * rng.standard_normal((H, H)),
+        W_hh=np.eye(H) + 0.001 * rng.standard_normal((H, H)),
         b_h=np.zeros(H),
         W_hy=0.001 * rng.standard_normal((K, H)),
         b_y=np.zeros(K),
@@ -175,6 +179,7 @@ def learn(
     # single precision is enough to learn with, and twice as fast
     p = Parameters(*(v.astype(np.float32) for v in start(len(vocabulary), hidden, len(labels), rng)))
     velocity = Parameters(*(np.zeros_like(v) for v in p))
+    identity = np.eye(hidden, dtype=np.float32)
 
     every = max(1, 2400 // len(train))  # epochs between two lines
     learnt = epochs  # the epoch from which on the rate falls
@@ -192,9 +197,9 @@ def learn(
             raise InputError(f"the loss is {loss} in epoch {epoch}: --rate {rate:g} is too high, {rate / 10:g} may do")
         clipped, _ = clip_by_norm(gradient, CLIP)
         for v, dv, u in zip(p, clipped, velocity, strict=True):
-            # u = 0.9 u + dv + 0.0004 v;   v = v - rate u
+            # u = 0.9 u + dv, for W_hh + 0.04 (W_hh - I);   v = v - rate u
             u *= MOMENTUM
-            u += dv + DECAY * v
+            u += dv + DECAY * (v - identity) if v is p.W_hh else dv
             v -= step * u
         if loss < SMALL_LOSS:
             learnt = min(learnt, epoch)
