@@ -293,7 +293,7 @@ void pack_recurrent_int8(int8_t *to, real *scales, const real *from, const real 
 
 /* Rows of x, and of h, that weights must meet for packing to pay. */
 #ifndef DIRECT_ROWS
-#define DIRECT_ROWS (job->H < 128 ? (i64)12 : (i64)32)
+#define DIRECT_ROWS (job->H < 32 ? (i64)0 : job->H < 128 ? (i64)12 : (i64)32)
 #endif
 
 int forward(const Job *job) {
