@@ -331,7 +331,7 @@ int backward(const Job *job) {
         team.chunk_rows = most(B, CHUNK_ROWS);
         if (team.chunk_rows > B * job->T) team.chunk_rows = B * job->T;
         const i64 end = job->T % team.chunk_rows; /* a thread with a single row adds in another order */
-        plan(job, &team, limit, B == 1 && !TOTALS_BACK && (!end || end >= 2 * job->threads));
+        plan(job, &team, limit, !TOTALS_BACK && !SUMS && few_or_many(job) && (B > 1 || !end || end >= 2 * job->threads));
         team.K_rows = up(team.chunk_rows, PER);
         team.ldg = COLS * team.Hp + 64 / (i64)sizeof(item); /* not a power of two: rows must not share a cache set */
         team.scratch_size = own_back_size(&team);

@@ -300,7 +300,7 @@ int forward(const Job *job) {
     for (i64 limit = job->threads;; limit = 1) {
         Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
         team.work = forward_thread;
-        plan(job, &team, limit, job->B == 1 && !TOTALS);
+        plan(job, &team, limit, !TOTALS && few_or_many(job));
         const i64 P = panels(job->H);
         team.scratch_size = own_size(&team);
         const int few = PER == 1 && job->B * job->T <= DIRECT_ROWS;

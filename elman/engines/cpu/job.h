@@ -69,8 +69,7 @@ static i64 nanoseconds(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * (i64)1000000000 + now.tv_nsec;
 }
-#define SPINS 2000 /* looks at most before a thread gives up its core: some 20 microseconds */
-static _Thread_local int patience = SPINS; /* less for a thread that has waited in vain */
+#define SPINS 2000 /* looks before a thread gives up its core: some 40 microseconds, as long as to wake it takes */
 
 /* The last to come wakes the others. They look for a while; then the core goes to whoever wants it, perhaps to the
    very thread that is waited for. */
@@ -85,11 +84,8 @@ static void wait_for(Barrier *barrier, i64 threads) {
 #endif
         return;
     }
-    for (int spins = 0; spins < patience; spins++) {
-        if (atomic_load_explicit(&barrier->round, memory_order_acquire) != round) {
-            patience = patience < SPINS ? patience + 1 : SPINS;
-            return;
-        }
+    for (int spins = 0; spins < SPINS; spins++) {
+        if (atomic_load_explicit(&barrier->round, memory_order_acquire) != round) return;
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -97,7 +93,6 @@ static void wait_for(Barrier *barrier, i64 threads) {
 #endif
     }
     const i64 began = nanoseconds();
-    patience = patience > 64 ? patience / 2 : 32;
 #if defined(__linux__)
     atomic_fetch_add(&barrier->asleep, 1);
     while (atomic_load(&barrier->round) == round)
@@ -217,6 +212,9 @@ INLINE item *saved_of_row(const Job *job, i64 t, i64 i) {
 }
 INLINE i64 row_of(const Job *job, i64 i) { return job->order ? job->order[i] : i; }
 INLINE int is_reset(const Job *job, i64 b, i64 t) { return job->resets && t < job->T && job->resets[b * job->T + t]; }
+
+/* Whether no number of threads leaves one of them with a single row of several: it would add in another order. */
+INLINE int few_or_many(const Job *job) { return job->B == 1 || (!job->lengths && job->B >= 2 * job->threads); }
 
 /* How to share the work: by rows where a core can hold all of R, else by units. `steady`: the numbers are the same to the
    last bit for any number of threads, so that it may depend on what else goes on. */
