@@ -144,3 +144,11 @@ def text_file(tmp_path: Path) -> str:
     path = tmp_path / "text.txt"
     path.write_text(some_text(), encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def quick_kernels() -> Iterator[None]:
+    """Kernels that the compiler does not optimise: a third of the time for a cell that only one test uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ELMAN_CFLAGS", "-O0")
+        yield

@@ -12,6 +12,8 @@ from torch import Tensor
 from elman.cells import Cell
 from tests.own_cells import cell_of, refused, same_as_eager
 
+pytestmark = pytest.mark.usefixtures("quick_kernels")
+
 
 def _norm_of_gates(*gates: Tensor) -> Tensor:
     z = torch.cat(gates, 1)

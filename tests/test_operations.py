@@ -15,6 +15,8 @@ import elman
 from elman.layers import Recurrent
 from tests.own_cells import cell_of, same_as_eager
 
+pytestmark = pytest.mark.usefixtures("quick_kernels")
+
 #: By name: from two values of each unit. Groups share a kernel, where each has a part of the state for itself.
 POINTWISE: dict[str, dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "activations": {

@@ -19,6 +19,8 @@ from elman.layers.recurrent import real_steps
 from elman.layers.tagger import Tagger
 from tests.conftest import close
 
+pytestmark = pytest.mark.usefixtures("quick_kernels")
+
 
 def _documented() -> dict[str, type[Cell]]:
     """The cells of papers that docs/cells.md shows."""
