@@ -19,7 +19,7 @@ check: .venv/dev
 	$(BIN)/mypy
 
 pytest: .venv/dev
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
