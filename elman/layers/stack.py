@@ -170,7 +170,7 @@ def stack(
     """
 
     lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
-    num_layers = (len(lists[0]) if lists else 1) if num_layers is None else size("num_layers", num_layers)
+    num_layers = size("num_layers", num_layers if num_layers is not None else len(lists[0]) if lists else 1)
     flag("bidirectional", bidirectional)
 
     def each(name: str, value: object) -> list:
