@@ -310,3 +310,18 @@ def test_compiled_without_a_break(kind: str) -> None:
     module, x = getattr(ours, kind)(D, H, num_layers=2, bidirectional=True), torch.randn(T, B, D)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     close(flat(compiled(x)), flat(module(x)), 1e-6)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("steps", [1, 3, 20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_calls_under_autocast(kind: str, steps: int, gradients: bool) -> None:
+    """Also where oneDNN has no LSTM in half precision for this processor."""
+    module, x = getattr(ours, kind)(D, H), torch.randn(steps, 2, D)
+    with torch.set_grad_enabled(gradients):
+        with torch.autocast("cpu", torch.bfloat16):
+            y, _ = module(x)
+        close(y.float(), module(x)[0], 5e-2)
+        if gradients:
+            y.float().sum().backward()
+            assert all(p.grad is not None for p in module.parameters())

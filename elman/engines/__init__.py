@@ -71,6 +71,7 @@ def choose(scan: Scan) -> Engine:
         if strict:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
     alone = name is None and not torch.compiler.is_compiling() and not exporting()
+    alone = alone and not torch.is_autocast_enabled(scan.x.device.type)  # there states keep their dtype
     if alone and scan.x.shape[1] == 1 and trains(scan) and ENGINES["torch"].refusal(scan) is None:
         return ENGINES["torch"]  # the graph of one step costs more than the step: torch makes it in C++
     portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)

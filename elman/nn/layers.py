@@ -126,7 +126,7 @@ class _Recurrence(nn.RNNBase):
 
     def _best_by_torch(self, input: Any, hx: Any) -> bool:
         """Whether torch's layer runs this call faster; its parameters, input and state are as torch takes them."""
-        if not isinstance(input, Tensor) or input.dim() != 3 or not readable(input) or transform():
+        if not isinstance(input, Tensor) or input.dim() != 3 or not _is_plain(input):
             return False
         B, T = input.shape[:2] if self.batch_first else input.shape[1::-1]
         if not B or not T or not engines.torch_layers(self.cell, B, T, self.hidden_size):
@@ -174,8 +174,7 @@ class _Recurrence(nn.RNNBase):
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (B, T, D) through all layers and directions; lengths on x's device."""
-        single = lengths is None and readable(x) and not transform() and x.shape[1] == 1
-        single = single and engines.torch_steps(self.cell)
+        single = lengths is None and _is_plain(x) and x.shape[1] == 1 and engines.torch_steps(self.cell)
         slots = zip(*(part.unbind(0) for part in state), strict=True)
         finals: list[tuple[Tensor, ...]] = []
         for k in range(self.num_layers):
@@ -213,6 +212,12 @@ class _Recurrence(nn.RNNBase):
         again = pack_padded_sequence(y, packed_lengths, batch_first=True)
         output = PackedSequence(again.data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return output, self._state_out(state)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether torch's own operation may take the call: nobody watches it, and autocast, where oneDNN has no LSTM for
+    some processors, is off."""
+    return readable(x) and not transform() and not torch.is_autocast_enabled(x.device.type)
 
 
 class RNN(_Recurrence):
