@@ -13,10 +13,10 @@ from elman.layers.recurrent import Recurrent
 def quantize(module: nn.Module) -> None:
     """Rounds the matrices of all recurrent and linear layers in ``module``, in place, to int8 precision.
 
-    Every row w becomes s round(w / s), s = max |w| / 127. Biases, embeddings and per-unit vectors stay.
-    Where a layer goes step by step without gradients (``layer.step``), the cpu engine then reads a quarter
-    of the bytes; everywhere else the rounded weights are used as they are, so that an evaluation shows what
-    the rounding costs. For running, not for training: an optimiser step leaves the grid again.
+    Every row w becomes s round(w / s), s = max |w| / 127. Biases, embeddings and per-unit vectors stay. Inside
+    `elman.layers.packed`, which decoding loops open, the cpu engine reads the weights as int8: a quarter of the bytes.
+    Everywhere else the rounded weights are used as they are, so that an evaluation shows what the rounding costs. For
+    running, not for training: an optimiser step leaves the grid again.
 
     Source: symmetric per-row quantisation, Jacob et al. 2018, https://arxiv.org/abs/1712.05877
     """
