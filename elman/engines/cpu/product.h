@@ -36,19 +36,39 @@ INLINE E spread(elem a) { return all(a); }
 
 typedef void Tile(i64 K, const elem *a, i64 lda, const elem *b, real *c, i64 ldc);
 
+/* The shorter side of a step k stays in registers, the other comes by one at a time. Where there are 16 registers,
+   the compiler is kept from reading a vector again for every product: two loads a cycle would not be enough. */
+#if defined(__AVX__) && !defined(__AVX512F__)
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v)
+#endif
+
 #define TILE(name, R, NV, AT)                                                                     \
     static void name(i64 K, const elem *a, i64 lda, const elem *b, real *c, i64 ldc) {            \
         V sum[R][NV];                                                                             \
         for (i64 i = 0; i < R; i++)                                                               \
             for (i64 j = 0; j < NV; j++) sum[i][j] = (V){0};                                      \
         for (i64 k = 0; k < K; k++) {                                                             \
-            E right[NV];                                                                          \
-            _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                                 \
-                right[j] = *(const E *)(b + (k * NV + j) * VL);                                   \
-            _Pragma("GCC unroll 16") for (i64 i = 0; i < R; i++) {                                \
-                E left = spread(AT);                                                              \
-                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                             \
-                    sum[i][j] = dot(sum[i][j], left, right[j]);                                   \
+            E left[R], right[NV];                                                                 \
+            if (R < NV) {                                                                         \
+                _Pragma("GCC unroll 16") for (i64 i = 0; i < R; i++) left[i] = spread(AT);        \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++) {                           \
+                    E one = *(const E *)(b + (k * NV + j) * VL);                                  \
+                    IN_REGISTER(one);                                                             \
+                    _Pragma("GCC unroll 16") for (i64 i = 0; i < R; i++)                          \
+                        sum[i][j] = dot(sum[i][j], left[i], one);                                 \
+                }                                                                                 \
+            } else {                                                                              \
+                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++) {                           \
+                    right[j] = *(const E *)(b + (k * NV + j) * VL);                               \
+                    IN_REGISTER(right[j]);                                                        \
+                }                                                                                 \
+                _Pragma("GCC unroll 16") for (i64 i = 0; i < R; i++) {                            \
+                    E one = spread(AT);                                                           \
+                    _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                         \
+                        sum[i][j] = dot(sum[i][j], one, right[j]);                                \
+                }                                                                                 \
             }                                                                                     \
         }                                                                                         \
         for (i64 i = 0; i < R; i++)                                                               \
