@@ -56,4 +56,5 @@ def describe() -> str:
                 break
     except OSError:
         pass
+    name = f"{name} ({torch.backends.cpu.get_cpu_capability()})"
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

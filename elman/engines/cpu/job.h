@@ -121,8 +121,10 @@ static void note_sleep(i64 took, i64 slept, i64 threads) {
         span = span < ALONE_LEAST ? ALONE_LEAST : span > ALONE_MOST ? ALONE_MOST : span;
         atomic_store_explicit(&alone_for, span, memory_order_relaxed);
         atomic_store_explicit(&alone_until, nanoseconds() + span, memory_order_relaxed);
-    } else if (atomic_load_explicit(&alone_for, memory_order_relaxed))
-        atomic_store_explicit(&alone_for, 0, memory_order_relaxed);
+    } else { /* a call that went well may have been lucky */
+        const i64 span = atomic_load_explicit(&alone_for, memory_order_relaxed);
+        if (span) atomic_store_explicit(&alone_for, span - span / 16 - 1, memory_order_relaxed);
+    }
 }
 
 /* a share of n things, in whole multiples of `grain` */
