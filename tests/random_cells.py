@@ -79,7 +79,8 @@ _THREE = _patterns("""
     torch.lerp({0},{1},torch.sigmoid({2})) torch.addcmul({0},{1},{2},value=0.3) torch.lerp({0},{1},{2})
     torch.addcdiv({0},{1},1.5+torch.sin({2}),value=-0.4) {0}.masked_fill({a}>0.2,0.1)*{1}+{2}
 """)
-#: Operations that read all units of a row, for cells that declare ``mixes_units``.
+#: Operations that read all units of a row, for cells that declare ``mixes_units``. A norm without ``eps`` reads what is
+#: not 0: rows that are the same in all units are, after another norm, rounding errors and nothing else.
 _ACROSS = _patterns("""
     ({0}-{0}.mean(-1,keepdim=True)) {0}*torch.tanh({0}.sum(-1,keepdim=True)) torch.layer_norm({0},{0}.shape[-1:])
     {0}*torch.rsqrt(torch.square({0}).mean(-1,keepdim=True)+0.3) torch.tanh({0}.mean(-1,keepdim=True))*{1}
@@ -91,7 +92,7 @@ _ACROSS = _patterns("""
     torch.cat(({a},{b}),-1).std(-1,keepdim=True)*{0} torch.cat(({0},{1}),-1).var(1,keepdim=True).tanh()*{0}
     torch.std_mean(torch.cat(({a},{b}),-1),-1,keepdim=True)[0]*{0}
     torch.var_mean({0},-1,correction=0,keepdim=True)[1]*{1}
-    F.rms_norm({0},{0}.shape[-1:]) F.rms_norm({0},{0}.shape[-1:],eps=0.1) torch.group_norm({0},1)*{1}
+    F.rms_norm(1+{0}*{0},{0}.shape[-1:]) F.rms_norm({0},{0}.shape[-1:],eps=0.1) torch.group_norm({0},1)*{1}
     F.glu(torch.cat(({0},{1}),-1)) F.glu(torch.cat(({0},{1},{2},{0}),-1)).chunk(2,1)[1]
     F.gelu(torch.cat(({0},{1}),-1)).chunk(2,-1)[0] torch.cat(({0},{1},{2}),-1)[:,{0}.shape[-1]:2*{0}.shape[-1]]
     torch.cat(({0},{1},{2}),1).split({0}.shape[-1],1)[2] {0}.nansum(-1,True).tanh()*{1}
@@ -118,7 +119,7 @@ _VECTORS = _patterns("""
     {0}*torch.stack([{w},{v}],1).amax(1) {0}*{w}.max(0)[0] {0}*torch.var_mean(torch.cat(({w},{v})),0)[0].tanh()
 """)
 _VECTORS_ACROSS = _patterns("""
-    F.rms_norm({0},{w}.shape,{w}) F.layer_norm({0},{w}.shape,{w},{v}) torch.group_norm({0},1,{w},{v})
+    F.rms_norm({0},{w}.shape,{w},0.1) F.layer_norm({0},{w}.shape,{w},{v}) torch.group_norm({0},1,{w},{v})
     ({0}*{w}).softmax(-1)
     torch.tanh(({0}*{w}).sum(-1,keepdim=True))*{1} F.layer_norm({0},{w}.shape,{w})
     ({0}+{w}).logsumexp(1,True)*{w}

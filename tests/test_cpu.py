@@ -59,7 +59,8 @@ def apart(values: list[Tensor], law: list[Tensor]) -> float:
 def test_float32_is_exact_to_2e_6(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(KERNELS))
     B, T = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 128))
-    D, H = data.draw(st.integers(1, 70)), data.draw(st.integers(8, 70))  # one unit alone may be all rounding
+    # One unit alone, or the norm of one input over units, may be all rounding.
+    D, H = data.draw(st.integers(2, 70)), data.draw(st.integers(8, 70))
     lengths = torch.tensor(data.draw(st.lists(st.integers(0, T), min_size=B, max_size=B)))
     resets = torch.rand(B, T, generator=torch.Generator().manual_seed(T)) < data.draw(st.sampled_from([0.0, 0.1]))
     torch.manual_seed(B)

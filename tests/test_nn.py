@@ -231,3 +231,20 @@ def test_flags_of_torch_modules_are_there() -> None:
         "proj_size",
     ):
         assert getattr(mine, name) == getattr(theirs, name)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize(("H", "rows"), [(600, 1), (600, 4), (760, 1), (32, 5)])
+def test_one_step_is_torchs_at_any_size(kind: str, gradients: bool, H: int, rows: int) -> None:
+    """Whichever kernel takes it: which does depends on sizes, rows and gradients."""
+    theirs, layer = getattr(torch.nn, kind)(H, H, batch_first=True), getattr(ours, kind)(H, H, batch_first=True)
+    theirs_cell, cell = getattr(torch.nn, f"{kind}Cell")(H, H), getattr(ours, f"{kind}Cell")(H, H)
+    layer.load_state_dict(theirs.state_dict())
+    cell.load_state_dict(theirs_cell.state_dict())
+    x, h = torch.randn(rows, 1, H), torch.randn(1, rows, H)
+    state = (h, h.flip(2)) if kind == "LSTM" else h
+    flat = tuple(part[0] for part in state) if kind == "LSTM" else h[0]
+    with torch.set_grad_enabled(gradients):
+        close(layer(x, state), theirs(x, state), 1e-5)
+        close(cell(x[:, 0], flat), theirs_cell(x[:, 0], flat), 1e-5)

@@ -93,19 +93,22 @@ def run(scan: Scan) -> tuple[Tensor, State]:
     return choose(scan).run(scan)
 
 
-def torch_steps(cell: Cell) -> bool:
-    """Whether one step of this cell is best taken by torch's own kernel, `torch_fused.step`.
+def torch_steps(cell: Cell, B: int, D: int, H: int) -> bool:
+    """Whether one step of B rows is best taken by torch's own kernel, `torch_fused.step`.
 
     A step alone is a few products: there is nothing to carry through time, and torch calls them from C++.
     """
-    return type(cell) in torch_fused.STEPS and _wanted()[0] is None
+    if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
+        return False
+    return B > 4 or torch_fused.short(cell, D, H, torch.is_grad_enabled()) >= 1
 
 
-def torch_layers(cell: Cell, B: int, T: int, H: int) -> bool:
+def torch_layers(cell: Cell, B: int, T: int, D: int, H: int) -> bool:
     """Whether torch's own layer is the fastest over T steps of B rows: so few that to call a kernel costs more."""
     if type(cell) not in torch_fused.STEPS or B > 4 or _wanted()[0] is not None:
         return False
-    return torch_fused.short(cell, H, torch.is_grad_enabled()) >= T
+    steps = torch_fused.short(cell, D, H, torch.is_grad_enabled())
+    return T <= steps and (T > 1 or len(cell.state) == 1 or H < 128)
 
 
 def _known(name: str) -> str:

@@ -30,12 +30,11 @@ class _Cell(nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """One step: input (B, input_size) or (input_size), hx as what it gives; None: zeros."""
-        if engines.torch_steps(self.cell):  # torch checks the sizes, but for those of biases
+        if isinstance(input, Tensor) and input.dim() == 2:  # torch checks the sizes, but for those of biases
             get = self._parameters.get  # faster than attributes
             w_ih, w_hh, b_ih, b_hh = get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh")
             if (
-                isinstance(input, Tensor)
-                and input.dim() == 2
+                engines.torch_steps(self.cell, len(input), self.input_size, self.hidden_size)
                 and is_state(hx, len(self.cell.state), 2)
                 and w_ih is not None
                 and w_hh is not None

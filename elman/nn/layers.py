@@ -129,7 +129,7 @@ class _Recurrence(nn.RNNBase):
         if not isinstance(input, Tensor) or input.dim() != 3 or not _is_plain(input):
             return False
         B, T = input.shape[:2] if self.batch_first else input.shape[1::-1]
-        if not B or not T or not engines.torch_layers(self.cell, B, T, self.hidden_size):
+        if not B or not T or not engines.torch_layers(self.cell, B, T, self.input_size, self.hidden_size):
             return False
         weights, parameters = self._flat_weights, self._parameters
         if len(weights) != len(parameters) or not all(map(is_, weights, parameters.values())):
@@ -145,15 +145,15 @@ class _Recurrence(nn.RNNBase):
         return all(part.shape == shape and part.dtype is input.dtype for part in parts)
 
     def _by_torch(self, input: Tensor, hx: Any) -> tuple[Tensor, Any]:
-        B = input.shape[0 if self.batch_first else 1]
         if hx is None:
+            B = input.shape[0 if self.batch_first else 1]
             zeros = input.new_zeros(self.num_layers * self._directions, B, self.hidden_size)
             hx = (zeros, zeros) if len(self.cell.state) == 2 else zeros
-        output, *state = torch_fused.OPERATIONS[type(self.cell)](  # type: ignore[operator]
+        found = torch_fused.OPERATIONS[type(self.cell)](  # type: ignore[operator]
             input, hx, self._flat_weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional,
             self.batch_first,
         )  # fmt: skip
-        return output, self._state_out(tuple(state))
+        return found if len(found) == 2 else (found[0], found[1:])
 
     def _state_in(self, x: Tensor, hx: Any, batched: bool) -> tuple[Tensor, ...]:
         """hx as the parts of the state, each (L D, B, size); zeros for None."""
@@ -174,7 +174,8 @@ class _Recurrence(nn.RNNBase):
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (B, T, D) through all layers and directions; lengths on x's device."""
-        single = lengths is None and _is_plain(x) and x.shape[1] == 1 and engines.torch_steps(self.cell)
+        single = lengths is None and _is_plain(x) and x.shape[1] == 1
+        single = single and engines.torch_steps(self.cell, len(x), self.input_size, self.hidden_size)
         slots = zip(*(part.unbind(0) for part in state), strict=True)
         finals: list[tuple[Tensor, ...]] = []
         for k in range(self.num_layers):
@@ -217,7 +218,7 @@ class _Recurrence(nn.RNNBase):
 def _is_plain(x: Tensor) -> bool:
     """Whether torch's own operation may take the call: nobody watches it, and autocast, where oneDNN has no LSTM for
     some processors, is off."""
-    return readable(x) and not transform() and not torch.is_autocast_enabled(x.device.type)
+    return readable(x) and not transform() and not torch._C._is_any_autocast_enabled()
 
 
 class RNN(_Recurrence):
