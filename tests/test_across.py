@@ -63,6 +63,15 @@ def test_layer_norm_with_weights() -> None:
     same_as_eager(cell_of(step, mixes_units=True, weights={"p": (-1.0, 1.0), "q": (-1.0, 1.0)}))
 
 
+def test_layer_norm_of_what_needs_no_gradient() -> None:
+    def step(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
+        constant = torch.nn.functional.layer_norm(s.h.new_full(s.h.shape, 0.4), w.p.shape, w.p, w.q)
+        cut = torch.nn.functional.layer_norm((x.a + h.a).detach(), w.q.shape, w.q)
+        return torch.tanh(constant + cut + x.a + h.a)
+
+    same_as_eager(cell_of(step, input_gates=("a",), hidden_gates=("a",), weights={"p": 1.0, "q": 0.5}, mixes_units=True))
+
+
 def test_inner_gates() -> None:
     """Two products in the middle of a step, one inside the other, and no hidden gate."""
 

@@ -319,6 +319,8 @@ def _normed_backward(
         trace._know(result[1], grads[0] * normed[0])
     if result[2] is not None:
         trace._know(result[2], grads[0])
+    if result[0] is None:  # nothing that was normed needs a gradient
+        return result
     if weight is not None:
         grads = tuple(g * trace._node(weight) for g in grads)
     mean = _mean(grads, count)

@@ -18,20 +18,24 @@ Learning is gradient descent on all N training sentences at once, with momentum,
 
     g  = dL/dv, L the mean over the sentences, all g together clipped to a norm of 0.1
     u <- 0.9 u + g                            for W_hh: 0.9 u + g + 0.04 (W_hh - I)
-    v <- v - rate u
+    v <- v - rate u                       for W_xh: then each word's vector w is shortened,
+                                          w <- max(0, 1 - 0.003 rate / |w|) w
 
 A few dozen sentences can be learnt by heart, and a network that has done so is wrong about the next
-one. Three things keep it at the rule, "not" turns what follows:
+one. Four things keep it at the rule, "not" turns what follows:
 
 * At the start W_hh is the identity: the network is a memory, which adds up what its words mean, and
   keeps it over the words that mean nothing ("right now", "earlier"). See Le et al. 2015,
   https://arxiv.org/abs/1504.00941. All else starts at almost 0.
 * Weight decay draws W_hh back to the identity, so that the words act on each other only where the
   sentences cannot be told apart by adding up, which is where one word turns another.
+* Each word's vector in W_xh is drawn to 0, and words that decide nothing stay there: a frame that was
+  seen with one label only ("... right now") must not be taken for its cause. This is the group lasso,
+  Yuan & Lin 2006, https://doi.org/10.1111/j.1467-9868.2005.00532.x.
 * While it learns, noise is added to the words, x_t + 0.1 e_t with e_t normal, so that nothing may hang
   on small differences. See Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108.
 
-When the loss of an epoch, noise included, is below 0.1 for the first time, the rate begins to fall, to
+When the loss of an epoch, noise included, is below 0.05 for the first time, the rate begins to fall, to
 0 within 700 epochs, and learning ends. The test sentences decide nothing.
 
 After Victor Zhou, "An introduction to recurrent neural networks for beginners" (2019),
@@ -55,9 +59,10 @@ from elman.reference.sentences import Example
 
 NOISE = 0.1  # the deviation of what is added to each number of a word
 DECAY = 0.04  # of W_hh to the identity
+SHORTENING = 0.003  # of each word's vector in W_xh, in a step of rate 1
 MOMENTUM = 0.9
 CLIP = 0.1  # the norm of the gradient at most
-SMALL_LOSS = 0.1  # nats, of an epoch, from which on the rate falls
+SMALL_LOSS = 0.05  # nats, of an epoch, from which on the rate falls
 COOLING = 700  # epochs in which it falls to 0
 
 
@@ -201,6 +206,9 @@ def learn(
             u *= MOMENTUM
             u += dv + DECAY * (v - identity) if v is p.W_hh else dv
             v -= step * u
+            if v is p.W_xh:  # w <- max(0, 1 - 0.003 rate / |w|) w, a word a column
+                length = np.linalg.norm(v, axis=0, keepdims=True)
+                v *= np.maximum(0, 1 - step * SHORTENING / np.maximum(length, 1e-12))
         if loss < SMALL_LOSS:
             learnt = min(learnt, epoch)
         done = epoch in (epochs, learnt + COOLING)
