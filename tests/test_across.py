@@ -69,7 +69,9 @@ def test_layer_norm_of_what_needs_no_gradient() -> None:
         cut = torch.nn.functional.layer_norm((x.a + h.a).detach(), w.q.shape, w.q)
         return torch.tanh(constant + cut + x.a + h.a)
 
-    same_as_eager(cell_of(step, input_gates=("a",), hidden_gates=("a",), weights={"p": 1.0, "q": 0.5}, mixes_units=True))
+    same_as_eager(
+        cell_of(step, input_gates=("a",), hidden_gates=("a",), weights={"p": 1.0, "q": 0.5}, mixes_units=True)
+    )
 
 
 def test_inner_gates() -> None:

@@ -108,7 +108,7 @@ def torch_layers(cell: Cell, B: int, T: int, D: int, H: int) -> bool:
     if type(cell) not in torch_fused.STEPS or B > 4 or _wanted()[0] is not None:
         return False
     steps = torch_fused.short(cell, D, H, torch.is_grad_enabled())
-    return T <= steps and (T > 1 or len(cell.state) == 1 or H < 128)
+    return steps >= T and (T > 1 or len(cell.state) == 1 or H < 128)
 
 
 def _known(name: str) -> str:
