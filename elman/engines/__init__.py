@@ -93,11 +93,18 @@ def run(scan: Scan) -> tuple[Tensor, State]:
     return choose(scan).run(scan)
 
 
-def torch_steps(cell: Cell, B: int, D: int, H: int) -> bool:
-    """Whether one step of B rows is best taken by torch's own kernel, `torch_fused.step`.
+def torch_cells(cell: Cell, B: int, D: int, H: int) -> bool:
+    """Whether a cell that is called by itself, for B rows, is best run by torch's own operation.
 
     A step alone is a few products: there is nothing to carry through time, and torch calls them from C++.
     """
+    if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
+        return False
+    return torch.is_grad_enabled() or B > 4 or B * torch_fused.count(cell, D, H) < 2**22
+
+
+def torch_steps(cell: Cell, B: int, D: int, H: int) -> bool:
+    """The same for one step of a layer: `torch_fused.step`."""
     if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
         return False
     return B > 4 or torch_fused.short(cell, D, H, torch.is_grad_enabled()) >= 1
@@ -129,6 +136,7 @@ __all__ = [
     "engine",
     "forced_here",
     "run",
+    "torch_cells",
     "torch_layers",
     "torch_steps",
 ]

@@ -114,17 +114,21 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
     return torch.where(padding[..., None], 0.0, y), (h, *state[1:])
 
 
+def count(cell: Cell, D: int, H: int) -> int:
+    """How many numbers W and R have."""
+    return len(cell.input_gates) * H * (D + H)
+
+
 def short(cell: Cell, D: int, H: int, graph: bool) -> int:
     """For how many steps of a few rows torch is no slower than elman's kernels: see `elman bench short`.
 
     Without a graph nothing else is read as long as the weights; a million of them elman's kernels read faster.
     """
-    gates = len(cell.input_gates)
-    if not graph and gates * H * (D + H) >= 2**20:
+    if not graph and count(cell, D, H) >= 2**20:
         return 0
     if len(cell.state) == 2:  # oneDNN's LSTM: at its best where all of R fits into a cache
         return (64 if graph else 16) if H < 128 else 1
-    return 8 if graph or (gates == 1 and H < 256) else 4
+    return 8 if graph or (len(cell.input_gates) == 1 and H < 256) else 4
 
 
 def step(cell: Cell, w: Weights, x: Tensor, state: State) -> State:
