@@ -66,7 +66,7 @@ class Display:
             return
         reasons = {
             "finished": "done",
-            "early": "stopped early: the held-out loss no longer falls",
+            "early": f"stopped early: the validation {event.selected_by} no longer improves",
             "interrupted": "interrupted",
         }
         if event.reason == "finished" and event.step == self._begun > 0:
@@ -75,7 +75,8 @@ class Display:
                 "--steps or --minutes count from its beginning, so more than that goes on"
             )
             return
-        best = f"; best held-out loss {event.best['loss']:.4f}" if "loss" in event.best else ""
+        value = event.best.get(event.selected_by)
+        best = "" if value is None else f"; best validation {event.selected_by} {value:.4f}"
         self._print(f"{reasons[event.reason]} after {event.step} steps, {_clock(event.seconds)}{best}")
 
     def _print(self, line: str | Text) -> None:

@@ -31,6 +31,7 @@ from elman.tasks.label_scores import label_scores
 from elman.tasks.pretrained import begin_with_vectors, sized
 from elman.training.config import TrainConfig, parse
 from elman.training.run import Run, Sources
+from elman.training.selection import Criterion
 from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
@@ -55,7 +56,7 @@ class Classify(Task):
     Options = Top
     looks = True
     takes_folders = True
-    judged_by = "error"
+    selection = (Criterion("accuracy", higher_is_better=True), Criterion("objective"))
 
     config: ClassifyConfig
     network: SequenceLabeller
@@ -193,8 +194,7 @@ class Classify(Task):
         return 1000
 
     def evaluate(self, data: Examples, limit: int | None = None) -> dict[str, Any]:
-        """loss: mean nats; accuracy, macro_f1. With a limit: error, the share of wrong answers, and a
-        thousandth of the loss with label smoothing, which decides between equals.
+        """loss: mean nats; accuracy, macro_f1. With a limit: objective, the loss with label smoothing.
 
         Without one: also each label's scores, and which are confused. An example whose label the model never saw
         counts as an error, and not in the loss, which is None where there is no other; unseen_labels: how many these
@@ -214,8 +214,8 @@ class Classify(Task):
         metrics = {"loss": self._nats(logits, truth).item() if known.any() else None}
         metrics |= {k: scores[k] for k in ("accuracy", "macro_f1")}
         if limit is not None:
-            objective = self._nats(logits, truth, self.config.label_smoothing).item() if known.any() else 0.0
-            metrics |= {"error": 1 - scores["accuracy"] + objective / 1000}
+            if known.any():
+                metrics["objective"] = self._nats(logits, truth, self.config.label_smoothing).item()
             return {name: value for name, value in metrics.items() if value is not None}
         return metrics | {"examples": len(labels), "unseen_labels": int(unseen.sum())} | scores
 

@@ -29,6 +29,7 @@ from elman.tasks.tag_scores import entity_scores, is_bio
 from elman.tasks.text_to_text import pad
 from elman.training.config import Options, TrainConfig, parse
 from elman.training.run import Names, Run, Sources
+from elman.training.selection import Criterion
 from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
@@ -127,7 +128,7 @@ class Tag(Task):
     Options = NoOptions
     unit = "words"
     reads_text = True
-    judged_by = "error"
+    selection = (Criterion("accuracy", higher_is_better=True), Criterion("loss"))
 
     config: TagConfig
     network: Tagger
@@ -240,8 +241,7 @@ class Tag(Task):
         """loss: mean nats a word; accuracy: the share of words whose tag is right; with BIO tags entity_f1 too.
 
         A tag that the model never saw counts as an error, and not in the loss, which is None where there is no other;
-        unseen_tags: how many words have one. With a limit: error, the share of wrong tags, and a thousandth of the
-        loss.
+        unseen_tags: how many words have one.
         """
         lengths = np.array([len(row) for row in data.words])
         chosen = spread(lengths, limit)
@@ -253,8 +253,7 @@ class Tag(Task):
         if is_bio(self.tags):
             said = [[self.tags[k] for k in row] for row in found]
             scores |= entity_scores(some.truth, said)
-        if limit is not None:  # the loss decides between equals
-            scores |= {"error": 1 - scores["accuracy"] + (nats or 0.0) / 1000}
+        if limit is not None:
             return {name: value for name, value in scores.items() if value is not None}
         return scores | {"words": words, "unseen_tags": sum(int((row < 0).sum()) for row in some.tags)}
 

@@ -24,6 +24,7 @@ from elman.tasks.pretrained import begin_with_vectors
 from elman.tasks.text_to_text_options import TextToTextConfig
 from elman.training.config import parse
 from elman.training.run import Run
+from elman.training.selection import Criterion
 from elman.training.task import Task, build, evaluation
 
 _log = logging.getLogger("elman")
@@ -72,7 +73,8 @@ class TextToText(Task):
     reads_text = True
     Options = Search
     looks = True
-    judged_by = "objective"
+    #: What is trained on: with smoothed labels, the plain loss rises while the model improves.
+    selection = (Criterion("objective"),)
     #: The scores that a validation while training shows.
     shown: tuple[str, ...]
 

@@ -57,12 +57,19 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ended:
-    """Training is over. reason: finished, early (no better loss for long), interrupted, failed."""
+    """Training is over.
+
+    Attributes:
+        reason: finished, early (no validation was better for long), interrupted, failed.
+        best: the metrics of the best validation.
+        selected_by: the metric that decided which validation that is.
+    """
 
     step: int
     seconds: float
     reason: str
     best: dict[str, float] = field(default_factory=dict)
+    selected_by: str = "loss"
 
 
 Event = Started | Stepped | Validated | Saved | Ended

@@ -95,7 +95,7 @@ class Run:
 
     ================== ====================================================================
     config.json        task, options, data: all it takes to build the model again
-    model.safetensors  the weights with the best validation loss
+    model.safetensors  the weights of the best validation
     tokenizer.json     and what else the task needs
     last.safetensors   weights, optimiser, carried state, random numbers: to go on from
     metrics.jsonl      one object a line, by step

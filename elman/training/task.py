@@ -17,6 +17,7 @@ from elman.errors import ElmanError
 from elman.layers import quantize
 from elman.training.config import TrainConfig
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
+from elman.training.selection import Criterion
 from elman.version import __version__
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -65,9 +66,9 @@ class Task(ABC):
     #: What ``rate`` counts: tokens, examples, ...
     unit: ClassVar[str] = "examples"
 
-    #: The metric, the lower the better, by which a validation is the best so far: loss, or objective, what is trained
-    #: on where that differs (a model that learns from smoothed labels gets worse at plain ones while it gets better).
-    judged_by: ClassVar[str] = "loss"
+    #: How validations are ranked: the first criterion decides, the next ones break ties. Early stopping counts the
+    #: validations that do not rank above the best one.
+    selection: ClassVar[tuple[Criterion, ...]] = (Criterion("loss"),)
 
     config: TrainConfig
     network: nn.Module
@@ -126,7 +127,7 @@ class Task(ABC):
     def evaluate(self, data: Any, limit: int | None = None) -> dict[str, Any]:
         """``loss`` and the task's metrics, over at most ``limit`` units.
 
-        With a limit all are numbers, that of `judged_by` among them; without one None stands for what is over nothing.
+        With a limit all are numbers, those of `selection` among them; without one None stands for what is over nothing.
         """
 
     @property

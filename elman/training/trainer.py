@@ -20,6 +20,7 @@ from elman.training.checkpoint import Checkpoint, Progress
 from elman.training.distributed import World
 from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
 from elman.training.run import Run
+from elman.training.selection import rank
 from elman.training.task import Task
 from elman.training.threads import Threads
 
@@ -96,7 +97,7 @@ class Trainer:
             with interrupts:
                 reason = self._loop(interrupts)
         except BaseException:
-            self._tell(Ended(self.progress.step, self.progress.seconds, "failed", self.progress.best))
+            self._tell(Ended(self.progress.step, self.progress.seconds, "failed", self.progress.best, self.selected_by))
             raise
         finally:
             if self._threads:
@@ -213,17 +214,23 @@ class Trainer:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
             metrics = self.task.evaluate(self.held, self.task.validation_size)
         network.train()
-        name = self.task.judged_by
-        if not math.isfinite(metrics[name]):
-            raise ElmanError(
-                f"the held-out {name} is {metrics[name]} at step {progress.step}: no model can be chosen by it"
-            )
-        better = metrics[name] < progress.best.get(name, math.inf)
+        criteria = self.task.selection
+        for name, _ in criteria:
+            if not math.isfinite(metrics.get(name, 0.0)):
+                raise ElmanError(
+                    f"the validation {name} is {metrics[name]} at step {progress.step}: no model can be selected by it"
+                )
+        better = not progress.best or rank(metrics, criteria) > rank(progress.best, criteria)
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best = self.task.metrics = metrics
             self._keep_best()
         self._tell(Validated(progress.step, done, progress.seconds, metrics, better))
+
+    @property
+    def selected_by(self) -> str:
+        """The metric that decides which weights are kept."""
+        return self.task.selection[0].metric
 
     def _keep_best(self) -> None:
         self._best_weights = {key: value.clone() for key, value in self.task.network.state_dict().items()}
@@ -287,7 +294,7 @@ class Trainer:
         elif self.run is not None and self.progress.best:
             self.task.load_model(self.run)
         self.task.network.eval()
-        end = Ended(self.progress.step, self.progress.seconds, reason, self.progress.best)
+        end = Ended(self.progress.step, self.progress.seconds, reason, self.progress.best, self.selected_by)
         self._tell(end)
         self.world.wait()
         return end
