@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import elman
+import elman.nn
 from elman import engines
 from elman.cells import CELLS
 from elman.layers import Recurrent, stack
@@ -190,3 +191,18 @@ def test_no_warning_comes_of_tracing() -> None:
 
 
 assert set(CELLS) <= set(CELL_FAMILY)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+@pytest.mark.parametrize("H", [8, 700])  # of 700 units, elman's kernel takes the step where nothing is exported
+def test_a_cell_for_any_number_of_rows(kind: str, H: int) -> None:
+    cell = getattr(elman.nn, kind)(H, H).eval()
+    x, h = torch.randn(6, H), torch.randn(6, H)
+    state, rows = ((h, h), ({0: torch.export.Dim("B")},) * 2) if kind == "LSTMCell" else (h, {0: torch.export.Dim("B")})
+    few = (h[:3], h[:3]) if kind == "LSTMCell" else h[:3]
+    with torch.no_grad(), warnings.catch_warnings():
+        exported = torch.export.export(cell, (x, state), dynamic_shapes=({0: torch.export.Dim("B")}, rows)).module()
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the sizes of biases, which are constant
+        traced = torch.jit.trace(cell, (x, state), check_trace=False)
+        for program in (exported, traced):
+            close(program(x[:3], few), cell(x[:3], few), 1e-5)

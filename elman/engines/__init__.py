@@ -93,14 +93,18 @@ def run(scan: Scan) -> tuple[Tensor, State]:
     return choose(scan).run(scan)
 
 
-def torch_cells(cell: Cell, B: int, D: int, H: int) -> bool:
-    """Whether a cell that is called by itself, for B rows, is best run by torch's own operation.
+def torch_cells(cell: Cell, x: Tensor, H: int) -> bool:
+    """Whether a cell that is called by itself, with x (B, D), is best run by torch's own operation.
 
-    A step alone is a few products: there is nothing to carry through time, and torch calls them from C++.
+    A step alone is a few products: there is nothing to carry through time, and torch calls them from C++. A program
+    that is made for others is made of torch's operation too, and does not depend on B.
     """
     if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
         return False
-    return torch.is_grad_enabled() or B > 4 or B * torch_fused.count(cell, D, H) < 2**22
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or exporting():
+        return True
+    B, D = x.shape
+    return B > 4 or B * torch_fused.count(cell, D, H) < 2**22
 
 
 def torch_steps(cell: Cell, B: int, D: int, H: int) -> bool:

@@ -34,7 +34,7 @@ class _Cell(nn.RNNCellBase):
             get = self._parameters.get  # faster than attributes
             w_ih, w_hh, b_ih, b_hh = get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh")
             if (
-                engines.torch_cells(self.cell, len(input), self.input_size, self.hidden_size)
+                engines.torch_cells(self.cell, input, self.hidden_size)
                 and is_state(hx, len(self.cell.state), 2)
                 and w_ih is not None
                 and w_hh is not None
