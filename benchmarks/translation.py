@@ -27,10 +27,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import elman
 from elman.benchmarks.pairs import side_by_side
-from elman.tasks.text_to_text import Examples, PairBatch, collate, encode_all, pad
-from elman.tasks.translate import Translate, TranslateConfig
+from elman.config import parse
+from elman.tasks.text_to_text.model import Examples, PairBatch, collate, encode_all, pad
+from elman.tasks.translate.model import Translate, TranslateConfig
 from elman.training import optimiser
-from elman.training.config import parse
 from elman.training.events import Event, Stepped
 from elman.training.trainer import mixed_precision
 

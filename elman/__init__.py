@@ -16,8 +16,8 @@ from elman.version import __version__
 
 #: Public name to the module that has it (None: the name is the module).
 _HOMES: dict[str, str | None] = {
-    "train": "elman.start",
-    "load": "elman.start",
+    "train": "elman.api",
+    "load": "elman.api",
     "engine": "elman.engines",
     "detach": "elman.layers",
     "ElmanError": "elman.errors",
@@ -36,12 +36,12 @@ _HOMES: dict[str, str | None] = {
 
 if TYPE_CHECKING:
     from elman import cells, data, decoding, engines, layers, nn, reference, tasks, training
+    from elman.api import load, train
     from elman.cells import Cell
     from elman.engines import engine
     from elman.errors import ElmanError
     from elman.layers import detach
     from elman.sklearn import SequenceClassifier
-    from elman.start import load, train
 
 
 def __getattr__(name: str) -> Any:

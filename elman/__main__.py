@@ -2,6 +2,6 @@
 
 import sys
 
-from elman.cli import main
+from elman.cli.app import main
 
 sys.exit(main())

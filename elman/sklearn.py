@@ -14,13 +14,13 @@ try:
 except ImportError:
     raise ImportError("elman.SequenceClassifier needs scikit-learn: pip install 'elman[sklearn]'") from None
 
-from elman.data.labelled import Labelled
+from elman.config import parse
 from elman.data.series import check
 from elman.data.split import hold_out
 from elman.errors import ElmanError
-from elman.tasks.classify import Classify
-from elman.tasks.classify_options import ClassifyConfig
-from elman.training.config import parse
+from elman.media.labelled import Labelled
+from elman.tasks.classify.model import Classify
+from elman.tasks.classify.options import ClassifyConfig
 from elman.training.distributed import World, pick_device
 from elman.training.trainer import Trainer
 

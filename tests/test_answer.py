@@ -14,7 +14,7 @@ import elman
 from elman import cli
 from elman.data import Tokenizer, toy
 from elman.data.stories import Story, read_stories, sentences
-from elman.layers.story import StoryReader
+from elman.networks.story import StoryReader
 
 COLUMNS = ("story", "question", "answer")
 SMALL: dict[str, Any] = {"embedding_size": 24, "hidden_size": 48, "dropout": 0.0, "progress": False}

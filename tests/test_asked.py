@@ -243,7 +243,7 @@ def test_no_answer_is_said(
     ((answer,),) = model.predict(["Mary left. Where is Mary?"])
     assert answer.text == "" and answer.tokens == [""]
     assert answer.weights.shape == (1, len(answer.source))
-    monkeypatch.setattr("elman.predict.load", lambda run, device: model)
+    monkeypatch.setattr("elman.cli.predict.load", lambda run, device: model)
     assert cli.main(["predict", "run", "Mary left. Where is Mary?"]) == 0
     assert capsys.readouterr().out == "(no answer)\n"
     assert cli.main(["predict", "run", "Mary left. Where is Mary?", "--json"]) == 0

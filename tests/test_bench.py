@@ -10,7 +10,7 @@ import pytest
 
 import elman
 from elman.benchmarks import Pair, Row, report
-from elman.cli import main
+from elman.cli.app import main
 from tests.conftest import some_text
 
 PLACE = "before\n<!-- elman bench train -->\nold\n<!-- end of train -->\nafter\n"

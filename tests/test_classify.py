@@ -14,16 +14,16 @@ import torch
 
 import elman
 from elman import cli
-from elman.data.augment import drowned
-from elman.data.labelled import Columns, Labelled
+from elman.config import parse
+from elman.media.augment import drowned
+from elman.media.labelled import Columns, Labelled
+from elman.metrics.entities import entity_scores
+from elman.metrics.labels import label_scores
+from elman.metrics.texts import error_scores
 from elman.tasks.answers import looked_at
-from elman.tasks.classify import Classify
-from elman.tasks.classify_inputs import spoken
-from elman.tasks.classify_options import ClassifyConfig, sensible
-from elman.tasks.label_scores import label_scores
-from elman.tasks.scores import error_scores
-from elman.tasks.tag_scores import entity_scores
-from elman.training.config import parse
+from elman.tasks.classify.inputs import spoken
+from elman.tasks.classify.model import Classify
+from elman.tasks.classify.options import ClassifyConfig, sensible
 from tests.test_labelled import wave
 
 SMALL = {"embedding_size": 16, "hidden_size": 16, "learning_rate": 1e-2, "progress": False}

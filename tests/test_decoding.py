@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from elman.config import parse
 from elman.decoding import Sampling, StopText, choose, penalise, tokens, top_k, top_p
 from elman.errors import ElmanError
-from elman.training.config import parse
 
 LOGITS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.1, 0.1, 0.3]]).log()
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from elman.layers import Recurrent, stack
 from elman.layers.hierarchical import Hierarchical, MultiRate, parts
-from elman.layers.labeller import backward_size
 from elman.layers.pooling import Pooling
 from elman.layers.state import flatten
+from elman.networks.classifier import backward_size
 from tests.conftest import close
 
 

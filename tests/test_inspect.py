@@ -11,7 +11,7 @@ from torch import nn
 
 import elman
 from elman import cli
-from elman.inspect import record
+from elman.cli.inspect import record
 from elman.layers import Recurrent, stack
 from elman.layers.recorder import Recorder
 from tests.conftest import Leaky, close

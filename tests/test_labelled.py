@@ -11,10 +11,10 @@ import polars
 import pytest
 
 import elman
-from elman.data.augment import drowned, shift, stretch, vary_frames, vary_series
-from elman.data.labelled import Columns, Labelled, read_labelled
-from elman.data.sound import log_mel, read_sound, resample
 from elman.data.split import hold_out, spread
+from elman.media.augment import drowned, shift, stretch, vary_frames, vary_series
+from elman.media.labelled import Columns, Labelled, read_labelled
+from elman.media.waves import log_mel, read_sound, resample
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
 

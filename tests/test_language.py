@@ -13,8 +13,8 @@ import torch
 
 import elman
 from elman.data import Tokenizer
-from elman.tasks.language import Language, Text
-from elman.tasks.language_options import LanguageConfig, sensible
+from elman.tasks.language.model import Language, Text
+from elman.tasks.language.options import LanguageConfig, sensible
 from tests.conftest import some_text
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "embedding_size": 8, "batch_size": 4, "window": 16, "progress": False}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import elman
-from elman.tasks.language_networks import TransformerLanguage
-from elman.tasks.language_options import LanguageConfig
-from elman.training.config import parse
+from elman.config import parse
+from elman.networks.language import TransformerLanguage
+from elman.tasks.language.options import LanguageConfig
 from tests.conftest import close, some_text
 
 SIZES = {"embedding_size": 16, "hidden_size": [24], "num_layers": 2, "heads": 2, "dropout": 0.0, "model": "transformer"}

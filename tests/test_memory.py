@@ -20,8 +20,8 @@ import pytest
 import torch
 
 import elman
-import elman.cli
-from elman.data.labelled import Columns, read_labelled
+import elman.cli.app
+from elman.media.labelled import Columns, read_labelled
 from tests.conftest import some_text
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
@@ -211,15 +211,15 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     data = ("text;label\n" + "".join(f"{a};{b}\n" for a, b in TASKS["classify"][1])).encode()
     options = ["--steps", "1", "--hidden-size", "8", "--out", "run"]
     standard_input(monkeypatch, io.BytesIO(data))
-    assert elman.cli.main(["train", "classify", "-", *options]) == 0
+    assert elman.cli.app.main(["train", "classify", "-", *options]) == 0
     standard_input(monkeypatch, io.BytesIO(data))
-    assert elman.cli.main(["evaluate", "run", "-", "--json"]) == 0
+    assert elman.cli.app.main(["evaluate", "run", "-", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 40
-    assert elman.cli.main(["evaluate", "run"]) == 2
+    assert elman.cli.app.main(["evaluate", "run"]) == 2
     message = "<standard input>: was read in training and cannot be read again; give the data"
     assert message in capsys.readouterr().err
     standard_input(monkeypatch, io.BytesIO(b""))
-    assert elman.cli.main(["train", "classify", "-", "--out", "other"]) == 2
+    assert elman.cli.app.main(["train", "classify", "-", "--out", "other"]) == 2
     assert "<standard input>: is empty" in capsys.readouterr().err
 
 

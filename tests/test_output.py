@@ -13,7 +13,7 @@ import pytest
 
 import elman
 from elman import cli
-from elman.output import json_line
+from elman.data.output import json_line
 from tests.conftest import some_text
 
 
@@ -100,6 +100,6 @@ def test_json_has_no_nan() -> None:
 
 def test_no_other_place_writes_json() -> None:
     """Whatever is written for others goes through the one function; files that elman alone reads do not."""
-    own = {"output.py", "tokenizer.py", "classify_inputs.py", "tag.py", "run.py"}
-    root = Path(cli.__file__).parent
+    own = {"output.py", "tokenizer.py", "inputs.py", "model.py", "run.py"}
+    root = Path(elman.__file__).parent
     assert {path.name for path in root.rglob("*.py") if "dumps(" in path.read_text(encoding="utf-8")} <= own

@@ -13,10 +13,10 @@ from torch import Tensor
 import elman
 from elman.cells import Cell, chrono
 from elman.layers import Bidirectional, Hierarchical, Recurrent, RecurrentLayer, stack
-from elman.layers.labeller import SequenceLabeller
 from elman.layers.pooling import Pooling
 from elman.layers.recurrent import real_steps
-from elman.layers.tagger import Tagger
+from elman.networks.classifier import SequenceLabeller
+from elman.networks.tagger import Tagger
 from tests.conftest import close
 
 pytestmark = pytest.mark.usefixtures("quick_kernels")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import elman
-from elman.progress import Display
+from elman.cli.display import Display
 from elman.training.events import Ended
 from elman.training.selection import Criterion, rank
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
+from elman.config import parse
 from elman.decoding.beam import Search, beam_search
 from elman.layers.attention import AttentionKind, Memory, attention, turned
 from elman.layers.heads import VocabularyHead, linear_cross_entropy
 from elman.layers.state import over
 from elman.layers.transformer import SelfAttention, Transformer, sinusoids
-from elman.layers.translator import RecurrentTranslator, TransformerTranslator, Translator
-from elman.training.config import parse
+from elman.networks.sequence_to_sequence import RecurrentTranslator, TransformerTranslator, Translator
 from tests.conftest import close
 
 V, S, T = 13, 7, 5

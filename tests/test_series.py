@@ -13,8 +13,8 @@ import pytest
 
 import elman
 from elman import cli
-from elman.data.labelled import Columns, Labelled, read_labelled
 from elman.data.series import Reading
+from elman.media.labelled import Columns, Labelled, read_labelled
 
 LONG = Columns("text", "label", "file", None, "id", None, None)
 SMALL: dict[str, Any] = {"hidden_size": 8, "learning_rate": 0.02, "dropout": 0.0, "progress": False, "device": "cpu"}

@@ -13,8 +13,8 @@ import torch
 
 import elman
 from elman import cli
-from elman.data.labelled import Columns, read_labelled
 from elman.data.series import filled
+from elman.media.labelled import Columns, read_labelled
 from tests.test_series import FLAGS, SMALL, read, wide
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import elman
-import elman.cli
+import elman.cli.app
 from elman.data import read_text
-from elman.data.labelled import Columns, read_labelled
 from elman.data.source import absolute, is_junk, readable, sources
 from elman.data.tables import read_table
 from elman.data.vectors import read_vectors, vector_size
+from elman.media.labelled import Columns, read_labelled
 from tests.conftest import some_text
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
@@ -197,7 +197,7 @@ def test_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         json.loads((tmp_path / "runs" / "r" / "config.json").read_text(encoding="utf-8"))
         again = elman.load(tmp_path / "runs" / "r")
         assert again.evaluate(again.held_out())["tokens"] == model.evaluate(model.held_out())["tokens"]
-        assert elman.cli.main(["info", str(tmp_path / "runs" / "r")]) == 0
+        assert elman.cli.app.main(["info", str(tmp_path / "runs" / "r")]) == 0
         print(again.card(), model.summary())
         for file in (tmp_path / "runs" / "r").iterdir():
             file.unlink()

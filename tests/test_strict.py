@@ -15,8 +15,8 @@ import torch
 
 import elman
 from elman import cli
+from elman.data.output import finite, json_line, writable
 from elman.errors import unknown_name
-from elman.output import finite, json_line, writable
 from tests.conftest import some_text
 from tests.test_tagging import sentences
 

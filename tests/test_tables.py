@@ -12,10 +12,10 @@ import polars
 import pytest
 
 import elman
-from elman.data.labelled import Columns, read_labelled
 from elman.data.pairs import read_pairs
 from elman.data.stories import read_stories
 from elman.data.tables import LeftOut, read_rows, read_table
+from elman.media.labelled import Columns, read_labelled
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
 ROWS = {"text": ["a, b; c", "d"], "label": ["x", "1,5"]}

@@ -17,8 +17,8 @@ import elman
 from elman import cli
 from elman.data.tagged import read_tagged
 from elman.layers.crf import CRF
-from elman.layers.tagger import Filler, Tagger
-from elman.tasks.tag_scores import entities, entity_scores, is_bio
+from elman.metrics.entities import entities, entity_scores, is_bio
+from elman.networks.tagger import Filler, Tagger
 
 
 def test_the_field_is_the_sum_over_all_sequences() -> None:

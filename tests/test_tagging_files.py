@@ -12,7 +12,7 @@ import pytest
 
 import elman
 from elman import cli
-from elman.predict import predict
+from elman.cli.predict import predict
 from tests.test_tagging import sentences
 
 

@@ -18,8 +18,8 @@ from elman import cli
 from elman.data.buckets import Buckets
 from elman.data.pairs import read_pairs
 from elman.data.vectors import first_words, read_vectors
+from elman.metrics.texts import edit_distance, error_scores
 from elman.tasks.answers import best_word, by_words
-from elman.tasks.scores import edit_distance, error_scores
 from elman.training.events import Started
 
 SMALL: dict[str, Any] = {

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from elman.benchmarks.pairs import Row, side_by_side
+from elman.config import parse
 from elman.data import Tokenizer
-from elman.tasks.language import Language
-from elman.tasks.language_options import LanguageConfig
-from elman.training.config import parse
+from elman.tasks.language.model import Language
+from elman.tasks.language.options import LanguageConfig
 from elman.training.run import Sources
 
 _TOKENS, _TEMPERATURE = 200, 0.8

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from elman import output
 from elman.benchmarks import BENCHMARKS, Row, rows
 from elman.benchmarks.busy import neighbour
 from elman.benchmarks.machine import describe, peak
+from elman.data.output import json_line
 from elman.errors import ElmanError, unknown_name
 
 _COLUMNS = ("work", "size", "elman ms", "other ms", "other", "ratio", "of peak")
@@ -46,9 +46,7 @@ def report(name: str, rounds: int, as_json: bool, busy: bool, page: str | None) 
         machine = {"machine": describe(), "peak_gflops": peak() / 1e9, "date": str(datetime.date.today())}
         rows_of = [row.record() for row in measured]
         print(
-            output.json_line(
-                {"benchmark": name, "busy": busy, **machine, "rounds": rounds, "rows": rows_of}, "the benchmark"
-            )
+            json_line({"benchmark": name, "busy": busy, **machine, "rounds": rounds, "rows": rows_of}, "the benchmark")
         )
     if page is not None:
         _write(Path(page), _title(name, busy), rounds, about, measured)

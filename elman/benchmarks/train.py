@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from elman.benchmarks.pairs import Row, side_by_side
-from elman.tasks.language_networks import RecurrentLanguage
-from elman.tasks.language_options import LanguageConfig
+from elman.config import parse
+from elman.networks.language import RecurrentLanguage
+from elman.tasks.language.options import LanguageConfig
 from elman.training import optimiser
-from elman.training.config import parse
 
 _VOCABULARY = 65
 

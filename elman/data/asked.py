@@ -14,11 +14,11 @@ from typing import Any, final
 import fsspec
 import polars
 
+from elman.data.output import writable
 from elman.data.source import sources
 from elman.data.tables import TABLES, LeftOut, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
-from elman.output import writable
 
 #: Endings by which an argument is a file's name and no text, beside those of tables.
 _FILES = (

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from elman.config import Options
 from elman.layers.packed import packed
 from elman.layers.state import over
-from elman.training.config import Options
 
 
 class Search(Options):

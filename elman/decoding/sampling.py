@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from elman.training.config import Options
+from elman.config import Options
 
 
 class Sampling(Options):

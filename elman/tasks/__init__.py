@@ -23,37 +23,37 @@ class Entry(NamedTuple):
 #: The one list of tasks.
 TASKS: dict[str, Entry] = {
     "language": Entry(
-        "elman.tasks.language",
+        "elman.tasks.language.model",
         "Language",
         "Text that goes on: a language model of characters, words or BPE.",
         "generate",
     ),
     "translate": Entry(
-        "elman.tasks.translate",
+        "elman.tasks.translate.model",
         "Translate",
         "A text for each text: translation, pronunciation, spelling; from two aligned files or a table.",
         "predict",
     ),
     "classify": Entry(
-        "elman.tasks.classify",
+        "elman.tasks.classify.model",
         "Classify",
         "A label for a text, a series of numbers or a sound; from tables, folders, a file a class.",
         "predict",
     ),
     "tag": Entry(
-        "elman.tasks.tag",
+        "elman.tasks.tag.model",
         "Tag",
         "A tag for each word, from CoNLL-U, files of two columns, or tables.",
         "predict",
     ),
     "fill": Entry(
-        "elman.tasks.fill",
+        "elman.tasks.fill.model",
         "Fill",
         "The word that is missing, and vectors of words in their context; from text, a sentence a line.",
         "predict",
     ),
     "answer": Entry(
-        "elman.tasks.answer",
+        "elman.tasks.answer.model",
         "Answer",
         "Questions about short stories, from bAbI's text format or a table.",
         "predict",

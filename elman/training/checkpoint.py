@@ -10,8 +10,8 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, Field
 from torch import Tensor
 
+from elman.config import explain
 from elman.errors import ElmanError
-from elman.training.config import explain
 from elman.training.run import LAST, MOST, Run
 from elman.training.task import check_finite
 

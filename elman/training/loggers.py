@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from elman.data.output import json_line
 from elman.errors import ElmanError
-from elman.output import json_line
 from elman.training.events import Ended, Event, Listener, Stepped, Validated
 from elman.training.run import METRICS, Run
 

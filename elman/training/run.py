@@ -16,10 +16,10 @@ import safetensors.torch
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from torch import Tensor
 
+from elman.config import explain
 from elman.data.source import readable
 from elman.data.strict import parse_json
 from elman.errors import ElmanError
-from elman.training.config import explain
 from elman.training.lock import LOCK, Lock, is_lock
 from elman.version import __version__
 

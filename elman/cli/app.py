@@ -1,0 +1,146 @@
+"""The command line. Work is imported when it is asked for: ``elman --help`` needs no torch."""
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+import cyclopts
+from cyclopts import App
+from pydantic import ValidationError
+
+from elman.cli import commands
+from elman.cli.console import open_streams
+from elman.errors import ElmanError, unknown_name
+from elman.tasks import TASKS
+from elman.version import __version__
+
+#: Options that every command takes; taken out of the arguments before the rest is read.
+_EVERYWHERE = """
+Every command takes two more options: --import FILE.py (or MODULE) runs your own Python first, so that
+the cells it registers are known; --debug shows the traceback of an error.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. The exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
+    open_streams()
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    if tokens[:1] in (["train"], ["evaluate"], ["predict"]):  # data that are a hyphen look like an option
+        before = ["", *tokens]
+        tokens = [
+            "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
+            for last, token in zip(before, tokens, strict=False)
+        ]
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    try:
+        tokens, imported = _imports(tokens)
+        app = _app(tokens, imported)
+        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        print(end="", flush=True)  # a reader that has gone is noticed here, not at exit
+        return status
+    except (ElmanError, cyclopts.CycloptsError) as error:
+        if debug:
+            raise
+        print(f"elman: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("elman: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: head, less
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _one_line(error: Exception) -> str:
+    from elman.config import explain
+
+    cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        key, _, what = explain(cause).partition(":")
+        if key == "options":  # several that do not go together
+            return what.partition(", not {")[0].strip()
+        return f"--{key.replace('_', '-')}:{what}"
+    if isinstance(error, cyclopts.UnknownOptionError):
+        names = [argument.names[0] for argument in error.argument_collection if argument.parse and argument.names]
+        known = [name for name in names if name.startswith("--")]
+        given = error.token.keyword or error.token.value or ""
+        return str(unknown_name("option", given.partition("=")[0], known))
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """Runs what --import names; the other tokens, and those of the imports."""
+    rest: list[str] = []
+    imported: list[str] = []
+    iterator = iter(tokens)
+    for token in iterator:
+        name, equals, value = token.partition("=")
+        if name != "--import":
+            rest.append(token)
+            continue
+        value = value if equals else next(iterator, "")
+        if not value or value.startswith("-"):
+            raise ElmanError("--import: give a file of Python, or the name of a module")
+        imported += ["--import", value]
+        sys.path.insert(0, os.getcwd())
+        try:
+            if value.endswith(".py"):
+                path = os.path.expanduser(value)
+                if not os.path.isfile(path):
+                    raise ElmanError(f"--import {value}: no such file")
+                spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+                assert spec is not None
+                assert spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+            else:
+                importlib.import_module(value)
+        except ElmanError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever the user's own code raises
+            raise ElmanError(f"--import {value}: {type(error).__name__}: {error}") from error
+    return rest, imported
+
+
+def _app(tokens: list[str], imported: list[str]) -> App:
+    """All commands; those whose options need torch have them only where they are asked for."""
+    if tokens[:1] == ["train"] and len(tokens) > 1 and not tokens[1].startswith("-") and tokens[1] not in TASKS:
+        raise unknown_name("task", tokens[1], TASKS)
+    app = App(
+        name="elman",
+        version=__version__,
+        help="Recurrent sequence models: train one on your files, let it write, measure it.",
+        help_epilogue=_EVERYWHERE,
+    )
+    training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
+    for name, kind in TASKS.items():
+        training.command(
+            commands.train_command(name, imported) if tokens[:2] == ["train", name] else _named,
+            name=name,
+            help=kind.help,
+            usage=f"elman train {name} DATA ... [OPTIONS]",
+        )
+    writing = commands.generate_command() if tokens[:1] == ["generate"] else _named
+    for command in (commands.demo, training, commands.evaluate):
+        app.command(command)
+    app.command(writing, name="generate", help="Let a language model write; it is shown as it is made.")
+    answering = commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
+    app.command(answering, name="predict", help="Let any other model answer: inputs, or the lines of standard input.")
+    app.command(commands.info)
+    app.command(commands.inspect)
+    app.command(commands.bench)
+    return app
+
+
+def _named() -> None: ...
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What a model's recurrent layers do with an input: gates and states over time, and how far the gradient reaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from elman.api import load
+from elman.cli.console import console
+from elman.data.asked import names_file
+from elman.data.output import writable
+from elman.errors import ElmanError
+from elman.layers.recorder import Recorded, Recorder
+
+
+def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
+    """Draws the layers of a run as they read an input, and prints how the gradient goes through them."""
+    from elman.cli.plots import inside_picture
+
+    writable(out, "--out", [text])
+    model = load(run)
+    if getattr(model, "reads_text", True) and names_file(text):
+        raise ElmanError(f"{text}: this is a file; what is looked at is one text: give the text itself")
+    pieces, layers = record(model, text)
+    names = [one.layer for one in layers]
+    if layer is not None:
+        if layer not in names:
+            raise ElmanError(f"--layer: {layer!r} is none of {', '.join(names)}")
+        layers = [one for one in layers if one.layer == layer]
+    inside_picture(out, pieces, layers)
+    shown, gradients = console(), [one.gradients() for one in layers]
+    table = Table(box=None)
+    for name in ("step", "input", *(f"|dLoss/dh| {one.layer}" for one in layers)):
+        table.add_column(name, justify="left" if name == "input" else "right")
+    steps = max(map(len, gradients))
+    for t in range(steps):
+        norms = [f"{float(g[t]):.2e}" if t < len(g) else "" for g in gradients]
+        table.add_row(str(t + 1), pieces[t].strip() if len(pieces) == steps else "", *norms)
+    shown.print(table)
+    shown.print(f"drawn in {out}", soft_wrap=True)
+
+
+def record(model: Any, given: Any) -> tuple[list[str], list[Recorded]]:
+    """What was read, and what each recurrent layer did with it; the gradients are those of the model's own answer.
+
+    Raises:
+        ElmanError: the model has no recurrent layer that reads one sequence.
+    """
+    network = model.network
+    network.eval()
+    with torch.enable_grad(), Recorder(network) as recorder:
+        pieces, loss = model.probe(given)
+        loss.backward()
+    network.zero_grad(set_to_none=True)
+    layers = recorder.layers()
+    if not layers:
+        raise ElmanError(f"this {model.name} model has no recurrent layer that reads the input as one sequence")
+    return list(pieces), layers

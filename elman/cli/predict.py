@@ -1,0 +1,291 @@
+"""Answers to many inputs: as they come, in order, with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from shlex import quote
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elman.api import load
+from elman.cli.console import console
+from elman.data.asked import Asked, Lines, check_out, write
+from elman.data.output import finite, json_line, writable
+from elman.errors import ElmanError
+from elman.tasks.answers import by_words, cells_of, looked_at
+
+#: Inputs that are answered together.
+_AT_ONCE = 1024
+
+
+class _Given(NamedTuple):
+    """An input, how it is shown, and where it stands, None where it is an argument by itself."""
+
+    input: Any
+    shown: Any
+    place: str | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is a line or a row with nothing in it."""
+        return self.place is not None and isinstance(self.input, (str, list)) and not "".join(self.input).strip()
+
+
+class _Answered(NamedTuple):
+    """An input's answers, the best first; or the reason why there is none."""
+
+    given: _Given
+    answers: list[Any]
+    reason: str
+
+    def record(self) -> str:
+        """For JSON."""
+        said = [a.record() for a in self.answers] or None
+        reason = {"reason": self.reason} if self.reason else {}
+        return json_line({"input": self.given.shown, "answers": said} | reason, "an answer")
+
+    def lines(self) -> list[str]:
+        """For people: a line for each answer, an empty one for none."""
+        texts = [" ".join(a.text.splitlines()) or f"({a.nothing})" for a in self.answers]
+        if len(texts) > 1:
+            return [f"{a.score:.3f}\t{text}" for a, text in zip(self.answers, texts, strict=True)]
+        return texts or [""]
+
+
+def predict(
+    run: str,
+    inputs: Sequence[str],
+    device: str = "cpu",
+    *,
+    json: bool = False,
+    plot: str | None = None,
+    show: str | None = None,
+    vectors: bool = False,
+    out: str | None = None,
+    column: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Prints the answers to the inputs, or to the lines of standard input where there are none (or "-").
+
+    An input that is the name of a file stands for its rows. Each line or row has one answer, in order; an empty one
+    has an empty answer. A line that cannot be answered is named when all others have been.
+
+    Arguments:
+        column: of tables, what is read; by default the column that the model learnt from.
+        out: writes the answers to this file, with the table that was read; nothing is printed.
+
+    Raises:
+        ElmanError: an option or an input cannot be used.
+    """
+    if plot:
+        writable(plot, "--plot", inputs)
+    model = load(run, device)
+    if not hasattr(model, "predict"):
+        raise ElmanError(f"{run}: a {model.name} model generates text: elman generate {quote(run)}")
+    if vectors and not hasattr(model, "vectors"):
+        raise ElmanError(f"--vectors: a {model.name} model has no vectors of words in their context; a fill model has")
+    if show == "gradient" and not hasattr(model, "explain"):
+        raise ElmanError(f"--show gradient: not for a {model.name} model; --show attention is")
+    if (show == "attention" or plot) and not model.looks:
+        raise ElmanError(f"--show attention, --plot: a {model.name} model does not say where it looks")
+    if out is not None and (json or plot or show or vectors):
+        raise ElmanError("--out: writes a file instead of what --json, --plot, --show and --vectors give")
+    given = _Inputs(model, inputs, column)
+    if out is not None:
+        given.one_file()
+        check_out(out)
+    written: list[_Answered] = []
+    failed: list[_Answered] = []
+    answered, progress = 0, _Progress()
+    for batch in given.batches():
+        if vectors:
+            _print_vectors(model, batch)
+            continue
+        lines: list[str] = []
+        for one in _answers(model, batch, options or {}):
+            answered += 1
+            finite([a.score for a in one.answers], "an answer's score")
+            failed += [one] if not (one.answers or one.given.empty) else []
+            if out is not None:
+                written.append(one)
+                continue
+            lines += [one.record()] if json else one.lines()
+            if (show or plot) and one.answers:
+                print(*lines, sep="\n")
+                lines = []
+                _draw(model, one, show, _numbered(plot, answered) if plot and given.several else plot)
+        if lines:
+            print(*lines, sep="\n")
+        sys.stdout.flush()
+        progress.show(answered)
+    progress.end()
+    if out is not None and (len(failed) < answered or not answered):
+        asked = given.one_file() or Lines([one.given.shown for one in written], [])
+        write(out, asked.answered(out, [cells_of(one.answers) if one.answers else None for one in written]))
+        print(f"answers to {answered:,} inputs in {out}", file=sys.stderr)
+    if failed:
+        more = f"; {len(failed):,} of {answered:,} inputs have no answer" if len(failed) > 1 else ""
+        raise ElmanError(f"{failed[0].given.place}: {failed[0].reason}{more}")
+
+
+class _Inputs:
+    """What is asked: arguments, the rows of files, the lines of standard input."""
+
+    def __init__(self, model: Any, arguments: Sequence[str], column: str | None) -> None:
+        self.model, self.arguments = model, list(arguments) or ["-"]
+        self.files: list[Asked | None] = [None if x == "-" else model.in_file(x, column) for x in self.arguments]
+        if column is not None and not any(self.files):
+            raise ElmanError("--column: names a column of a table; there is none among the inputs")
+
+    @property
+    def several(self) -> bool:
+        """Whether there can be more than one."""
+        return len(self.arguments) > 1 or self.arguments == ["-"] or any(self.files)
+
+    def one_file(self) -> Asked | None:
+        """The file that is asked about; ElmanError where there are others beside it."""
+        if any(self.files) and len(self.files) > 1:
+            raise ElmanError("--out: the answers to one file are written; give one at a time")
+        return self.files[0]
+
+    def batches(self) -> Iterator[list[_Given]]:
+        """All inputs in order, some at a time; one at a time where a person waits."""
+        at_once = 1 if "-" in self.arguments and sys.stdin is not None and sys.stdin.isatty() else _AT_ONCE
+        every = self._every()
+        while batch := list(itertools.islice(every, at_once)):
+            yield batch
+
+    def _every(self) -> Iterator[_Given]:
+        for argument, file in zip(self.arguments, self.files, strict=True):
+            if file is not None:
+                yield from itertools.starmap(_Given, zip(file.inputs, file.names, file.places, strict=True))
+            elif argument == "-":
+                for line, place in _standard_input():
+                    yield from self._line(line, place)
+            else:
+                yield _Given(argument, argument, None)
+
+    def _line(self, line: str, place: str) -> Iterator[_Given]:
+        """The inputs of a line: itself, or the series in the file that it names."""
+        file = None
+        if not self.model.reads_text and line.strip():
+            with contextlib.suppress(ElmanError):  # told with the answers to the others
+                file = self.model.in_file(line, None)
+        if file is None:
+            yield _Given(line, line, place)
+        else:
+            yield from (_Given(x, name, place) for x, name in zip(file.inputs, file.names, strict=True))
+
+
+def _standard_input() -> Iterator[tuple[str, str]]:
+    """The lines, and what to call them."""
+    number = 0
+    try:
+        for number, line in enumerate(sys.stdin or (), 1):
+            if "\0" in line:
+                raise ElmanError(f"standard input, line {number}: not text: it has a zero byte; UTF-8 is needed")
+            yield line.rstrip("\n"), f"standard input, line {number}"
+    except UnicodeDecodeError:  # of a terminal
+        raise ElmanError(f"standard input, after line {number}: not UTF-8") from None
+
+
+def _answers(model: Any, batch: Sequence[_Given], options: dict[str, Any]) -> list[_Answered]:
+    """The answers to all; where one of several lines cannot be answered, the others are."""
+    full = [one for one in batch if not one.empty]
+    try:
+        said = iter([_Answered(one, x, _reason(x)) for one, x in zip(full, _said(model, full, options), strict=True)])
+    except ElmanError:
+        if any(one.place is None for one in full):
+            raise
+        said = iter([_alone(model, one, options) for one in full])
+    return [_Answered(one, [], "the input is empty") if one.empty else next(said) for one in batch]
+
+
+def _said(model: Any, given: Sequence[_Given], options: dict[str, Any]) -> list[list[Any]]:
+    return model.predict([one.input for one in given], **options) if given else []
+
+
+def _alone(model: Any, one: _Given, options: dict[str, Any]) -> _Answered:
+    try:
+        (answers,) = _said(model, [one], options)
+    except ElmanError as error:
+        return _Answered(one, [], re.sub(r"^input 1 of 1:?\s*", "", str(error)))
+    return _Answered(one, answers, _reason(answers))
+
+
+def _reason(answers: Sequence[Any]) -> str:
+    """What an empty text means, which a program may take for an answer."""
+    return "" if answers[0].text else answers[0].nothing
+
+
+def _print_vectors(model: Any, batch: Sequence[_Given]) -> None:
+    for one in batch:
+        for words in model.vectors([one.input]) if not one.empty else ():
+            for word, vector in words:
+                print(word, *(f"{x:.6g}" for x in vector), sep="\t")
+        print()
+
+
+def _draw(model: Any, one: _Answered, show: str | None, plot: str | None) -> None:
+    """Where the model looked, in colour and as a picture."""
+    best = one.answers[0]
+    if show:
+        _colour(*(_explained(model, one.given.input, best) if show == "gradient" else looked_at(best)))
+    if plot:
+        from elman.cli.plots import attention_picture
+
+        attention_picture(plot, *looked_at(best))
+
+
+class _Progress:
+    """How many lines are done, on standard error, where that is a terminal and the answers go somewhere else."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.on = sys.stderr.isatty() and not sys.stdout.isatty()
+
+    def show(self, done: int) -> None:
+        if self.on:
+            rate = done / max(1e-9, time.monotonic() - self.began)
+            print(f"\r{done:,} answered, {rate:,.0f} a second", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.on:
+            print(file=sys.stderr)
+
+
+def _explained(model: Any, text: str, answer: Any) -> tuple[list[str], list[str], np.ndarray]:
+    """Words, the answer, and how much each word speaks for it."""
+    pieces, weights = model.explain(text)
+    words = by_words(pieces)
+    return [w for w, _ in words], [answer.text], np.array([[float(weights[s].sum()) for _, s in words]])
+
+
+def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
+    """A line for each written word: it, and the source with what it looked at in blue; in red what speaks against."""
+    from rich.text import Text
+
+    width = max((len(word.strip()) for word in target), default=0)
+    shown = console()
+    for word, row in zip(target, weights, strict=True):
+        line = Text(f"{word.strip():>{width}}  ")
+        most = max(1e-6, float(np.abs(row).max(initial=0.0)))
+        for read, weight in zip(source, row, strict=True):
+            shade = int(255 - 175 * min(1.0, abs(weight) / most))
+            colour = f"rgb({shade},{shade},255)" if weight > 0 else f"rgb(255,{shade},{shade})"
+            strong = abs(weight) > 0.05 * min(1.0, most)
+            line.append(" " if read[:1].isspace() else "")
+            line.append(read.strip(), style=f"black on {colour}" if strong else "dim")
+        shown.print(line, soft_wrap=True)
+
+
+def _numbered(path: str, number: int) -> str:
+    name, ending = os.path.splitext(path)
+    return f"{name}-{number}{ending}"
