@@ -11,7 +11,7 @@ import polars
 import pytest
 
 import elman
-from elman.data.split import hold_out, spread
+from elman.data.split import evenly_spaced, hold_out
 from elman.media.augment import drowned, shift, stretch, vary_frames, vary_series
 from elman.media.labelled import Columns, Labelled, read_labelled
 from elman.media.waves import log_mel, read_sound, resample
@@ -185,9 +185,9 @@ def test_what_is_held_out() -> None:
 
 
 def test_what_is_looked_at_comes_from_everywhere() -> None:
-    assert spread([5] * 10, None).tolist() == list(range(10))
-    assert spread([5] * 10, 15).tolist() == [0, 4, 9]
-    assert spread([5] * 10, 1).tolist() == [0]
+    assert evenly_spaced([5] * 10, None).tolist() == list(range(10))
+    assert evenly_spaced([5] * 10, 15).tolist() == [0, 4, 9]
+    assert evenly_spaced([5] * 10, 1).tolist() == [0]
 
 
 def test_changes_keep_what_matters() -> None:

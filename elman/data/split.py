@@ -69,7 +69,7 @@ def _of_labels(labels: Sequence[tuple[str, ...]], wanted: int, draw: np.random.G
     return sorted(first + [more[k] for k in draw.permutation(len(more))[: wanted - len(first)]])
 
 
-def spread(lengths: Sequence[int] | np.ndarray, limit: int | None) -> np.ndarray:
+def evenly_spaced(lengths: Sequence[int] | np.ndarray, limit: int | None) -> np.ndarray:
     """Rows from all over the data, as many as have about ``limit`` steps together; at least one."""
     sizes = np.asarray(lengths)
     if limit is None or sizes.sum() <= limit:

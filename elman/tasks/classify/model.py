@@ -18,7 +18,7 @@ from elman.config import parse
 from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.asked import Asked, ask_column, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
-from elman.data.split import hold_out, spread
+from elman.data.split import evenly_spaced, hold_out
 from elman.errors import ElmanError
 from elman.layers.words import WordVectors
 from elman.media.labelled import Labelled, read_labelled
@@ -201,7 +201,7 @@ class Classify(Task):
         counts as an error, and not in the loss, which is None where there is no other; unseen_labels: how many these
         are. Where an example can have several labels, the loss is that of the labels that the model knows.
         """
-        chosen = spread(np.ones(len(data.rows)), limit)
+        chosen = evenly_spaced(np.ones(len(data.rows)), limit)
         labels = data.labels[chosen]
         logits, _ = self.scan([data.rows[k] for k in chosen])
         K, U = len(self.names), len(data.unseen)

@@ -19,7 +19,7 @@ from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.asked import Asked, ask_column, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
 from elman.data.source import sources
-from elman.data.split import hold_out, spread
+from elman.data.split import evenly_spaced, hold_out
 from elman.data.tables import read_plain
 from elman.errors import ElmanError
 from elman.metrics.texts import share
@@ -172,7 +172,7 @@ class Fill(Task):
         Salazar et al. 2020, https://arxiv.org/abs/1910.14659; here all words of a line at once, as none sees itself.
         """
         lengths = np.array([len(row) + 2 for row in data])
-        chosen = spread(lengths, limit)
+        chosen = evenly_spaced(lengths, limit)
         nats, right, words = 0.0, 0, 0
         with evaluation(self.network), torch.inference_mode():
             for rows in cut(chosen[np.argsort(lengths[chosen], kind="stable")], lengths, _STEPS):

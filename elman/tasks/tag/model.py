@@ -19,7 +19,7 @@ from elman.config import Options, parse
 from elman.data import Tokenizer, absolute, fingerprint
 from elman.data.asked import Asked, names_file
 from elman.data.buckets import BucketBatches, Buckets, cut
-from elman.data.split import hold_out, spread
+from elman.data.split import evenly_spaced, hold_out
 from elman.data.tagged import Tagged, ask_words, read_tagged
 from elman.errors import ElmanError
 from elman.metrics.entities import entity_scores, is_bio
@@ -245,7 +245,7 @@ class Tag(Task):
         unseen_tags: how many words have one.
         """
         lengths = np.array([len(row) for row in data.words])
-        chosen = spread(lengths, limit)
+        chosen = evenly_spaced(lengths, limit)
         some = Examples(*([side[k] for k in chosen] for side in data))  # type: ignore[arg-type]
         found, _, nats = self._tagged(some)
         words = int(lengths[chosen].sum())

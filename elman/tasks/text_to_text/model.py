@@ -16,7 +16,7 @@ from elman.config import parse
 from elman.data import Tokenizer, TokenKind
 from elman.data.asked import Asked
 from elman.data.buckets import BucketBatches, Buckets, cut
-from elman.data.split import spread
+from elman.data.split import evenly_spaced
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.networks.sequence_to_sequence import Translator, drop_words
@@ -220,7 +220,7 @@ class TextToText(Task):
         get from the most probable token each time.
         """
         lengths = np.array([len(ids) + 1 for ids in data.target_ids])
-        chosen = spread(lengths, limit)
+        chosen = evenly_spaced(lengths, limit)
         longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])
         nats, smoothed, tokens = 0.0, 0.0, 0
         with evaluation(self.network), torch.inference_mode():
@@ -234,7 +234,7 @@ class TextToText(Task):
                     smoothed += self.network.head.loss(y, batch.targets, self.config.label_smoothing).item() * n
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
-        some = data if limit is None else data.part(spread(np.ones(len(lengths)), _SHOWN))
+        some = data if limit is None else data.part(evenly_spaced(np.ones(len(lengths)), _SHOWN))
         began = time.perf_counter()
         answers = self._search(some.source_ids, parse(Search, {} if limit is None else {"beam": 1}))
         seconds = time.perf_counter() - began
