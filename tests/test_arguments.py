@@ -15,13 +15,15 @@ from elman.layers import (
     CRF,
     Bidirectional,
     Hierarchical,
+    LastPooling,
+    MaxPooling,
     MultiRate,
-    Pooling,
     Recurrent,
     RecurrentLayer,
     SequenceDropout,
     Stack,
     last_step,
+    pooling_class,
     reverse,
     stack,
 )  # fmt: skip
@@ -35,7 +37,7 @@ Change = Callable[[Any], Any]
 
 FAMILY: dict[str, Callable[[], RecurrentLayer]] = LAYER_FAMILY | {
     "multi-rate": lambda: MultiRate([recurrent("lstm"), Recurrent("gru", H, 4)], [1, 2]),
-    "hierarchical": lambda: Hierarchical(recurrent("gru"), Pooling("max", H), stack("lstm", H, H, 2)),
+    "hierarchical": lambda: Hierarchical(recurrent("gru"), MaxPooling(H), stack("lstm", H, H, 2)),
     "stack of stacks": lambda: Stack([stack("lstm", D, H, 2), stack("gru", H, H, 2)]),
 }  # fmt: skip
 
@@ -180,10 +182,10 @@ def test_arguments_of_a_stack(name: str, value: Any, error: type[Exception]) -> 
         (lambda: MultiRate([Recurrent("gru", D, H)], [True]), TypeError),
         (lambda: MultiRate([torch.nn.GRU(D, H)], [1]), TypeError),
         (lambda: Hierarchical(Recurrent("gru", D, H), "max", Recurrent("gru", H, H)), TypeError),
-        (lambda: Pooling("max", 0), ValueError),
-        (lambda: Pooling("last", 4, 5), ValueError),
-        (lambda: Pooling("last", 4, True), TypeError),
-        (lambda: Pooling(None, 4), ValueError),
+        (lambda: MaxPooling(0), ValueError),
+        (lambda: LastPooling(4, 5), ValueError),
+        (lambda: LastPooling(4, True), TypeError),
+        (lambda: pooling_class(None), ValueError),
         (lambda: SequenceDropout(0.5, 1), TypeError),
         (lambda: SequenceDropout(float("nan")), ValueError),
         (lambda: CRF(0), ValueError),
@@ -217,7 +219,7 @@ def test_lengths_of_what_goes_with_layers() -> None:
     y, lengths = torch.randn(B, T, 4), torch.tensor([3, 1])
     close(reverse(y, [3, 1]), reverse(y, lengths))
     close(last_step(y, np.array([3, 1])), last_step(y, lengths))
-    close(Pooling("max", 4)(y, [3, 1]), Pooling("max", 4)(y, lengths))
+    close(MaxPooling(4)(y, [3, 1]), MaxPooling(4)(y, lengths))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parts of sequences, recurrences over them, layers at several rates, pooling."""
+"""Parts of sequences, recurrences over them, layers at several rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elman.layers import Recurrent, stack
 from elman.layers.hierarchical import Hierarchical, MultiRate, parts
-from elman.layers.pooling import Pooling
+from elman.layers.pooling import POOLINGS, pooling_class
 from elman.layers.state import flatten
 from elman.networks.classifier import backward_size
 from tests.conftest import close
@@ -18,7 +18,7 @@ from tests.conftest import close
 
 def both(size: int, units: int, kind: str = "mean") -> tuple:
     layer = stack("gru", size, units, bidirectional=True).double()
-    return layer, Pooling(kind, layer.output_size, backward_size(layer)).double()  # type: ignore[arg-type]
+    return layer, pooling_class(kind)(layer.output_size, backward_size(layer)).double()
 
 
 def test_parts_are_what_was_cut() -> None:
@@ -34,7 +34,7 @@ def test_parts_are_what_was_cut() -> None:
     assert empty.counts.tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("kind", ["last", "max", "mean", "attention"])
+@pytest.mark.parametrize("kind", POOLINGS)
 def test_hierarchical_is_a_recurrence_over_pooled_parts(kind: str) -> None:
     lower, pooling = both(3, 4, kind)
     upper, _ = both(8, 5)
@@ -166,26 +166,3 @@ def test_rates_that_a_dtype_cannot_count() -> None:
     for run in (lambda x: layer(x), lambda x: layer.step(x[:, 0])):
         with pytest.raises(ValueError, match=r"periods \(7, 100\) count to 700, which torch.bfloat16 cannot hold"):
             run(torch.zeros(1, 2, 1).bfloat16())
-
-
-@pytest.mark.parametrize("kind", ["last", "max", "mean", "attention"])
-def test_pooling_knows_no_padding(kind: str) -> None:
-    layer, pooling = both(3, 4, kind)
-    x, lengths = torch.randn(3, 6, 3, dtype=torch.float64), torch.tensor([6, 2, 0])
-    y, _ = layer(x, None, lengths)
-    pooled, weights = pooling(y, lengths)
-    alone, _ = pooling(layer(x[1:2, :2])[0])
-    close(pooled[1:2], alone)
-    assert not pooled[2].any()
-    assert not weights[1, 2:].any()
-    assert weights.sum(1).tolist() == pytest.approx([1, 1, 0])
-    with pytest.raises(ValueError, match="unknown pooling 'men': did you mean mean"):
-        Pooling("men", 3)  # type: ignore[arg-type]
-
-
-def test_last_is_what_each_direction_knows_at_its_end() -> None:
-    layer, pooling = both(3, 4, "last")
-    x, lengths = torch.randn(2, 5, 3, dtype=torch.float64), torch.tensor([5, 3])
-    y, state = layer(x, None, lengths)
-    ((forward,), (backward,)) = state[0]
-    close(pooling(y, lengths)[0], torch.cat((forward, backward), 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 import elman
 from elman.cells import Cell, chrono
 from elman.layers import Bidirectional, Hierarchical, Recurrent, RecurrentLayer, stack
-from elman.layers.pooling import Pooling
+from elman.layers.pooling import MeanPooling
 from elman.layers.recurrent import real_steps
 from elman.networks.classifier import SequenceLabeller
 from elman.networks.tagger import Tagger
@@ -158,7 +158,7 @@ def test_layers_that_cannot_have_the_columns() -> None:
     with pytest.raises(ValueError, match=r"raw columns .* differ"):
         Bidirectional(Recurrent(TwoColumns, D + 2, H), Recurrent("gru", D + 2, H))
     with pytest.raises(ValueError, match="only the lower one has x"):
-        Hierarchical(Recurrent("gru", D, H), Pooling("mean", H), Recurrent(TwoColumns, H, H))
+        Hierarchical(Recurrent("gru", D, H), MeanPooling(H), Recurrent(TwoColumns, H, H))
     with pytest.raises(ValueError, match=r"the last \(dt, m\); it must be above 2, not 2"):
         Recurrent(TwoColumns, 2, H)
     with pytest.raises(ValueError, match=r"x must be \(B, T, 5\)"):

@@ -5,13 +5,23 @@ from elman.layers.crf import CRF
 from elman.layers.dropout import SequenceDropout
 from elman.layers.hierarchical import Hierarchical, MultiRate
 from elman.layers.packed import packed
-from elman.layers.pooling import Pooling
+from elman.layers.pooling import (
+    POOLINGS,
+    AttentionPooling,
+    LastPooling,
+    MaxPooling,
+    MeanPooling,
+    Pooling,
+    pooling_class,
+    register_pooling,
+)
 from elman.layers.quantize import quantize
 from elman.layers.recurrent import Recurrent, RecurrentLayer, real_steps
 from elman.layers.stack import Connection, Stack, stack
 from elman.layers.state import State, detach
 
 __all__ = [
-    "CRF", "Bidirectional", "Connection", "Hierarchical", "MultiRate", "Pooling", "Recurrent", "RecurrentLayer",
-    "SequenceDropout", "Stack", "State", "detach", "last_step", "packed", "quantize", "real_steps", "reverse", "stack",
+    "CRF", "POOLINGS", "AttentionPooling", "Bidirectional", "Connection", "Hierarchical", "LastPooling", "MaxPooling",
+    "MeanPooling", "MultiRate", "Pooling", "Recurrent", "RecurrentLayer", "SequenceDropout", "Stack", "State", "detach",
+    "last_step", "packed", "pooling_class", "quantize", "real_steps", "register_pooling", "reverse", "stack",
 ]  # fmt: skip

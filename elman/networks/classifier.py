@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
 from elman.layers.hierarchical import Hierarchical, MultiRate
-from elman.layers.pooling import Pooling, PoolingKind
+from elman.layers.pooling import Pooling, pooling_class
 from elman.layers.recurrent import Recurrent, RecurrentLayer, features_only
 from elman.layers.stack import Stack, stack
 
@@ -83,7 +83,7 @@ class SequenceLabeller(nn.Module):
         size: D.
         labels: K.
         cell, hidden_size, num_layers, bidirectional: of the recurrent layers; ``hidden_size`` of one direction.
-        pooling: over time.
+        pooling: over time: a name of `elman.layers.POOLINGS`.
         hierarchical: one such recurrence over the steps of each part, pooled, and another over the parts (``begins``).
         periods: forward layers at so many rates, instead; see `MultiRate`.
         dropout: of what goes in, between layers, and of what the linear layer sees.
@@ -99,7 +99,7 @@ class SequenceLabeller(nn.Module):
         hidden_size: int = 128,
         num_layers: int = 1,
         bidirectional: bool = True,
-        pooling: PoolingKind = "max",
+        pooling: str = "max",
         hierarchical: bool = False,
         periods: list[int] | None = None,
         dropout: float = 0.0,
@@ -118,7 +118,7 @@ class SequenceLabeller(nn.Module):
             return layer
 
         def pooled(layer: RecurrentLayer) -> Pooling:
-            return Pooling(pooling, layer.output_size, backward_size(layer))
+            return pooling_class(pooling)(layer.output_size, backward_size(layer))
 
         lower = layers(size)
         upper = layers(lower.output_size) if hierarchical else lower

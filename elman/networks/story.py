@@ -12,7 +12,7 @@ from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
 from elman.layers.hierarchical import parts
-from elman.layers.pooling import Pooling
+from elman.layers.pooling import MeanPooling
 from elman.layers.recurrent import features_only
 from elman.layers.stack import stack
 from elman.networks.sequence_to_sequence import RecurrentWriter
@@ -53,7 +53,7 @@ class StoryReader(RecurrentWriter):
         self.words = stack(cell, E, (H + 1) // 2, bidirectional=True)
         features_only(self.words)
         D = self.words.output_size
-        self.mean = Pooling("mean", D)
+        self.mean = MeanPooling(D)
         self.norm = torch.nn.LayerNorm(D)  # so that the products are of the size of their factors
         self.encoder = stack(cell, 3 * D, (H + 1) // 2, num_layers, bidirectional=True, dropout=dropout)
         looking = attention(kind, H, self.encoder.output_size, H, heads)

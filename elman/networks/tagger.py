@@ -12,7 +12,7 @@ from elman.layers.bidirectional import reverse
 from elman.layers.crf import CRF
 from elman.layers.dropout import SequenceDropout
 from elman.layers.heads import VocabularyHead
-from elman.layers.pooling import Pooling
+from elman.layers.pooling import LastPooling
 from elman.layers.recurrent import features_only, real_steps
 from elman.layers.stack import stack
 from elman.networks.classifier import backward_size
@@ -58,7 +58,7 @@ class Tagger(nn.Module):
         if character_size:
             self.characters = nn.Embedding(characters, 32)
             self.spelling = stack(cell, 32, character_size, bidirectional=True)
-            self.ends = Pooling("last", self.spelling.output_size, backward_size(self.spelling))
+            self.ends = LastPooling(self.spelling.output_size, backward_size(self.spelling))
             size += self.spelling.output_size
         self.character_size = character_size
         self.encoder = stack(cell, size, hidden_size, num_layers, bidirectional=True, dropout=dropout)
