@@ -14,8 +14,8 @@ from torch import Tensor
 import elman
 from elman import engines
 from elman.cells import Cell
+from elman.engines.compiler.tracing import trace
 from elman.engines.cpu.generate import cell_source
-from elman.engines.trace import trace
 from elman.layers import Recurrent
 from tests.conftest import close
 from tests.own_cells import B, D, H, T, cell_of, refused, same_as_eager

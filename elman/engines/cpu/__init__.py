@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell
-from elman.engines import sizes
-from elman.engines.cpu import generate, inference, projection, raw
+from elman.engines.compiler import projection, raw, sizes
+from elman.engines.compiler.program import Program, TraceError
+from elman.engines.compiler.settings import fixed, settings
+from elman.engines.compiler.tracing import trace
+from elman.engines.cpu import generate, inference
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
 from elman.engines.cpu.operation import LIBRARIES, carry
-from elman.engines.cpu.settings import fixed, settings
 from elman.engines.modes import to_onnx, transform, unwatched, watched
-from elman.engines.program import Program, TraceError
 from elman.engines.scan import Engine, Scan, State, constant, owned, trains
-from elman.engines.trace import trace
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")

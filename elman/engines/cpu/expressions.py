@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from elman.engines.formulas import TRUTHS
-from elman.engines.program import Node, Size, TraceError
+from elman.engines.compiler.formulas import TRUTHS
+from elman.engines.compiler.program import Node, Size, TraceError
 
 #: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
 _C = {

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from elman.cells import Cell
+from elman.engines.compiler.program import Node, Program, ancestors
 from elman.engines.cpu.expressions import MASKS, SLOW, Writer
-from elman.engines.program import Node, Program, ancestors
 
 #: Operations that read all units of a row: their value is there in the next phase.
 _ACROSS = {"total", "most", "least", "before", "inner", "inner_back"}

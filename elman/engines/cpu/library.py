@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from elman.cells import Cell
+from elman.engines.compiler.program import Program
 from elman.engines.cpu.build import load
 from elman.engines.cpu.generate import columns
 from elman.engines.int8 import int8_scale
-from elman.engines.program import Program
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from elman.engines.program import Node, of
+from elman.engines.compiler.program import Node, of
 
 #: What a backend writes itself: operations of a step, and of torch's gradient of one.
 _NAMES = """

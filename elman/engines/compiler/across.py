@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.engines.program import Node, TraceError, of
+from elman.engines.compiler.program import Node, TraceError, of
 
 if TYPE_CHECKING:
-    from elman.engines.trace import _Trace
+    from elman.engines.compiler.tracing import _Trace
 
 #: The nodes of a tensor (B, k H), k of them.
 Parts = tuple[Node, ...]

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from elman.engines.program import Made, Node, TraceError, mapped, name_of
+from elman.engines.compiler.program import Made, Node, TraceError, mapped, name_of
 
 if TYPE_CHECKING:
-    from elman.engines.trace import _Trace
+    from elman.engines.compiler.tracing import _Trace
 
 LOOKS = "the step looks at a value; choose by torch.where, unit by unit"
 #: What may be asked of a tensor, beside its shape and kind, without a look at its values.

@@ -19,11 +19,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from elman.cells import Cell
-from elman.engines import across
-from elman.engines.author import Author
-from elman.engines.formulas import FILLED, FORMULAS, FULL, NUMBERS, POINTWISE, SAME, TAKE_TRUTHS, TRUTHS
-from elman.engines.program import Derive, Made, Node, Program, TraceError, ancestors, generalise, kind_of, mapped, of
-from elman.engines.units import LOOKS, Units, key_of
+from elman.engines.compiler import across
+from elman.engines.compiler.author import Author
+from elman.engines.compiler.formulas import FILLED, FORMULAS, FULL, NUMBERS, POINTWISE, SAME, TAKE_TRUTHS, TRUTHS
+from elman.engines.compiler.program import (
+    Derive,
+    Made,
+    Node,
+    Program,
+    TraceError,
+    ancestors,
+    generalise,
+    kind_of,
+    mapped,
+    of,
+)
+from elman.engines.compiler.units import LOOKS, Units, key_of
 
 #: Rows and units of the traced tensors, three times: what depends on them is seen by the difference.
 _SIZES = (2, 7), (3, 5), (4, 8)
