@@ -15,7 +15,7 @@ except ImportError:
     raise ImportError("elman.SequenceClassifier needs scikit-learn: pip install 'elman[sklearn]'") from None
 
 from elman.config import parse
-from elman.data.series import check
+from elman.data.series import check_series
 from elman.data.split import hold_out
 from elman.errors import ElmanError
 from elman.media.labelled import Labelled
@@ -183,7 +183,7 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
                     f"X[{k}]: 0 feature(s) (shape={getattr(X, 'shape', len(found))}) while a minimum of 1 is required."
                 )
             try:
-                check(values, f"X[{k}]", [], self.missing not in (None, "refuse"))
+                check_series(values, f"X[{k}]", [], self.missing not in (None, "refuse"))
             except ElmanError as error:
                 raise ElmanError(f"{error}: NaN and inf are not supported") from None
             found.append(values)

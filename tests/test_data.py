@@ -60,14 +60,14 @@ def test_a_folder_and_a_broken_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
 def test_nothing_is_lost(kind: str) -> None:
     text = WILD + some_text(3000)
-    tokenizer = Tokenizer.learn(kind, [text], 400)  # type: ignore[arg-type]
+    tokenizer = Tokenizer.train(kind, [text], 400)  # type: ignore[arg-type]
     again = Tokenizer.from_json(tokenizer.to_json(), "here")
     for t in (text, some_text(40_000, seed=3)):
         ids = tokenizer.encode(t)
         assert ids.dtype == np.int32
         assert tokenizer.decode(ids) == t
         assert (again.encode(t) == ids).all()
-    write = tokenizer.writer()
+    write = tokenizer.stream_decoder()
     assert "".join(write(i) for i in tokenizer.encode(text).tolist()) == text
 
 
@@ -78,25 +78,25 @@ def test_bpe_knows_every_text(text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-BPE = Tokenizer.learn("bpe", [some_text()], 300)
+BPE = Tokenizer.train("bpe", [some_text()], 300)
 
 
 def test_the_unknown() -> None:
-    chars = Tokenizer.learn("char", ["abc"], 0)
+    chars = Tokenizer.train("char", ["abc"], 0)
     assert chars.vocab_size == 5
     assert chars.encode("abxcy").tolist() == [2, 3, 1, 4, 1]
-    assert chars.unknown("abxcyx") == ["x", "y"]
+    assert chars.unknown_pieces("abxcyx") == ["x", "y"]
     assert chars.decode([0, 2, 1]) == "a<|unknown|>"
-    words = Tokenizer.learn("word", [" the cat the cat the dog"], 4)
+    words = Tokenizer.train("word", [" the cat the cat the dog"], 4)
     assert words.vocab_size == 4
-    assert words.unknown(" the dog") == [" dog"]
+    assert words.unknown_pieces(" the dog") == [" dog"]
 
 
 def test_wrong_tokenizers() -> None:
     with pytest.raises(ElmanError, match="unknown kind of tokens 'words': did you mean word"):
-        Tokenizer.learn("words", ["a"], 10)  # type: ignore[arg-type]
+        Tokenizer.train("words", ["a"], 10)  # type: ignore[arg-type]
     with pytest.raises(ElmanError, match="at least 258 for bpe, not 100"):
-        Tokenizer.learn("bpe", ["a"], 100)
+        Tokenizer.train("bpe", ["a"], 100)
     for broken in ("", "{}", '{"version": 2}', "\x80\x04pickle"):
         with pytest.raises(ElmanError, match="tokenizer.json: not (a tokenizer|JSON)"):
             Tokenizer.from_json(broken, "tokenizer.json")
@@ -104,9 +104,9 @@ def test_wrong_tokenizers() -> None:
 
 def test_more_words() -> None:
     """Those that it would never read as one, or knows already, are left out."""
-    own = Tokenizer.learn("word", [" the cat , the"], 10, lowercase=True)
+    own = Tokenizer.train("word", [" the cat , the"], 10, lowercase=True)
     more = own.with_words(["Dog", "dog", "cat", "don't", ",", "a b", "...", "the"])
-    assert (own.vocab_size, more.vocab_size, more.own) == (5, 7, 5)
+    assert (own.vocab_size, more.vocab_size, more.num_learned) == (5, 7, 5)
     assert more.encode(" the DOG ...").tolist() == [2, 5, 6]
     assert own.encode(" the dog").tolist() == [2, 1]
 
@@ -114,13 +114,26 @@ def test_more_words() -> None:
 def test_words_without_the_space_before_them() -> None:
     """For reading: behind a quotation mark, in brackets and at a line's start a word is the same; no place is lost."""
     text = ' "Great" film,\n(great)  GREAT\tfun \n'
-    words = Tokenizer.learn("word", [text], 10, lowercase=True, spaces=False)
+    words = Tokenizer.train("word", [text], 10, lowercase=True, spaces=False)
     great, film, line = (int(i) for w in ("great", "film", "\n") for i in words.encode(w))
     ids = words.encode(text).tolist()
     assert [k for k, i in enumerate(ids) if i == great] == [1, 7, 9]
     assert [k for k, i in enumerate(ids) if i == line] == [5, 11]
     assert ids == Tokenizer.from_json(words.to_json(), "here").encode(text).tolist()
-    assert words.cut(text) == [' "', "Great", '"', " film", ",", "\n", "(", "great", ")", "  GREAT", "\tfun", " \n"]
+    assert words.token_texts(text) == [
+        ' "',
+        "Great",
+        '"',
+        " film",
+        ",",
+        "\n",
+        "(",
+        "great",
+        ")",
+        "  GREAT",
+        "\tfun",
+        " \n",
+    ]
     more = words.with_words(["Bad", "great", "a b", " ", "film"])
     assert more.encode("bad").tolist() == [words.vocab_size]
     assert more.vocab_size == words.vocab_size + 1
@@ -129,11 +142,11 @@ def test_words_without_the_space_before_them() -> None:
 
 @pytest.mark.parametrize("kind", get_args(TokenKind))
 def test_small_letters_alone(kind: TokenKind) -> None:
-    tokenizer = Tokenizer.learn(kind, ["The ABC, \u0130"], 300, lowercase=True)
+    tokenizer = Tokenizer.train(kind, ["The ABC, \u0130"], 300, lowercase=True)
     for text in ("The ABC, \u0130", "the abc"):
         assert tokenizer.encode(text).tolist() == tokenizer.encode(text.lower()).tolist()
-        assert "".join(tokenizer.cut(text)) == text
-        assert not tokenizer.unknown(text)
+        assert "".join(tokenizer.token_texts(text)) == text
+        assert not tokenizer.unknown_pieces(text)
 
 
 @settings(max_examples=60, deadline=None)

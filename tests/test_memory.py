@@ -235,8 +235,8 @@ class Endless(io.RawIOBase):
 
 
 def test_endless_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.data.source.MOST", 1 << 20)
-    monkeypatch.setattr("elman.data.source._MOST_ROWS", 1000)
+    monkeypatch.setattr("elman.data.source.MAX_STREAM_BYTES", 1 << 20)
+    monkeypatch.setattr("elman.data.source._MAX_ROWS", 1000)
     standard_input(monkeypatch, io.BufferedReader(Endless()))
     message = "<standard input>: gives more than 1 MiB and may have no end; write it into a file"
     with pytest.raises(elman.ElmanError, match=message):

@@ -13,7 +13,7 @@ import pytest
 
 import elman
 from elman import cli
-from elman.data.series import Reading
+from elman.data.series import SeriesFormat
 from elman.media.labelled import Columns, Labelled, read_labelled
 
 LONG = Columns("text", "label", "file", None, "id", None, None)
@@ -182,7 +182,7 @@ def test_typed_cells(tmp_path: Path) -> None:
     polars.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("t.parquet", "t.jsonl"):
-        found = read_labelled([str(tmp_path / name)], LONG._replace(reading=Reading(missing=True)))
+        found = read_labelled([str(tmp_path / name)], LONG._replace(reading=SeriesFormat(missing=True)))
         assert found.channels == ["x", "flag"]
         np.testing.assert_array_equal(found.inputs[0], [[1, 1], [np.nan, 0], [2.5, np.nan]])
 
@@ -224,7 +224,7 @@ def test_columns_of_several_tables_are_read_alike(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,,u\n1,2,,u\n")
     (tmp_path / "b.csv").write_text("id,y,x,label\n1,5,1,v\n1,6,2,v\n")
     paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
-    found = read_labelled(paths, LONG._replace(reading=Reading(missing=True)))
+    found = read_labelled(paths, LONG._replace(reading=SeriesFormat(missing=True)))
     assert found.channels == ["x", "y"] and found.inputs[1].tolist() == [[1, 5], [2, 6]]
     assert np.isnan(found.inputs[0][:, 1]).all()
     (tmp_path / "b.csv").write_text("id,x,y,label\n1,5,hi,v\n1,6,ho,v\n")

@@ -13,7 +13,7 @@ import torch
 
 import elman
 from elman import cli
-from elman.data.series import filled
+from elman.data.series import fill_missing
 from elman.media.labelled import Columns, read_labelled
 from tests.test_series import FLAGS, SMALL, read, wide
 
@@ -76,10 +76,10 @@ def test_missing_values(missing: str, tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_what_fills_gaps() -> None:
     x = np.array([[np.nan, 1.0, np.nan], [2.0, np.nan, np.nan], [np.nan, np.nan, np.nan], [4.0, 4.0, np.nan]])
-    np.testing.assert_array_equal(filled(x, "zero"), np.nan_to_num(x))
+    np.testing.assert_array_equal(fill_missing(x, "zero"), np.nan_to_num(x))
     wanted = [[2, 1, np.nan], [2, 2, np.nan], [3, 3, np.nan], [4, 4, np.nan]]
-    np.testing.assert_array_equal(filled(x, "interpolate"), wanted)
-    assert filled(x, "mask") is x
+    np.testing.assert_array_equal(fill_missing(x, "interpolate"), wanted)
+    assert fill_missing(x, "mask") is x
 
 
 @pytest.mark.parametrize(

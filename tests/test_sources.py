@@ -18,7 +18,7 @@ import pytest
 import elman
 import elman.cli.app
 from elman.data import read_text
-from elman.data.source import absolute, is_junk, readable, sources
+from elman.data.source import absolute, is_system_file, printable, sources
 from elman.data.tables import read_table
 from elman.data.vectors import read_vectors, vector_size
 from elman.media.labelled import Columns, read_labelled
@@ -110,7 +110,7 @@ def test_archives_that_are_wrong(tmp_path: Path) -> None:
 
 
 def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.data.archive._MOST", 1 << 16)
+    monkeypatch.setattr("elman.data.archive._MAX_UNPACKED", 1 << 16)
     zeros = b" " * (1 << 20)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(zeros))
     (tmp_path / "a.txt.bz2").write_bytes(bz2.compress(zeros))
@@ -228,7 +228,7 @@ def test_class_files_and_folders(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     files = [tmp_path / os.fsdecode(b"b\xff.txt"), Path(zipped(tmp_path / "good.zip", {"good.txt": b"fine\nwell\n"}))]
     files[0].write_text("bad\n")
     assert read_labelled(files, TABLE).labels == [("b\\xff",), ("good",), ("good",)]
-    assert is_junk("__MACOSX/a/._b") and not is_junk("./a/b.c")
+    assert is_system_file("__MACOSX/a/._b") and not is_system_file("./a/b.c")
 
 
 def test_vectors(tmp_path: Path) -> None:
@@ -278,20 +278,20 @@ def test_spaces_and_what_cannot_be_seen() -> None:
     plain = "the caf\u00e9 is open. the end"
     odd = "\ufeffthe\u00a0cafe\u0301\u2009is o\u00adpen.\u200b \x07the\u202fend\u2060"
     for spaces in (True, False):
-        words = Tokenizer.learn("word", [plain], 100, spaces=spaces)
+        words = Tokenizer.train("word", [plain], 100, spaces=spaces)
         assert words.encode(odd).tolist() == words.encode(plain).tolist()
-        assert not words.unknown(odd)
+        assert not words.unknown_pieces(odd)
         again = Tokenizer.from_json(words.to_json(), "here")
         assert again.encode(odd).tolist() == words.encode(plain).tolist()
-        assert "".join(words.cut(odd)).replace("\u2060", "") in odd
-    characters = Tokenizer.learn("char", [odd], 0)
+        assert "".join(words.token_texts(odd)).replace("\u2060", "") in odd
+    characters = Tokenizer.train("char", [odd], 0)
     assert characters.decode(characters.encode(odd)) == odd  # what is written loses nothing
-    reading = Tokenizer.learn("char", [plain], 0, spaces=False)
+    reading = Tokenizer.train("char", [plain], 0, spaces=False)
     assert reading.encode(odd).tolist() == reading.encode(plain).tolist()
 
 
 def test_names_are_readable() -> None:
-    assert readable(os.fsdecode(b"a\xff")) == "a\\xff"
+    assert printable(os.fsdecode(b"a\xff")) == "a\\xff"
     assert sources(["a", Path("b")]) == ["a", "b"]
     with pytest.raises(elman.ElmanError, match="standard input can be read once"):
         sources(["-", "-"])

@@ -15,7 +15,7 @@ import torch
 
 import elman
 from elman import cli
-from elman.data.output import finite, json_line, writable
+from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import unknown_name
 from tests.conftest import some_text
 from tests.test_tagging import sentences
@@ -243,7 +243,7 @@ def test_numbers_that_are_none() -> None:
     assert json_line({"a": [1.5, "nan"]}, "x") == '{"a": [1.5, "nan"]}'
     for value in (float("nan"), float("inf")):
         with pytest.raises(elman.ElmanError, match="the score, b, would be"):
-            finite({"a": {"b": [1.0, value]}}, "the score")
+            check_finite({"a": {"b": [1.0, value]}}, "the score")
 
 
 def test_names_of_output(tmp_path: Path) -> None:
@@ -251,11 +251,11 @@ def test_names_of_output(tmp_path: Path) -> None:
     (tmp_path / "link.svg").symlink_to(tmp_path / "in.svg")
     for name, message in (("", "not the name"), (".", "folder"), (f"{tmp_path}/none/a.png", "there is no folder")):
         with pytest.raises(elman.ElmanError, match=message):
-            writable(name, "--plot")
+            check_writable(name, "--plot")
     for name in ("in.svg", "link.svg"):
         with pytest.raises(elman.ElmanError, match="is what is read"):
-            writable(str(tmp_path / name), "--plot", ["a text", str(tmp_path / "in.svg")])
-    writable(str(tmp_path / "new.png"), "--plot", [str(tmp_path / "in.svg")])
+            check_writable(str(tmp_path / name), "--plot", ["a text", str(tmp_path / "in.svg")])
+    check_writable(str(tmp_path / "new.png"), "--plot", [str(tmp_path / "in.svg")])
 
 
 def test_nearest_names() -> None:

@@ -14,7 +14,7 @@ import pytest
 import elman
 from elman.data.pairs import read_pairs
 from elman.data.stories import read_stories
-from elman.data.tables import LeftOut, read_rows, read_table
+from elman.data.tables import SkippedRows, read_rows, read_table
 from elman.media.labelled import Columns, read_labelled
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
@@ -176,7 +176,7 @@ def test_bad_rows_of_pairs_and_stories(tmp_path: Path) -> None:
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     for text in ('text,label\n"a\nb",1\n\nc,2\n,\nd,3\n', "text,label\nab,1\n\n\nc,2\n,\nd,3"):
         path = write(tmp_path / "a.csv", text)
-        assert read_rows(path, None, LeftOut(path, False)).lines.tolist() == [2, 5, 7]
+        assert read_rows(path, None, SkippedRows(path, False)).lines.tolist() == [2, 5, 7]
 
 
 def test_quotes(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _TOKENS, _TEMPERATURE = 200, 0.8
 def generate(rounds: int) -> Iterator[Row]:
     """2 x 512 LSTM, 96 characters, batch 1, temperature 0.8: ``model.generate`` beside a loop over torch.nn.LSTM."""
     config = parse(LanguageConfig, {"hidden_size": [512], "num_layers": 2, "dropout": 0.0, "minutes": 1.0})
-    tokenizer = Tokenizer.learn("char", ["".join(map(chr, range(32, 126)))], 0)
+    tokenizer = Tokenizer.train("char", ["".join(map(chr, range(32, 126)))], 0)
     sources = Sources(data=["-"], valid=[], examples=1, units=1, fingerprint="-")
     for int8 in (False, True):
         torch.manual_seed(0)

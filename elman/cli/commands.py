@@ -153,9 +153,9 @@ def generate_command() -> Any:
             cpu, cuda, ...
         """
         from elman.api import load
-        from elman.data.asked import like_a_file
+        from elman.data.inputs import looks_like_file
 
-        for prompt in filter(like_a_file, prompts):
+        for prompt in filter(looks_like_file, prompts):
             raise ElmanError(
                 f'{prompt}: a prompt is a text, not a file; give what is in it: "$(cat {shlex.quote(prompt)})"'
             )

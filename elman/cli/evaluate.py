@@ -11,7 +11,7 @@ from rich.text import Text
 from elman.api import load
 from elman.cli.console import console
 from elman.cli.info import UNDEFINED, number
-from elman.data.output import finite, json_line, writable
+from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
 
 #: A table of confusions of more labels is not shown: a picture is.
@@ -30,7 +30,7 @@ def evaluate(
 ) -> None:
     """Prints the metrics of a run on files, or on what its training held out."""
     if plot is not None:
-        writable(plot, "--plot", data)
+        check_writable(plot, "--plot", data)
     model = load(run, device)
     examples = model.read(data) if data else model.held_out()
     metrics = model.evaluate(examples)
@@ -45,7 +45,7 @@ def evaluate(
         if not hasattr(model, "baselines"):
             raise ElmanError(f"--baseline: there is none for a {model.name} model")
         metrics |= model.baselines(examples)
-    finite(metrics, "evaluation")
+    check_finite(metrics, "evaluation")
     if plot is not None:
         from elman.cli.plots import confusion_picture
 

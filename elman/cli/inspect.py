@@ -9,8 +9,8 @@ from rich.table import Table
 
 from elman.api import load
 from elman.cli.console import console
-from elman.data.asked import names_file
-from elman.data.output import writable
+from elman.data.inputs import is_file_argument
+from elman.data.output import check_writable
 from elman.errors import ElmanError
 from elman.layers.recorder import Recorded, Recorder
 
@@ -19,9 +19,9 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
     """Draws the layers of a run as they read an input, and prints how the gradient goes through them."""
     from elman.cli.plots import inside_picture
 
-    writable(out, "--out", [text])
+    check_writable(out, "--out", [text])
     model = load(run)
-    if getattr(model, "reads_text", True) and names_file(text):
+    if getattr(model, "reads_text", True) and is_file_argument(text):
         raise ElmanError(f"{text}: this is a file; what is looked at is one text: give the text itself")
     pieces, layers = record(model, text)
     names = [one.layer for one in layers]

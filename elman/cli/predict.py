@@ -16,8 +16,8 @@ import numpy as np
 
 from elman.api import load
 from elman.cli.console import console
-from elman.data.asked import Asked, Lines, check_out, write
-from elman.data.output import finite, json_line, writable
+from elman.data.inputs import InputFile, InputLines, check_output, write_output
+from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
 from elman.tasks.answers import by_words, cells_of, looked_at
 
@@ -85,7 +85,7 @@ def predict(
         ElmanError: an option or an input cannot be used.
     """
     if plot:
-        writable(plot, "--plot", inputs)
+        check_writable(plot, "--plot", inputs)
     model = load(run, device)
     if not hasattr(model, "predict"):
         raise ElmanError(f"{run}: a {model.name} model generates text: elman generate {quote(run)}")
@@ -100,7 +100,7 @@ def predict(
     given = _Inputs(model, inputs, column)
     if out is not None:
         given.one_file()
-        check_out(out)
+        check_output(out)
     written: list[_Answered] = []
     failed: list[_Answered] = []
     answered, progress = 0, _Progress()
@@ -111,7 +111,7 @@ def predict(
         lines: list[str] = []
         for one in _answers(model, batch, options or {}):
             answered += 1
-            finite([a.score for a in one.answers], "an answer's score")
+            check_finite([a.score for a in one.answers], "an answer's score")
             failed += [one] if not (one.answers or one.given.empty) else []
             if out is not None:
                 written.append(one)
@@ -127,8 +127,10 @@ def predict(
         progress.show(answered)
     progress.end()
     if out is not None and (len(failed) < answered or not answered):
-        asked = given.one_file() or Lines([one.given.shown for one in written], [])
-        write(out, asked.answered(out, [cells_of(one.answers) if one.answers else None for one in written]))
+        asked = given.one_file() or InputLines([one.given.shown for one in written], [])
+        write_output(
+            out, asked.with_predictions(out, [cells_of(one.answers) if one.answers else None for one in written])
+        )
         print(f"answers to {answered:,} inputs in {out}", file=sys.stderr)
     if failed:
         more = f"; {len(failed):,} of {answered:,} inputs have no answer" if len(failed) > 1 else ""
@@ -140,7 +142,7 @@ class _Inputs:
 
     def __init__(self, model: Any, arguments: Sequence[str], column: str | None) -> None:
         self.model, self.arguments = model, list(arguments) or ["-"]
-        self.files: list[Asked | None] = [None if x == "-" else model.in_file(x, column) for x in self.arguments]
+        self.files: list[InputFile | None] = [None if x == "-" else model.in_file(x, column) for x in self.arguments]
         if column is not None and not any(self.files):
             raise ElmanError("--column: names a column of a table; there is none among the inputs")
 
@@ -149,7 +151,7 @@ class _Inputs:
         """Whether there can be more than one."""
         return len(self.arguments) > 1 or self.arguments == ["-"] or any(self.files)
 
-    def one_file(self) -> Asked | None:
+    def one_file(self) -> InputFile | None:
         """The file that is asked about; ElmanError where there are others beside it."""
         if any(self.files) and len(self.files) > 1:
             raise ElmanError("--out: the answers to one file are written; give one at a time")

@@ -18,16 +18,16 @@ from typing import IO, Any, cast
 import fsspec
 import polars
 
-from elman.data.source import InMemory, is_gone, is_junk, local, readable
+from elman.data.source import InMemory, is_system_file, is_unavailable, local_path, printable
 from elman.errors import ElmanError
 
 #: How the name of a workbook of tables ends.
 BOOKS = (".xlsx", ".xlsm")
 
 #: What is compressed may unpack to so many bytes, or to so many times its own size, whichever is more.
-_MOST, _RATIO = 1 << 28, 100
+_MAX_UNPACKED, _MAX_RATIO = 1 << 28, 100
 #: Archives in archives are unpacked so deep.
-_DEEPEST = 4
+_MAX_DEPTH = 4
 
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd", ".zstd": "zstd"}
 _TARS = {".tgz": ".gz", ".tbz": ".bz2", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
@@ -35,7 +35,7 @@ _MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
+def open_unpacked(path: str) -> Iterator[tuple[IO[bytes], str]]:
     """The bytes of a file, unpacked by the endings of its name, and its name without them.
 
     An archive (.zip, .tar, also compressed) is read where it holds one file; ``archive.zip::name`` says which one of
@@ -45,13 +45,13 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
         ElmanError: there is no such file, it is damaged or encrypted, unpacks to more than a hundred times its size
             (and more than 256 MiB), or is an archive of several files, which are named.
     """
-    shown = readable(path)
+    shown = printable(path)
     try:
         with ExitStack() as stack:
             file, name, wanted = _raw(path, stack)
             size = _size(file)
-            for _ in range(_DEEPEST):
-                after = _layer(file, name, wanted, shown, max(_MOST, _RATIO * size), stack)
+            for _ in range(_MAX_DEPTH):
+                after = _layer(file, name, wanted, shown, max(_MAX_UNPACKED, _MAX_RATIO * size), stack)
                 if after is None:
                     break
                 file, name, wanted = after
@@ -79,9 +79,9 @@ _BROKEN = (
 
 def name_inside(path: str) -> str:
     """The name of the file behind a path: in an archive, the name that it has there; without what compresses it."""
-    name = PurePosixPath(divided(path)[0].replace("\\", "/")).name
+    name = PurePosixPath(split_member(path)[0].replace("\\", "/")).name
     if isinstance(path, InMemory) or is_archive(path):
-        with opened(path) as (_, found):
+        with open_unpacked(path) as (_, found):
             return found if PurePosixPath(found).suffix else PurePosixPath(name).stem
     while PurePosixPath(name).suffix.lower() in _PACKED:
         name = PurePosixPath(name).stem
@@ -90,7 +90,7 @@ def name_inside(path: str) -> str:
 
 def is_archive(path: str) -> bool:
     """Whether a path names an archive of files, or a file in one."""
-    return _is_archive(divided(path)[0])
+    return _is_archive(split_member(path)[0])
 
 
 def _raw(path: str, stack: ExitStack) -> tuple[IO[bytes], str, str | None]:
@@ -101,10 +101,10 @@ def _raw(path: str, stack: ExitStack) -> tuple[IO[bytes], str, str | None]:
         data = path.content
         ending = next((e for magic, e in _MAGIC.items() if data.startswith(magic)), "")
         return io.BytesIO(data), f"data{ending}", None
-    if is_gone(path):
+    if is_unavailable(path):
         raise ElmanError(f"{path}: was read in training and cannot be read again; give the data")
-    archive, inside = divided(path)
-    there = local(archive)
+    archive, inside = split_member(path)
+    there = local_path(archive)
     if there is not None:
         file: Any = stack.enter_context(open(there, "rb"))  # noqa: SIM115
     else:
@@ -113,9 +113,9 @@ def _raw(path: str, stack: ExitStack) -> tuple[IO[bytes], str, str | None]:
     return file, PurePosixPath(archive.replace("\\", "/")).name, inside
 
 
-def divided(path: str) -> tuple[str, str | None]:
+def split_member(path: str) -> tuple[str, str | None]:
     """A path and what is wanted of it: ``archive.zip::name`` or ``book.xlsx::sheet``, where no file has that name."""
-    if isinstance(path, InMemory) or "::" not in path or "://" in path or os.path.exists(local(path) or ""):
+    if isinstance(path, InMemory) or "::" not in path or "://" in path or os.path.exists(local_path(path) or ""):
         return path, None
     archive, _, inside = path.partition("::")
     return (archive, inside) if _is_archive(archive) or archive.lower().endswith(BOOKS) else (path, None)
@@ -193,7 +193,7 @@ def _chosen(names: Sequence[str], wanted: str | None, shown: str) -> str:
         if wanted not in names:
             raise ElmanError(f"{shown}: the archive has no {wanted!r}; it has {_listed(names)}")
         return wanted
-    kept = [name for name in names if not is_junk(name)]
+    kept = [name for name in names if not is_system_file(name)]
     if not kept:
         raise ElmanError(f"{shown}: there is no file in the archive")
     if len(kept) > 1:
@@ -228,8 +228,8 @@ def _guess(path: str) -> str:
 
 def _bomb(shown: str, most: int) -> ElmanError:
     return ElmanError(
-        f"{shown}: unpacks to more than {most >> 20:,} MiB, {_RATIO} times its size or more; if it is meant to, unpack "
-        "it yourself"
+        f"{shown}: unpacks to more than {most >> 20:,} MiB, {_MAX_RATIO} times its size or more; if this is "
+        "intended, unpack it first and give the file"
     )
 
 

@@ -37,7 +37,7 @@ class Buckets:
         sizes = np.asarray(lengths)
         self.lengths = sizes.max(1) if sizes.ndim == 2 else sizes
         self._second = sizes.sum(1) if sizes.ndim == 2 else sizes
-        self.tokens, self.seed, self.rank, self.world, self.most = tokens, seed, rank, world, rows
+        self.tokens, self.seed, self.rank, self.world, self.max_rows = tokens, seed, rank, world, rows
         self._ends = [0]  # of the epochs so far, in steps
         self._epoch, self._batches = -1, [np.zeros(0, dtype=np.int64)]
 
@@ -53,12 +53,12 @@ class Buckets:
     def _draw(self, epoch: int) -> list[np.ndarray]:
         draw = np.random.default_rng([self.seed, epoch])
         order = draw.permutation(len(self.lengths))
-        pool = max(1, int(_POOL * min(self.tokens / max(1.0, self.lengths.mean()), self.most or np.inf)))
+        pool = max(1, int(_POOL * min(self.tokens / max(1.0, self.lengths.mean()), self.max_rows or np.inf)))
         batches = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             part = part[np.lexsort((self._second[part], self.lengths[part]))]
-            batches += cut(part, self.lengths, self.tokens, self.most)
+            batches += split_into_batches(part, self.lengths, self.tokens, self.max_rows)
         batches = [batches[i] for i in draw.permutation(len(batches))]
         count = len(batches)
         while len(batches) % self.world:  # every process has as many
@@ -76,7 +76,9 @@ class BucketBatches:
         return self.collate(self.buckets.rows(k), k)
 
 
-def cut(order: np.ndarray, lengths: np.ndarray, tokens: int, rows: int | None = None) -> list[np.ndarray]:
+def split_into_batches(
+    order: np.ndarray, lengths: np.ndarray, tokens: int, rows: int | None = None
+) -> list[np.ndarray]:
     """Examples in the given order, cut into batches: the longest of each times their number is at most ``tokens``.
 
     ``rows``: of a batch, at most.

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, final
 
 from elman.data.archive import name_inside
-from elman.data.asked import Asked, Said
-from elman.data.source import readable
-from elman.data.tables import LeftOut
+from elman.data.inputs import InputFile, Prediction
+from elman.data.source import printable
+from elman.data.tables import SkippedRows
 from elman.data.text import read_text
 from elman.errors import ElmanError, unknown_name
 
@@ -38,7 +38,7 @@ class _Line(NamedTuple):
 
 
 @final
-class ColumnFile(Asked):
+class ColumnFile(InputFile):
     """A file with a word a line.
 
     It is CoNLL-U where it has its ten columns and ids. Lines before a sentence that begin with # and are no words are
@@ -58,10 +58,12 @@ class ColumnFile(Asked):
             unknown.
     """
 
-    def __init__(self, path: str, tag: str | None = None, tagged: bool = True, left_out: LeftOut | None = None) -> None:
-        self._left_out = left_out or LeftOut(path, None, "sentence")
-        self.path, self.lines = readable(path), read_text(path).removesuffix("\n").split("\n")
-        self.tabs = by_tabs(self.lines)
+    def __init__(
+        self, path: str, tag: str | None = None, tagged: bool = True, left_out: SkippedRows | None = None
+    ) -> None:
+        self._left_out = left_out or SkippedRows(path, None, "sentence")
+        self.path, self.lines = printable(path), read_text(path).removesuffix("\n").split("\n")
+        self.tabs = is_tab_separated(self.lines)
         sentences = list(self._blocks())
         conllu = name_inside(path).lower().endswith((".conllu", ".conll-u"))
         self.width = len(CONLLU) if conllu else _width(sentences)
@@ -88,14 +90,14 @@ class ColumnFile(Asked):
                 f"{self.path}: all tags are '_', which says that there is none; --tag names another column"
             )
 
-    def answered(self, out: str, said: Sequence[Said]) -> bytes:
+    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
         """The file with the tags: of CoNLL-U in their column, of others in a column behind those that there are."""
         lines, tabs = list(self.lines), self.tabs or out.lower().endswith(".tsv")
         for numbers, one in zip(self.numbers, said, strict=True):
             for number, tag in zip(numbers, one["predicted"] if one else ["_"] * len(numbers), strict=True):
                 line = lines[number - 1].rstrip(" \t")
                 if self.conllu:
-                    cells = line.split("\t") if self.tabs else cells_of(line, False)
+                    cells = line.split("\t") if self.tabs else split_cells(line, False)
                     lines[number - 1] = "\t".join([*cells[: self.tag], tag, *cells[self.tag + 1 :]])
                 else:
                     lines[number - 1] = line + ("\t" if tabs else " ") + tag
@@ -116,7 +118,7 @@ class ColumnFile(Asked):
                 yield from [rows] if rows else []
                 rows = []
             else:
-                rows.append(_Line(number, line, cells_of(line, self.tabs)))
+                rows.append(_Line(number, line, split_cells(line, self.tabs)))
 
     def _named(self, sentences: list[list[_Line]]) -> list[str] | None:
         """The columns' names, where a comment of CoNLL-U Plus has them, or the first line, which is then taken out."""
@@ -233,13 +235,13 @@ class ColumnFile(Asked):
             )
 
 
-def by_tabs(lines: Sequence[str]) -> bool:
+def is_tab_separated(lines: Sequence[str]) -> bool:
     """Whether tabs part the columns of all lines: most have one."""
     full = [line for line in lines if line.strip() and line[0] != "#"]
     return 2 * sum("\t" in line for line in full) > len(full)
 
 
-def cells_of(line: str, tabs: bool) -> list[str]:
+def split_cells(line: str, tabs: bool) -> list[str]:
     """The cells of a line."""
     if tabs or "\t" in line:
         return [cell.strip() for cell in line.split("\t")]

@@ -48,7 +48,7 @@ _SEVERAL = re.compile(
 )
 
 
-def decoded(data: bytes, name: str) -> str:
+def decode_utf8(data: bytes, name: str) -> str:
     """The text of UTF-8 bytes, without a byte order mark.
 
     Raises:

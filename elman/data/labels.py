@@ -18,37 +18,40 @@ _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _MANY = 20
 
 
-def same(label: str) -> str:
+def label_key(label: str) -> str:
     """What two spellings of one label have in common: "1" and "1.0", " pos" and "pos", "True" and "true"."""
-    plain = spelt(label)
+    plain = normalize_label(label)
     if whole := _WHOLE.fullmatch(plain):
         return whole[1]
     return plain.lower() if plain.lower() in ("true", "false") else plain
 
 
-def spelt(label: str) -> str:
+def normalize_label(label: str) -> str:
     """A label without white space around it, each inside as one space, in Unicode's composed form."""
     return " ".join(unicodedata.normalize("NFC", label).strip(_INVISIBLE).split()).strip(_INVISIBLE)
 
 
-def one_spelling(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def merge_spellings(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The labels of examples, each in one spelling, the shortest that occurs; the log says which were merged."""
     spellings: dict[str, set[str]] = defaultdict(set)
     for several in labels:
         for label in several:
-            spellings[same(label)].add(spelt(label))
+            spellings[label_key(label)].add(normalize_label(label))
     names = {key: min(found, key=lambda one: (len(one), one)) for key, found in spellings.items()}
     for key, found in spellings.items():
         if len(found) > 1:
             _log.warning("labels %s are taken as one, %r", " and ".join(map(repr, sorted(found))), names[key])
-    return [tuple(dict.fromkeys(names[same(label)] for label in several if spelt(label))) for several in labels]
+    return [
+        tuple(dict.fromkeys(names[label_key(label)] for label in several if normalize_label(label)))
+        for several in labels
+    ]
 
 
 def split_labels(cells: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
     """The labels in the cells of a column: one each, or several with a separator between them."""
     if separator is None:
-        return [(cell,) if spelt(cell) else () for cell in cells]
-    return [tuple(part for part in cell.split(separator) if spelt(part)) for cell in cells]
+        return [(cell,) if normalize_label(cell) else () for cell in cells]
+    return [tuple(part for part in cell.split(separator) if normalize_label(part)) for cell in cells]
 
 
 def check_labels(labels: Sequence[tuple[str, ...]], place: str) -> None:
@@ -75,4 +78,4 @@ def _is_number(text: str) -> bool:
     return True
 
 
-__all__ = ["check_labels", "one_spelling", "same", "spelt", "split_labels"]
+__all__ = ["check_labels", "merge_spellings", "label_key", "normalize_label", "split_labels"]

@@ -21,25 +21,25 @@ def json_line(value: Any, what: str) -> str:
     Raises:
         ElmanError: a number in it is NaN or infinite, which JSON does not know.
     """
-    finite(value, what)
+    check_finite(value, what)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf"), allow_nan=False)
 
 
-def finite(value: Any, what: str, key: str = "") -> None:
+def check_finite(value: Any, what: str, key: str = "") -> None:
     """ElmanError if a number in the nested value is NaN or infinite."""
     if isinstance(value, float) and not math.isfinite(value):
         place = f", {key}," if key else ""
         raise ElmanError(f"{what}{place} would be {value}: the weights or the input are out of all bounds")
     if isinstance(value, dict):
         for name, one in value.items():
-            finite(one, what, str(name))
+            check_finite(one, what, str(name))
     elif isinstance(value, (list, tuple)):
         for one in value:
-            finite(one, what, key)
+            check_finite(one, what, key)
 
 
-def writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
+def check_writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
     """ElmanError if a file cannot be written to the path, or if it is one of the inputs.
 
     Arguments:

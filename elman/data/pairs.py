@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from elman.data.source import InMemory, readable, sources
+from elman.data.source import InMemory, printable, sources
 from elman.data.tables import column, is_table, read_table
 from elman.data.text import read_text
 from elman.errors import ElmanError
@@ -39,17 +39,17 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
         pairs = Pairs([], [], [])
         for path in data:
             table = read_table(path, {"source": source, "target": target}, skip_bad)
-            pairs.sources.extend(column(table, source, readable(path)))
-            pairs.targets.extend(column(table, target, readable(path)))
-            pairs.places.extend(f"{readable(path)}, row {k}" for k in range(1, len(table) + 1))
+            pairs.sources.extend(column(table, source, printable(path)))
+            pairs.targets.extend(column(table, target, printable(path)))
+            pairs.places.extend(f"{printable(path)}, row {k}" for k in range(1, len(table) + 1))
     elif len(data) == 2:
         sides = [read_text(path).removesuffix("\n").split("\n") for path in data]
         if len(sides[0]) != len(sides[1]):
             raise ElmanError(_uneven(data, sides))
-        pairs = Pairs(sides[0], sides[1], [f"{readable(data[0])}, line {k}" for k in range(1, len(sides[0]) + 1)])
+        pairs = Pairs(sides[0], sides[1], [f"{printable(data[0])}, line {k}" for k in range(1, len(sides[0]) + 1)])
     else:
         raise ElmanError(
-            f"{', '.join(map(readable, data))}: give two text files with the same number of lines, train.de "
+            f"{', '.join(map(printable, data))}: give two text files with the same number of lines, train.de "
             "train.en, or tables (.csv, .tsv, .jsonl, .xlsx, .parquet) with --source and --target columns"
         )
     return _whole(pairs)
@@ -79,6 +79,6 @@ def _uneven(data: Sequence[str], sides: list[list[str]]) -> str:
     first = next((k for k in range(len(odd)) if odd[k] and sum(odd[k : k + window]) >= 2), None)
     where = min(map(len, sides)) if first is None else first
     return (
-        f"{readable(data[0])} has {len(sides[0]):,} lines and {readable(data[1])} {len(sides[1]):,}: line by line they "
-        f"must belong together; they seem to part at line {where + 1}"
+        f"{printable(data[0])} has {len(sides[0]):,} lines and {printable(data[1])} {len(sides[1]):,}: "
+        f"line by line they must belong together; they seem to part at line {where + 1}"
     )

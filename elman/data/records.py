@@ -33,7 +33,7 @@ def column(table: polars.DataFrame, name: str, path: str = "") -> list[str]:
     return found.cast(polars.String).fill_null("").to_list()
 
 
-def lists(table: polars.DataFrame, name: str) -> list[list[str]] | None:
+def list_column(table: polars.DataFrame, name: str) -> list[list[str]] | None:
     """The cells of a column that holds lists, of text each; None where it does not hold lists."""
     found = table[name]
     if not isinstance(found.dtype, (polars.List, polars.Array)):
@@ -41,7 +41,7 @@ def lists(table: polars.DataFrame, name: str) -> list[list[str]] | None:
     return [[str(one) for one in cell or () if one is not None] for cell in found.to_list()]
 
 
-def frame_of_columns(columns: Mapping[Any, Iterable[Any]], source: str = "data") -> polars.DataFrame:
+def frame_from_columns(columns: Mapping[Any, Iterable[Any]], source: str = "data") -> polars.DataFrame:
     """A table of columns in memory: cells become text, None and NaN become nulls, and lists become lists of text.
 
     Raises:
@@ -61,7 +61,7 @@ def frame_of_columns(columns: Mapping[Any, Iterable[Any]], source: str = "data")
     return polars.DataFrame(found)
 
 
-def frame_of_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
+def frame_from_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
     """A table of rows in memory, and whether they are tuples, whose columns have an order and no names.
 
     Raises:
@@ -70,7 +70,7 @@ def frame_of_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
     if not rows:
         return polars.DataFrame(), True
     if all(isinstance(row, Mapping) for row in rows):
-        return frame_of_columns(_by_key(rows)), False
+        return frame_from_columns(_by_key(rows)), False
     width = len(rows[0]) if isinstance(rows[0], (tuple, list)) else 0
     for k, row in enumerate(rows, 1):
         if isinstance(row, list) and row and all(isinstance(one, tuple) and len(one) == 2 for one in row):
@@ -84,7 +84,7 @@ def frame_of_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
                 f"data, row {k} of {len(rows)}: {what}; rows are tuples such as (text, label), or dicts; columns are "
                 "given as {'text': [...], 'label': [...]}"
             )
-    return frame_of_columns({str(k): [row[k] for row in rows] for k in range(width)}), True
+    return frame_from_columns({str(k): [row[k] for row in rows] for k in range(width)}), True
 
 
 def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataFrame, list[int]]:
@@ -106,7 +106,7 @@ def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataF
         return _json_lines(text, path, bad)
     if isinstance(value, dict):
         if all(isinstance(cells, list) for cells in value.values()):
-            return frame_of_columns(value, path), []
+            return frame_from_columns(value, path), []
         if any(isinstance(cells, (list, dict)) for cells in value.values()):
             raise ElmanError(
                 f"{path}: an object with {', '.join(list(value)[:5])}; an array of records is needed, or a record a "
@@ -119,7 +119,7 @@ def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataF
             rows.append(row)
         else:
             bad(f"record {k}", f"{_kind(row)}; an object with the columns as keys is needed")
-    return frame_of_columns(_by_key(rows), path), []
+    return frame_from_columns(_by_key(rows), path), []
 
 
 def _json_lines(text: str, path: str, bad: Bad) -> tuple[polars.DataFrame, list[int]]:
@@ -137,7 +137,7 @@ def _json_lines(text: str, path: str, bad: Bad) -> tuple[polars.DataFrame, list[
             lines.append(number)
         else:
             bad(f"line {number}", f"{_kind(row)}; an object with the columns as keys is needed")
-    return frame_of_columns(_by_key(rows), path), lines
+    return frame_from_columns(_by_key(rows), path), lines
 
 
 def _load(text: str, path: str) -> Any:

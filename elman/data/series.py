@@ -10,9 +10,9 @@ import numpy as np
 import polars
 
 from elman.data.cells import Cells, Decimal, listed, read_cells
-from elman.data.labels import same, spelt
-from elman.data.moments import DateOrder, date_order, read_moments
+from elman.data.labels import label_key, normalize_label
 from elman.data.tables import column
+from elman.data.timestamps import DateOrder, date_order, read_timestamps
 from elman.data.wide import step_columns
 from elman.errors import ElmanError
 
@@ -22,7 +22,7 @@ Missing = Literal["refuse", "interpolate", "zero", "mask"]
 Tables = Sequence[tuple[str, polars.DataFrame]]
 
 
-class Reading(NamedTuple):
+class SeriesFormat(NamedTuple):
     """How tables become series; what the training data said of it holds for all data that the model reads later.
 
     decimal: the decimal mark. missing: whether values can be. wide: a row a series; None: where the columns say so.
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
         return wanted <= set(table.columns) and not all(name.isdigit() for name in wanted)
 
 
-class Roles(NamedTuple):
+class ColumnRoles(NamedTuple):
     """Columns that are no channels: which series a row is of, its time, and what has one value a series."""
 
     series: str | None
@@ -55,7 +55,7 @@ class Roles(NamedTuple):
         return [name for name in names if name not in {self.series, self.time, *self.fixed}]
 
 
-class Found(NamedTuple):
+class TableSeries(NamedTuple):
     """Series of tables.
 
     values: (T, C) float64 each, NaN where missing. ids, places: of each, for people and for messages. fixed: the values
@@ -67,11 +67,11 @@ class Found(NamedTuple):
     ids: list[str]
     places: list[str]
     fixed: dict[str, list[str]]
-    reading: Reading
+    reading: SeriesFormat
     reasons: dict[str, str]
 
 
-def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading, least: int = 3) -> bool:
+def is_wide(path: str, table: polars.DataFrame, roles: ColumnRoles, reading: SeriesFormat, least: int = 3) -> bool:
     """Whether each row is a series: as ``reading`` says, or by columns such as t0, t1, t2, ... beside the others,
     of which none holds texts.
 
@@ -94,7 +94,7 @@ def is_wide(path: str, table: polars.DataFrame, roles: Roles, reading: Reading, 
     return all(read_cells(table[name], path, reading.decimal).kind != "text" for name in first)
 
 
-def read_wide(tables: Tables, roles: Roles, reading: Reading) -> Found:
+def read_wide(tables: Tables, roles: ColumnRoles, reading: SeriesFormat) -> TableSeries:
     """Series from tables with a row a series; columns such as t0, t1, ... are its steps, x0, ... y0, ... two channels.
 
     Raises:
@@ -117,16 +117,16 @@ def read_wide(tables: Tables, roles: Roles, reading: Reading) -> Found:
         reasons |= {n: "not one of the steps" for n in roles.beside(table.columns) if n not in used}
         channels = [np.stack([_numbers(table, path, name, reading) for name in names], 1) for names in steps.values()]
         named = named or list(steps)
-        values += [ordered(x, list(steps), named, path) for x in list(np.stack(channels, 2))]
+        values += [reorder_channels(x, list(steps), named, path) for x in list(np.stack(channels, 2))]
         places += [f"{path}, row {k}" for k in range(1, len(table) + 1)]
         ids += _texts(table, roles.series) if roles.series else [str(k) for k in range(1, len(table) + 1)]
         for name in roles.fixed:
             fixed[name] += _texts(table, name)
     known = reading._replace(wide=True, channels=tuple(named), left_out=tuple(reasons))
-    return Found(values, ids, places, fixed, known, reasons)
+    return TableSeries(values, ids, places, fixed, known, reasons)
 
 
-def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
+def read_long(tables: Tables, roles: ColumnRoles, reading: SeriesFormat) -> TableSeries:
     """Series from tables with a row a step, in order of first appearance; without a column that names the series,
     each table is one.
 
@@ -141,7 +141,7 @@ def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
     order = reading.date_order
     if roles.time is not None:
         order = date_order([(path, table[roles.time]) for path, table in tables], order)
-    found = Found([], [], [], {name: [] for name in roles.fixed}, reading, reasons)
+    found = TableSeries([], [], [], {name: [] for name in roles.fixed}, reading, reasons)
     names = list(cells[0]) if cells else []
     for (path, table), columns in zip(tables, cells, strict=True):
         every = np.stack([one.values for one in columns.values()], 1)
@@ -149,11 +149,11 @@ def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
         texts = {name: np.array(_texts(table, name)) for name in roles.fixed}
         for key, rows in _rows_of(keys, table, path, roles, order, reading.decimal):
             place = f"{path}, series {key!r}" if roles.series else path
-            found.values.append(ordered(every[rows], list(columns), names, place))
+            found.values.append(reorder_channels(every[rows], list(columns), names, place))
             found.ids.append(key)
             found.places.append(place)
             for name, given in texts.items():
-                if len(set(map(same, set(given[rows])))) > 1:
+                if len(set(map(label_key, set(given[rows])))) > 1:
                     shown = ", ".join(sorted(set(given[rows]))[:3])
                     row = int(rows.min()) + 1
                     raise ElmanError(f"{path}, row {row}: series {key!r} has more than one {name}: {shown}")
@@ -162,7 +162,7 @@ def read_long(tables: Tables, roles: Roles, reading: Reading) -> Found:
     return found._replace(reading=known)
 
 
-def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], place: str) -> np.ndarray:
+def reorder_channels(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], place: str) -> np.ndarray:
     """A series with its channels in the order of ``wanted``, by their names; names that are numbers say nothing.
 
     Raises:
@@ -180,19 +180,19 @@ def ordered(values: np.ndarray, names: Sequence[str], wanted: Sequence[str], pla
     return values
 
 
-def numbers(given: Any) -> np.ndarray:
+def as_numbers(given: Any) -> np.ndarray:
     """An array or nested lists as float64; TypeError, ValueError or OverflowError where they are no real numbers."""
     if np.iscomplexobj(given):
         raise TypeError("complex numbers")
     return np.asarray(given, dtype=np.float64)
 
 
-def of_cells(cells: Sequence[Any], places: Sequence[str], name: str) -> list[np.ndarray]:
+def series_from_cells(cells: Sequence[Any], places: Sequence[str], name: str) -> list[np.ndarray]:
     """Series (T, C) from the cells of a column in memory: arrays (T,) or (T, C), or lists of numbers."""
     found = []
     for cell, place in zip(cells, places, strict=True):
         try:
-            values = numbers(cell)
+            values = as_numbers(cell)
         except (TypeError, ValueError):
             raise ElmanError(f"{place}: column {name!r} holds neither a text nor a series of numbers") from None
         values = values[:, None] if values.ndim == 1 else values
@@ -202,7 +202,7 @@ def of_cells(cells: Sequence[Any], places: Sequence[str], name: str) -> list[np.
     return found
 
 
-def check(values: np.ndarray, place: str, names: Sequence[str], missing: bool = False) -> None:
+def check_series(values: np.ndarray, place: str, names: Sequence[str], missing: bool = False) -> None:
     """ElmanError where a series is empty or has a value that is no number; ``missing``: NaN is one."""
     if not len(values):
         raise ElmanError(f"{place}: an empty series")
@@ -215,7 +215,7 @@ def check(values: np.ndarray, place: str, names: Sequence[str], missing: bool = 
         raise ElmanError(f"{place}: step {step + 1} of channel {name} is {what}{hint}")
 
 
-def filled(values: np.ndarray, missing: Missing) -> np.ndarray:
+def fill_missing(values: np.ndarray, missing: Missing) -> np.ndarray:
     """A series (T, C) with its missing values filled: by zero, or by linear interpolation between the steps that have
     one, the nearest of these beyond them. With mask, and where a channel has none, they stay NaN."""
     gaps = np.isnan(values)
@@ -230,7 +230,9 @@ def filled(values: np.ndarray, missing: Missing) -> np.ndarray:
     return values
 
 
-def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict[str, Cells]], dict[str, str]]:
+def _channels(
+    tables: Tables, roles: ColumnRoles, reading: SeriesFormat
+) -> tuple[list[dict[str, Cells]], dict[str, str]]:
     """The columns of each table that are channels; those that are not, and why."""
     wanted = set(reading.channels)
     chosen = bool(wanted) and reading.left_out is None
@@ -281,7 +283,12 @@ def _channels(tables: Tables, roles: Roles, reading: Reading) -> tuple[list[dict
 
 
 def _rows_of(
-    keys: Sequence[str], table: polars.DataFrame, path: str, roles: Roles, order: DateOrder | None, mark: Decimal | None
+    keys: Sequence[str],
+    table: polars.DataFrame,
+    path: str,
+    roles: ColumnRoles,
+    order: DateOrder | None,
+    mark: Decimal | None,
 ) -> list[tuple[str, np.ndarray]]:
     """The rows of each series, in order of first appearance, sorted by the time."""
     if "" in keys and roles.series:
@@ -291,7 +298,7 @@ def _rows_of(
     names, first, which = np.unique(np.array(keys), return_index=True, return_inverse=True)
     by_series = np.argsort(which, kind="stable")
     if roles.time is not None:
-        moments = read_moments(table[roles.time], path, order, mark)
+        moments = read_timestamps(table[roles.time], path, order, mark)
         if moments.seconds is not None:
             _check_midnight(path, roles.time, moments.seconds, which, by_series)
         by_series = np.lexsort((moments.ranks, which))
@@ -321,7 +328,7 @@ def _check_midnight(path: str, time: str, seconds: np.ndarray, which: np.ndarray
             raise ElmanError(f"{path}, row {row}: the times of column {time!r} pass midnight; give the dates too")
 
 
-def _numbers(table: polars.DataFrame, path: str, name: str, reading: Reading) -> np.ndarray:
+def _numbers(table: polars.DataFrame, path: str, name: str, reading: SeriesFormat) -> np.ndarray:
     found = read_cells(table[name], path, reading.decimal, known=True)
     if found.kind == "text":
         raise ElmanError(f"{path}: column {name!r} is a step, but {found.why}")
@@ -338,7 +345,7 @@ def _is_prose(column: polars.Series) -> bool:
 def _texts(table: polars.DataFrame, name: str) -> list[str]:
     """The cells of a column, each spelling of one name as one; the log says which."""
     cells = column(table, name)
-    plain = {cell: spelt(cell) for cell in dict.fromkeys(cells)}
+    plain = {cell: normalize_label(cell) for cell in dict.fromkeys(cells)}
     if len(set(plain.values())) < len(plain):
         by_name: dict[str, list[str]] = {}
         for cell, one in plain.items():

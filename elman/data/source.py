@@ -13,13 +13,13 @@ from urllib.parse import unquote_to_bytes
 
 import polars
 
-from elman.data.records import frame_of_columns, frame_of_rows
+from elman.data.records import frame_from_columns, frame_from_rows
 from elman.errors import ElmanError
 
 #: A pipe, standard input or a device gives so many bytes at most: it may have no end.
-MOST = 1 << 30
+MAX_STREAM_BYTES = 1 << 30
 #: So many rows at most are taken from a Python iterator, which may have no end either.
-_MOST_ROWS = 10_000_000
+_MAX_ROWS = 10_000_000
 
 #: What standard input is called.
 _STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -69,7 +69,7 @@ def sources(data: Any) -> list[str]:
     """
     if isinstance(data, (str, os.PathLike)):
         data = [data]
-    elif (held := in_memory(data)) is not None:
+    elif (held := to_memory(data)) is not None:
         return [held]
     elif isinstance(data, Iterator):
         data = _bounded(data)
@@ -83,17 +83,17 @@ def sources(data: Any) -> list[str]:
             raise ElmanError("-: standard input can be read once")
         return [_path(one) for one in given]
     if any(isinstance(one, (str, os.PathLike)) for one in given):
-        several = [one if isinstance(one, (str, os.PathLike)) else in_memory(one) for one in given]
+        several = [one if isinstance(one, (str, os.PathLike)) else to_memory(one) for one in given]
         if all(one is not None for one in several):
             return [one if isinstance(one, InMemory) else _path(one) for one in several]  # type: ignore[arg-type]
-    tables = [in_memory(one) for one in given if not isinstance(one, Mapping)]
+    tables = [to_memory(one) for one in given if not isinstance(one, Mapping)]
     if given and len(tables) == len(given) and all(one is not None for one in tables):
         return [one for one in tables if one is not None]
-    table, positional = frame_of_rows(given)
+    table, positional = frame_from_rows(given)
     return [InMemory(f"<data in memory, {len(table):,} rows>", table, positional)]
 
 
-def home(path: str | os.PathLike[str]) -> str:
+def expand_home(path: str | os.PathLike[str]) -> str:
     """The path as text, ``~`` at its start replaced by the home folder."""
     return os.path.expanduser(os.fspath(path))
 
@@ -103,33 +103,33 @@ def absolute(path: str) -> str:
 
     A name that is not UTF-8 becomes a file:// URL, which can be written anywhere.
     """
-    if isinstance(path, InMemory) or "://" in path or is_gone(path):
+    if isinstance(path, InMemory) or "://" in path or is_unavailable(path):
         return path
-    full = os.path.abspath(home(path))
-    return full if full == readable(full) else Path(full).as_uri()
+    full = os.path.abspath(expand_home(path))
+    return full if full == printable(full) else Path(full).as_uri()
 
 
-def local(path: str) -> str | None:
+def local_path(path: str) -> str | None:
     """The path of a file on this machine; None for other URLs."""
     if "://" not in path:
-        return home(path)
+        return expand_home(path)
     if not path.startswith("file://") or "::" in path:
         return None
     plain = path.removeprefix("file://")
     return plain if os.path.exists(plain) else os.fsdecode(unquote_to_bytes(plain))
 
 
-def readable(name: str) -> str:
+def printable(name: str) -> str:
     """A file's name as text that can be printed and written, also where it is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def is_gone(path: str) -> bool:
+def is_unavailable(path: str) -> bool:
     """Whether this names data that a run read from a pipe or from memory, and that cannot be read again."""
     return not isinstance(path, InMemory) and re.fullmatch(r"<.*>", path) is not None and not os.path.exists(path)
 
 
-def is_junk(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether a file is one that systems leave in folders and archives: hidden ones, Thumbs.db, __MACOSX, ..."""
     parts = name.replace("\\", "/").strip("/").split("/")
     return any(part[:1] == "." and part not in (".", "..") for part in parts) or (
@@ -138,12 +138,14 @@ def is_junk(name: str) -> bool:
 
 
 def read_all(file: IO[bytes], name: str) -> bytes:
-    """All that a stream gives; ElmanError where that is more than `MOST` bytes."""
+    """All that a stream gives; ElmanError where that is more than `MAX_STREAM_BYTES` bytes."""
     found = bytearray()
     while piece := file.read(1 << 20):
         found += piece
-        if len(found) > MOST:
-            raise ElmanError(f"{name}: gives more than {MOST >> 20:,} MiB and may have no end; write it into a file")
+        if len(found) > MAX_STREAM_BYTES:
+            raise ElmanError(
+                f"{name}: gives more than {MAX_STREAM_BYTES >> 20:,} MiB and may have no end; write it into a file"
+            )
     return bytes(found)
 
 
@@ -154,18 +156,18 @@ def _path(given: str | os.PathLike[str]) -> str:
         return path
     if isinstance(path, bytes):
         path = os.fsdecode(path)
-    if is_gone(path):
+    if is_unavailable(path):
         raise ElmanError(f"{path}: was read in training and cannot be read again; give the data")
     if path in _STANDARD_INPUT:
         return _stream(sys.stdin.buffer, "<standard input>")
     if not path.strip() or "\0" in path:
         raise ElmanError(f"{path!r} is not the name of a file")
-    path = path if "://" in path else home(path)
+    path = path if "://" in path else expand_home(path)
     ending = os.path.splitext(path)[1].lower()
     for kind, (what, endings) in _REFUSED.items():
         if ending in endings:
-            raise ElmanError(f"{readable(path)}: {kind}; {what}")
-    there = local(path)
+            raise ElmanError(f"{printable(path)}: {kind}; {what}")
+    there = local_path(path)
     if there is None:
         return path
     try:
@@ -188,7 +190,7 @@ def _stream(file: Any, name: str) -> InMemory:
     return InMemory(name, found)
 
 
-def in_memory(data: Any) -> InMemory | None:
+def to_memory(data: Any) -> InMemory | None:
     """A table, a column of texts or an open file, under a name; None for what is none of these."""
     if isinstance(data, InMemory):
         return data
@@ -202,9 +204,11 @@ def _open_file(file: Any) -> InMemory:
     name = f"<{getattr(file, 'name', 'open file')}>"
     if isinstance(file.read(0), bytes):
         return _stream(file, name)
-    text = file.read(MOST + 1)
-    if len(text) > MOST:
-        raise ElmanError(f"{name}: gives more than {MOST:,} characters and may have no end; write it into a file")
+    text = file.read(MAX_STREAM_BYTES + 1)
+    if len(text) > MAX_STREAM_BYTES:
+        raise ElmanError(
+            f"{name}: gives more than {MAX_STREAM_BYTES:,} characters and may have no end; write it into a file"
+        )
     if not text:
         raise ElmanError(f"{name}: is empty; it can be read once")
     try:
@@ -221,14 +225,14 @@ def _table(data: Any) -> polars.DataFrame | None:
     if isinstance(data, polars.Series):
         return data.to_frame(data.name or "text")
     if isinstance(data, Mapping):
-        return frame_of_columns(dict(data))
+        return frame_from_columns(dict(data))
     if hasattr(data, "columns") and hasattr(data, "dtypes") and hasattr(data, "iloc"):  # pandas and its kind
         repeated = [str(name) for name in data.columns if list(data.columns).count(name) > 1]
         if repeated:
             raise ElmanError(f"data: the column {repeated[0]!r} is there twice")
-        return frame_of_columns({str(name): data[name] for name in data.columns})
+        return frame_from_columns({str(name): data[name] for name in data.columns})
     if hasattr(data, "iloc"):  # a Series of these
-        return frame_of_columns({str(getattr(data, "name", None) or "text"): data})
+        return frame_from_columns({str(getattr(data, "name", None) or "text"): data})
     if hasattr(data, "__arrow_c_stream__"):
         return polars.DataFrame(data)
     return None
@@ -238,6 +242,6 @@ def _bounded(rows: Iterator[Any]) -> list[Any]:
     found = []
     for row in rows:
         found.append(row)
-        if len(found) > _MOST_ROWS:
-            raise ElmanError(f"data: more than {_MOST_ROWS:,} rows, and may have no end; write them into a file")
+        if len(found) > _MAX_ROWS:
+            raise ElmanError(f"data: more than {_MAX_ROWS:,} rows, and may have no end; write them into a file")
     return found

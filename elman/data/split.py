@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 #: So many rows are held out at most.
-MOST = 2000
+MAX_HELD_OUT = 2000
 
 
 def hold_out(
@@ -19,7 +19,7 @@ def hold_out(
     With groups (any not "") whole groups are held out, small enough ones, and none that is all there is of a label.
     With one label each: of each label's rows its share, where it has two. Else at random.
     """
-    draw, wanted = np.random.default_rng(0), max(1, min(MOST, round(count * fraction)))
+    draw, wanted = np.random.default_rng(0), max(1, min(MAX_HELD_OUT, round(count * fraction)))
     if any(groups):
         rows = _of_groups(labels, groups, wanted, draw)
     elif labels and all(len(label) == 1 for label in labels):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from elman.data.archive import name_inside, table_in_memory
-from elman.data.asked import Asked, Lines, ask
-from elman.data.source import InMemory, readable, sources
-from elman.data.tables import LeftOut, column, is_table, read_rows
+from elman.data.inputs import InputFile, InputLines, read_inputs
+from elman.data.source import InMemory, printable, sources
+from elman.data.tables import SkippedRows, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -39,10 +39,10 @@ def read_stories(data: Any, columns: tuple[str, str, str], kind: str, skip_bad: 
     """
     told: list[Story] = []
     for path in sources(data):
-        name = readable(name_inside(path).partition(".")[0]) if table_in_memory(path) is None else "question"
+        name = printable(name_inside(path).partition(".")[0]) if table_in_memory(path) is None else "question"
         found = _table(path, columns, kind, name, skip_bad) if _is_table(path) else _babi(path, name)
         if not found:
-            raise ElmanError(f"{readable(path)}: nothing is asked; a question is a line with a tab and its answer")
+            raise ElmanError(f"{printable(path)}: nothing is asked; a question is a line with a tab and its answer")
         told += found
     return told
 
@@ -55,10 +55,10 @@ def _is_table(path: str) -> bool:
 
 
 def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_bad: bool) -> list[Story]:
-    left_out = LeftOut(path, skip_bad)
+    left_out = SkippedRows(path, skip_bad)
     table, lines = read_rows(path, dict(zip(("story", "question", "answer"), columns, strict=True)), left_out)
-    story, question, answer = (column(table, one, readable(path)) for one in columns)
-    kinds = column(table, kind, readable(path)) if kind in table.columns else [name] * len(table)
+    story, question, answer = (column(table, one, printable(path)) for one in columns)
+    kinds = column(table, kind, printable(path)) if kind in table.columns else [name] * len(table)
     found = []
     for row, (s, q, a, k) in enumerate(zip(story, question, answer, kinds, strict=True), 1):
         if q.strip() and a.strip():
@@ -70,7 +70,7 @@ def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_
     return found
 
 
-def ask_questions(path: str, story: str, question: str) -> Asked:
+def read_questions(path: str, story: str, question: str) -> InputFile:
     """The questions of a file that have no answers yet, each behind its story and a tab.
 
     A table has a row for each, with the columns ``story`` and ``question``. In bAbI's format a question is a line with
@@ -78,12 +78,12 @@ def ask_questions(path: str, story: str, question: str) -> Asked:
     """
     (path,) = sources([path])
     if _is_table(path) or not _LINE.match(read_text(path).lstrip()):
-        return ask(
+        return read_inputs(
             path, lambda table: _joined(column(table, story, path), column(table, question, path)), story, question
         )
     told = _babi(path, "", False)
     texts = _joined([" ".join(s.sentences) for s in told], [s.question for s in told])
-    return Lines(texts, [f"{path}, question {k}" for k in range(1, len(told) + 1)])
+    return InputLines(texts, [f"{path}, question {k}" for k in range(1, len(told) + 1)])
 
 
 def _joined(stories: Sequence[str], questions: Sequence[str]) -> list[str]:
@@ -101,7 +101,7 @@ def _babi(path: str, name: str, answers: bool = True) -> list[Story]:
         match = _LINE.fullmatch(line.strip(" "))
         if not match:
             raise ElmanError(
-                f"{readable(path)}, line {number}: does not begin with its number in the story, as bAbI's lines do"
+                f"{printable(path)}, line {number}: does not begin with its number in the story, as bAbI's lines do"
             )
         if int(match[1]) == 1:
             so_far, stories = [], stories + 1
@@ -109,7 +109,7 @@ def _babi(path: str, name: str, answers: bool = True) -> list[Story]:
         if not tab and (answers or not question.rstrip().endswith("?")):
             so_far.append(question.strip())
         elif answers and not answer.partition("\t")[0].strip():
-            raise ElmanError(f"{readable(path)}, line {number}: the question has no answer")
+            raise ElmanError(f"{printable(path)}, line {number}: the question has no answer")
         else:
             told.append(
                 Story(list(so_far), question.strip(), answer.partition("\t")[0].strip(), name, f"{path} {stories}")

@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 import numpy as np
 import polars
 
-from elman.data.archive import BOOKS, divided, name_inside, table_in_memory
-from elman.data.records import Bad, column, is_json, lists, read_json
+from elman.data.archive import BOOKS, name_inside, split_member, table_in_memory
+from elman.data.records import Bad, column, is_json, list_column, read_json
 from elman.data.separated import Rows, read_separated
-from elman.data.source import InMemory, readable
+from elman.data.source import InMemory, printable
 from elman.data.text import read_bytes, read_text
 from elman.errors import ElmanError
 
@@ -68,12 +68,12 @@ def read_table(
     Raises:
         ElmanError: it cannot be read, or lacks one of the columns; those present are named.
     """
-    return read_rows(path, columns, LeftOut(path, skip_bad)).table
+    return read_rows(path, columns, SkippedRows(path, skip_bad)).table
 
 
-def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left_out: LeftOut) -> Rows:
+def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left_out: SkippedRows) -> Rows:
     """As `read_table`, with the line of each row; rows that cannot be read are told to ``left_out``."""
-    shown, wanted, lines = readable(path), columns or {}, np.zeros(0, dtype=np.int64)
+    shown, wanted, lines = printable(path), columns or {}, np.zeros(0, dtype=np.int64)
     held = table_in_memory(path)
     if held is not None:
         table = _named(held, path, wanted)
@@ -97,11 +97,11 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ElmanError(f"{shown}: not a {ending[1:]} table: {why}") from None
     left_out.tell(len(table))
-    require(table, shown, wanted)
+    require_columns(table, shown, wanted)
     return Rows(table, lines if len(lines) == len(table) else np.zeros(len(table), dtype=np.int64))
 
 
-class LeftOut:
+class SkippedRows:
     """Rows of a source that cannot be used: the first is an error, or all are counted and left out.
 
     Arguments:
@@ -110,7 +110,7 @@ class LeftOut:
     """
 
     def __init__(self, source: str, skip: bool | None, unit: str = "row") -> None:
-        self.source, self.skip, self.unit, self.rows = readable(source), skip, unit, 0
+        self.source, self.skip, self.unit, self.rows = printable(source), skip, unit, 0
         self._first = ""
 
     def add(self, place: str, why: str) -> None:
@@ -132,7 +132,7 @@ class LeftOut:
             self.rows, self._first = 0, ""
 
 
-def read_plain(path: str) -> str:
+def read_plain_text(path: str) -> str:
     """The text of a file, all of it, as it is; the log says so where its name is that of a table."""
     if not isinstance(path, InMemory) and _ending(path) in TABLES:
         _log.warning(
@@ -142,7 +142,7 @@ def read_plain(path: str) -> str:
     return read_text(path)
 
 
-def require(table: polars.DataFrame, path: str, columns: Sequence[str] | Mapping[str, str]) -> None:
+def require_columns(table: polars.DataFrame, path: str, columns: Sequence[str] | Mapping[str, str]) -> None:
     """ElmanError where a table lacks one of the columns; those present are named, and the nearest one."""
     options = columns if isinstance(columns, Mapping) else {}
     by_name = {name: option for option, name in options.items()}
@@ -177,7 +177,7 @@ def _named(table: polars.DataFrame, path: str, wanted: Sequence[str] | Mapping[s
                 "other names are given as {'name': [...]}"
             )
         return table.rename(dict(zip(table.columns, names, strict=False)))
-    require(table, path, wanted)
+    require_columns(table, path, wanted)
     return table
 
 
@@ -195,7 +195,7 @@ def _book(path: str, shown: str) -> polars.DataFrame:
         import fastexcel
     except ImportError:
         raise ElmanError(f"{shown}: .xlsx needs the fastexcel package: pip install 'elman[excel]'") from None
-    _, wanted = divided(path)
+    _, wanted = split_member(path)
     try:
         book = fastexcel.read_excel(read_bytes(path))
         if wanted is not None and wanted not in book.sheet_names:
@@ -238,4 +238,14 @@ def _ending(path: str) -> str:
     return PurePosixPath(name_inside(path)).suffix.lower()
 
 
-__all__ = ["TABLES", "Bad", "LeftOut", "column", "is_table", "lists", "read_rows", "read_table", "require"]
+__all__ = [
+    "TABLES",
+    "Bad",
+    "SkippedRows",
+    "column",
+    "is_table",
+    "list_column",
+    "read_rows",
+    "read_table",
+    "require_columns",
+]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import polars
 
 from elman.data.archive import name_inside, table_in_memory
-from elman.data.asked import Asked, Lines, Rows
-from elman.data.columns import ColumnFile, by_tabs, cells_of
-from elman.data.source import InMemory, readable, sources
-from elman.data.tables import LeftOut, is_table, read_rows, require
+from elman.data.columns import ColumnFile, is_tab_separated, split_cells
+from elman.data.inputs import InputFile, InputLines, InputTable
+from elman.data.source import InMemory, printable, sources
+from elman.data.tables import SkippedRows, is_table, read_rows, require_columns
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -59,9 +59,9 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, ski
     found = Tagged([], [], [])
     for path in sources(data):
         if _is_sentences(path, words):
-            part = _table(path, words, tags, LeftOut(path, skip_bad))
+            part = _table(path, words, tags, SkippedRows(path, skip_bad))
         else:
-            left_out = LeftOut(path, skip_bad, "sentence")
+            left_out = SkippedRows(path, skip_bad, "sentence")
             file = ColumnFile(path, tag, left_out=left_out)
             left_out.tell(len(file.inputs))
             part = Tagged(file.inputs, file.tags, file.places)
@@ -71,7 +71,7 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, ski
     return found
 
 
-def ask_words(path: str, words: str, tag: str | None, known: Collection[str]) -> Asked:
+def read_words(path: str, words: str, tag: str | None, known: Collection[str]) -> InputFile:
     """The sentences of a file whose words have no tags yet, or others: lists of words.
 
     A text file has a word a line if its columns are parted by tabs, if each line is one word, or if the column of tags
@@ -79,12 +79,12 @@ def ask_words(path: str, words: str, tag: str | None, known: Collection[str]) ->
     """
     (path,) = sources([path])
     if _is_sentences(path, words):
-        table = read_rows(path, None, LeftOut(path, None)).table
-        return Rows(path, table, _cells(path, table, _column(path, table, words, _LIKE_WORDS)))
+        table = read_rows(path, None, SkippedRows(path, None)).table
+        return InputTable(path, table, _cells(path, table, _column(path, table, words, _LIKE_WORDS)))
     if name_inside(path).lower().endswith((*_COLUMNS, ".tsv")) or _has_columns(path, tag, known):
         return ColumnFile(path, tag, tagged=False)
     lines = read_text(path).removesuffix("\n").split("\n")
-    return Lines(lines, [f"{path}, line {k}" for k in range(1, len(lines) + 1)])
+    return InputLines(lines, [f"{path}, line {k}" for k in range(1, len(lines) + 1)])
 
 
 def _is_sentences(path: str, words: str) -> bool:
@@ -96,7 +96,7 @@ def _is_sentences(path: str, words: str) -> bool:
         lines = [line for line in read_text(path).split("\n") if line.strip()]
         if name.endswith(".ann") or _BRAT.match(lines[0]):
             raise ElmanError(
-                f"{readable(path)}: this is BRAT's standoff format, which has no words; convert it to a word and its "
+                f"{printable(path)}: this is BRAT's standoff format, which has no words; convert it to a word and its "
                 "tag a line (brat's tools/anntoconll.py does)"
             )
     if not is_table(path) or not name.endswith(".tsv"):
@@ -110,8 +110,8 @@ def _is_sentences(path: str, words: str) -> bool:
 
 def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
     lines = [line for line in read_text(path).split("\n") if line.strip()]
-    tabs = by_tabs(lines)
-    rows = [cells_of(line, tabs) for line in lines if line[0] != "#" and not line.startswith("-DOCSTART-")]
+    tabs = is_tab_separated(lines)
+    rows = [split_cells(line, tabs) for line in lines if line[0] != "#" and not line.startswith("-DOCSTART-")]
     if len({len(row) for row in rows}) != 1 or len(rows) < 2:
         return False
     width = len(rows[0])
@@ -119,11 +119,11 @@ def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
     return tabs or width == 1 or 2 * sum(row[column] in known for row in rows) > len(rows)
 
 
-def _table(path: str, words: str, tags: str, left_out: LeftOut) -> Tagged:
+def _table(path: str, words: str, tags: str, left_out: SkippedRows) -> Tagged:
     ordered = isinstance(path, InMemory) and path.positional  # columns that have no names get these
     table, lines = read_rows(path, [words, tags] if ordered else None, left_out)
     names = _column(path, table, words, _LIKE_WORDS), _column(path, table, tags, _LIKE_TAGS)
-    require(table, path, {"words": names[0], "tags": names[1]})
+    require_columns(table, path, {"words": names[0], "tags": names[1]})
     found, empty = Tagged([], [], []), 0
     for row, (w, t) in enumerate(zip(*(_cells(path, table, name) for name in names), strict=True), 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
@@ -160,7 +160,7 @@ def _column(path: str, table: polars.DataFrame, name: str, others: Sequence[str]
     """The column of that name or, where it is the usual one, the only one of the others."""
     like = [other for other in others if other in table.columns]
     if name in table.columns or name != others[0] or len(like) != 1:
-        require(table, path, [name])
+        require_columns(table, path, [name])
         return name
     return like[0]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from elman.data.archive import opened, table_in_memory
-from elman.data.encoding import decoded
+from elman.data.archive import open_unpacked, table_in_memory
+from elman.data.encoding import decode_utf8
 from elman.data.records import column
-from elman.data.source import InMemory, absolute, home, readable
+from elman.data.source import InMemory, absolute, expand_home, printable
 from elman.errors import ElmanError
 
 
@@ -20,18 +20,18 @@ def read_text(path: str) -> str:
     bytes are not text.
     """
     if isinstance(path, InMemory) and table_in_memory(path) is not None:
-        return "\n".join(texts_of(path))
+        return "\n".join(texts_in_memory(path))
     data = read_bytes(path)
     if not data.strip():
         raise ElmanError(
-            f"{readable(path)}: " + ("the file is empty" if not data else "the file holds only white space")
+            f"{printable(path)}: " + ("the file is empty" if not data else "the file holds only white space")
         )
-    return decoded(data, readable(path)).replace("\r\n", "\n").replace("\r", "\n")
+    return decode_utf8(data, printable(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file; ElmanError with the file's name where they cannot be had."""
-    with opened(path) as (file, _):
+    with open_unpacked(path) as (file, _):
         return file.read()
 
 
@@ -40,7 +40,7 @@ def fingerprint(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def texts_of(source: InMemory, name: str = "text") -> list[str]:
+def texts_in_memory(source: InMemory, name: str = "text") -> list[str]:
     """The texts of a table in memory: the cells of the column of that name, or of the only one; else its lines."""
     table = table_in_memory(source)
     if table is None:
@@ -50,4 +50,4 @@ def texts_of(source: InMemory, name: str = "text") -> list[str]:
     return column(table, name if name in table.columns else table.columns[0])
 
 
-__all__ = ["absolute", "fingerprint", "home", "read_bytes", "read_text", "texts_of"]
+__all__ = ["absolute", "fingerprint", "expand_home", "read_bytes", "read_text", "texts_in_memory"]

@@ -44,13 +44,13 @@ class Tokenizer:
 
     end_id, unknown_id = 0, 1
 
-    def __init__(self, inner: tokenizers.Tokenizer, own: int | None = None) -> None:
-        self.inner, self.own = inner, inner.get_vocab_size() if own is None else own
+    def __init__(self, inner: tokenizers.Tokenizer, num_learned: int | None = None) -> None:
+        self.inner, self.num_learned = inner, inner.get_vocab_size() if num_learned is None else num_learned
         if [inner.token_to_id(token) for token in SPECIAL] != [self.end_id, self.unknown_id]:
             raise ElmanError(f"the tokenizer lacks {END} and {UNKNOWN} as its tokens 0 and 1")
 
     @classmethod
-    def learn(
+    def train(
         cls, kind: TokenKind, texts: Sequence[str], vocab_size: int, lowercase: bool = False, spaces: bool = True
     ) -> Tokenizer:
         """The tokenizer of that kind for these texts.
@@ -101,7 +101,7 @@ class Tokenizer:
         return cls(_plain(inner))
 
     @classmethod
-    def of_words(cls, words: Iterable[str], vocab_size: int) -> Tokenizer:
+    def from_words(cls, words: Iterable[str], vocab_size: int) -> Tokenizer:
         """The tokenizer of text that is cut into words already: the most frequent ones; see `encode_words`."""
         counts = Counter(words)
         for token in SPECIAL:
@@ -137,7 +137,7 @@ class Tokenizer:
                 parts.append(np.asarray(encoding.ids, dtype=np.int32))
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
 
-    def cut(self, text: str) -> list[str]:
+    def token_texts(self, text: str) -> list[str]:
         """The text of each token, with the space before it that is no token; parts of a character have one place in
         the text, the first one's."""
         pieces, done = [], 0
@@ -150,13 +150,13 @@ class Tokenizer:
         """The text; END is left out, what was unknown reads as ``<|unknown|>``."""
         return self.inner.decode([int(i) for i in ids if i != self.end_id], skip_special_tokens=False)
 
-    def unknown(self, text: str) -> list[str]:
+    def unknown_pieces(self, text: str) -> list[str]:
         """The different pieces of the text that the vocabulary does not hold, in order."""
         encoding = self.inner.encode(text, add_special_tokens=False)
         spans = (span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i == self.unknown_id)
         return list(dict.fromkeys(text[start:end] for start, end in spans))
 
-    def writer(self) -> Callable[[int], str]:
+    def stream_decoder(self) -> Callable[[int], str]:
         """A function of the next id that gives the text it completes, "" inside a character."""
         stream = decoders.DecodeStream(skip_special_tokens=False)
         return lambda i: "" if i == self.end_id else stream.step(self.inner, int(i)) or ""

@@ -9,8 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from elman.data.archive import opened
-from elman.data.source import local, readable
+from elman.data.archive import open_unpacked
+from elman.data.source import local_path, printable
 from elman.data.tokenizer import SPECIAL, Tokenizer
 from elman.errors import ElmanError
 
@@ -26,7 +26,7 @@ def vector_size(path: str) -> int:
             number, first = number + 1, line
         parts = first.split() if _is_binary(name) else _parts(first)
         if not first.strip():
-            raise ElmanError(f"{readable(path)}: " + ("holds only blank lines" if number else "the file is empty"))
+            raise ElmanError(f"{printable(path)}: " + ("holds only blank lines" if number else "the file is empty"))
         counts = len(parts) == 2 and all(part.isdigit() for part in parts)
         size = _number(parts[1]) if counts else len(parts) - 1
         _check(path, number, size, None)
@@ -69,10 +69,10 @@ def first_words(path: str, count: int) -> list[str]:
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[IO[bytes], str]]:
     """The file, which is read more than once and from its beginning each time."""
-    there = local(path)
+    there = local_path(path)
     if there is not None and os.path.exists(there) and not os.path.isfile(there) and not os.path.isdir(there):
-        raise ElmanError(f"{readable(path)}: vectors are read more than once; give a file, not a pipe")
-    with opened(path) as (file, name):
+        raise ElmanError(f"{printable(path)}: vectors are read more than once; give a file, not a pipe")
+    with open_unpacked(path) as (file, name):
         yield file, name
 
 
@@ -103,7 +103,7 @@ def _text(
     columns = 0
     for number, line in enumerate(file, 1):
         if b"\0" in line:
-            raise ElmanError(f"{readable(path)}, line {number}: not text: it has a zero byte; UTF-8 is needed")
+            raise ElmanError(f"{printable(path)}, line {number}: not text: it has a zero byte; UTF-8 is needed")
         if not line.strip():
             continue
         parts = _parts(line)
@@ -118,14 +118,14 @@ def _text(
         # a few words of GloVe have spaces in them
         word = b" ".join(parts[: len(parts) - columns]).decode("utf-8", "replace")
         if len(parts) <= columns or not word:
-            raise ElmanError(f"{readable(path)}, line {number}: {len(parts) - 1} numbers, not {columns}")
+            raise ElmanError(f"{printable(path)}, line {number}: {len(parts) - 1} numbers, not {columns}")
         if wanted(word):
             try:
                 with np.errstate(over="ignore"):  # infinite, and then refused
                     vector = np.array(parts[len(parts) - columns :], dtype=np.float32)
             except ValueError:
-                raise ElmanError(f"{readable(path)}, line {number}: not a word and {columns} numbers") from None
-            yield word, _finite(vector, f"{readable(path)}, line {number}", word)
+                raise ElmanError(f"{printable(path)}, line {number}: not a word and {columns} numbers") from None
+            yield word, _finite(vector, f"{printable(path)}, line {number}", word)
 
 
 def _binary(
@@ -134,7 +134,7 @@ def _binary(
     header = file.readline(200).split()
     if len(header) != 2 or not all(part.isdigit() for part in header):
         raise ElmanError(
-            f"{readable(path)}: not word2vec's binary form: it begins with the counts of words and of numbers"
+            f"{printable(path)}: not word2vec's binary form: it begins with the counts of words and of numbers"
         )
     count, columns = map(_number, header)
     _check(path, 1, columns, size)
@@ -144,14 +144,14 @@ def _binary(
             if letter != b"\n":
                 letters += letter
         if len(letters) == _LONGEST:
-            raise ElmanError(f"{readable(path)}: word {number} has no end: not word2vec's binary form")
+            raise ElmanError(f"{printable(path)}: word {number} has no end: not word2vec's binary form")
         numbers = file.read(4 * columns)
         if len(numbers) < 4 * columns:
-            raise ElmanError(f"{readable(path)}: ends within word {number} of {count}")
+            raise ElmanError(f"{printable(path)}: ends within word {number} of {count}")
         word = letters.decode("utf-8", "replace")
         if wanted(word):
             vector = np.frombuffer(numbers, dtype="<f4").copy()
-            yield word, _finite(vector, f"{readable(path)}, word {number}", word)
+            yield word, _finite(vector, f"{printable(path)}, word {number}", word)
 
 
 def _finite(vector: np.ndarray, place: str, word: str) -> np.ndarray:
@@ -162,12 +162,12 @@ def _finite(vector: np.ndarray, place: str, word: str) -> np.ndarray:
 
 def _check(path: str, number: int, columns: int, size: int | None) -> None:
     if columns < 2:
-        raise ElmanError(f"{readable(path)}, line {number}: not a word and its numbers")
+        raise ElmanError(f"{printable(path)}, line {number}: not a word and its numbers")
     if columns > 100_000:
-        raise ElmanError(f"{readable(path)}, line {number}: not vectors of words: more than 100,000 numbers each")
+        raise ElmanError(f"{printable(path)}, line {number}: not vectors of words: more than 100,000 numbers each")
     if size is not None and columns != size:
         raise ElmanError(
-            f"{readable(path)}: vectors of {columns} numbers; --embedding-size is {size}: give "
+            f"{printable(path)}: vectors of {columns} numbers; --embedding-size is {size}: give "
             f"--embedding-size {columns}"
         )
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from elman.data.series import filled
+from elman.data.series import fill_missing
 
 
 def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -18,7 +18,7 @@ def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator)
     if gaps.any():
         there = np.maximum((~gaps).sum(0), 1)
         mean = np.where(gaps, 0.0, x).sum(0) / there
-        full = filled(x, "interpolate")
+        full = fill_missing(x, "interpolate")
         x = np.where(np.isnan(full), mean, full)
     factor = draw.uniform(0.85, 1.18)
     x = stretch(x, factor, 0)

@@ -14,10 +14,10 @@ import polars
 
 from elman.data import series
 from elman.data.archive import name_inside
-from elman.data.labels import check_labels, one_spelling, spelt, split_labels
-from elman.data.series import Found, Reading, Roles
-from elman.data.source import InMemory, home, is_junk, readable, sources
-from elman.data.tables import LeftOut, Rows, column, is_table, lists, read_rows, read_table, require
+from elman.data.labels import check_labels, merge_spellings, normalize_label, split_labels
+from elman.data.series import ColumnRoles, SeriesFormat, TableSeries
+from elman.data.source import InMemory, expand_home, is_system_file, printable, sources
+from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, read_table, require_columns
 from elman.data.text import read_text
 from elman.data.ts import read_ts
 from elman.errors import ElmanError
@@ -44,7 +44,7 @@ class Labelled(NamedTuple):
     places: list[str]
     channels: list[str]
     rate: int
-    reading: Reading = Reading()
+    reading: SeriesFormat = SeriesFormat()
     reasons: dict[str, str] = {}
 
     def part(self, rows: Sequence[int]) -> Labelled:
@@ -71,13 +71,13 @@ class Columns(NamedTuple):
     series: str | None
     time: str | None
     separator: str | None
-    reading: Reading = Reading()
+    reading: SeriesFormat = SeriesFormat()
     skip_bad: bool = False
 
-    def roles(self, series: bool = True) -> Roles:
+    def roles(self, series: bool = True) -> ColumnRoles:
         """Those that are no channels; without ``series``, those of a table that is one series."""
         fixed = (self.label, *([self.group] if self.group else [])) if series else ()
-        return Roles(self.series if series else None, self.time, fixed)
+        return ColumnRoles(self.series if series else None, self.time, fixed)
 
 
 def read_labelled(data: Any, columns: Columns) -> Labelled:
@@ -103,23 +103,22 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
     elif all(path.lower().removesuffix(".gz").endswith(".ts") for path in data):
         found = _join([_ts(path) for path in data])
     elif all(isinstance(path, InMemory) or is_table(path) for path in data):
-        read = [(LeftOut(path, columns.skip_bad), path) for path in data]
+        read = [(SkippedRows(path, columns.skip_bad), path) for path in data]
         tables = [(path, _rows_of(path, columns, left_out), left_out) for left_out, path in read]
         found = _series([(path, rows.table) for path, rows, _ in tables], columns) or _join(
             [_table(path, rows, left_out, columns) for path, rows, left_out in tables]
         )
     elif any(map(is_table, data)):
-        raise ElmanError(f"{', '.join(map(readable, data))}: tables and other files; give one or the other")
+        raise ElmanError(f"{', '.join(map(printable, data))}: tables and other files; give one or the other")
     elif len(data) == 1:
         raise ElmanError(
-            f"{readable(data[0])}: one text file has no labels; give one file a class, or a table (.csv, .tsv, .jsonl, "
-            f".xlsx, .parquet) "
-            f"with {columns.text!r} and {columns.label!r} columns (--text, --label)"
+            f"{printable(data[0])}: one text file has no labels; give one file a class, or a table (.csv, .tsv, "
+            f".jsonl, .xlsx, .parquet) with {columns.text!r} and {columns.label!r} columns (--text, --label)"
         )
     else:
         found = _join([_class_file(path) for path in data])
-    found = found._replace(labels=one_spelling(found.labels))
-    every = ", ".join(map(readable, data))
+    found = found._replace(labels=merge_spellings(found.labels))
+    every = ", ".join(map(printable, data))
     if columns.separator is not None and all(len(label) < 2 for label in found.labels):
         _log.warning("%s: no example has several labels with %r between them", every, columns.separator)
     _check(found, columns, every)
@@ -148,7 +147,7 @@ def read_series(path: str, columns: Columns) -> Series:
     (path,) = sources(path)
     if is_ts(path):
         read = read_ts(path, None, len(wanted))
-        values = [series.ordered(one.values, [], wanted, one.place) for one in read]
+        values = [series.reorder_channels(one.values, [], wanted, one.place) for one in read]
         return Series(values, [one.place for one in read])
     table = read_table(path)
     fixed = tuple(name for name in columns.roles().fixed if name in table.columns and name not in wanted)
@@ -159,14 +158,16 @@ def read_series(path: str, columns: Columns) -> Series:
     if not found.values:
         raise ElmanError(f"{path}: no rows")
     names = list(found.reading.channels)
-    values = [series.ordered(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)]
+    values = [
+        series.reorder_channels(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)
+    ]
     if found.reading.wide:
         return Series(values, found.places, table)
     named = roles.series in table.columns
     return Series(values, found.places, polars.DataFrame({roles.series: found.ids}) if named else None)
 
 
-def _rows(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) -> Found:
+def _rows(path: str, table: polars.DataFrame, roles: ColumnRoles, reading: SeriesFormat) -> TableSeries:
     """The series of a table that need no labels."""
     named = roles.series is not None and roles.series in table.columns
     by_row = roles._replace(series=roles.series if named else None)
@@ -175,7 +176,7 @@ def _rows(path: str, table: polars.DataFrame, roles: Roles, reading: Reading) ->
         return series.read_wide([(path, table)], by_row, reading)
     there = roles.time if roles.time in table.columns else None
     if named:
-        require(table, path, [roles.time] if roles.time else [])
+        require_columns(table, path, [roles.time] if roles.time else [])
     return series.read_long([(path, table)], by_row._replace(time=there), reading)
 
 
@@ -198,7 +199,7 @@ def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
         return None
     extra = [name for name in (c.series, c.label, c.group, c.time) if name]
     for path, table in tables:
-        require(table, path, extra)
+        require_columns(table, path, extra)
     read = series.read_wide if wide else series.read_long
     found = read(tables, c.roles(), c.reading)
     if not wide and found.values and all(len(x) == 1 for x in found.values):
@@ -210,52 +211,52 @@ def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
     return Labelled("series", found.values, labels, groups, found.places, names, 0, found.reading, found.reasons)
 
 
-def _rows_of(path: str, columns: Columns, left_out: LeftOut) -> Rows:
+def _rows_of(path: str, columns: Columns, left_out: SkippedRows) -> Rows:
     """The rows of a table; tuples in memory are (text, label)."""
     ordered = isinstance(path, InMemory) and path.positional
     return read_rows(path, {"text": columns.text, "label": columns.label} if ordered else None, left_out)
 
 
-def _table(path: str, rows: Rows, left_out: LeftOut, columns: Columns) -> Labelled:
+def _table(path: str, rows: Rows, left_out: SkippedRows, columns: Columns) -> Labelled:
     c, table = columns, rows.table
     if c.file != "file":
-        require(table, readable(path), {"file": c.file})
+        require_columns(table, printable(path), {"file": c.file})
     source = c.file if c.file in table.columns and (c.file != "file" or c.text not in table.columns) else c.text
     name = {"text": source} if source == c.text else {"file": source}
-    require(table, readable(path), {**name, "label": c.label, **({"group": c.group} if c.group else {})})
-    several = lists(table, c.label)
+    require_columns(table, printable(path), {**name, "label": c.label, **({"group": c.group} if c.group else {})})
+    several = list_column(table, c.label)
     labels = (
-        split_labels(column(table, c.label, readable(path)), c.separator)
+        split_labels(column(table, c.label, printable(path)), c.separator)
         if several is None
         else [tuple(one) for one in several]
     )
-    groups = column(table, c.group, readable(path)) if c.group else [""] * len(labels)
-    places = [f"{readable(path)}, row {k}" for k in range(1, len(labels) + 1)]
+    groups = column(table, c.group, printable(path)) if c.group else [""] * len(labels)
+    places = [f"{printable(path)}, row {k}" for k in range(1, len(labels) + 1)]
     if source == c.text:
         if table[source].dtype.is_nested() or table[source].dtype == polars.Object:
-            arrays = series.of_cells(table[source].to_list(), places, source)
+            arrays = series.series_from_cells(table[source].to_list(), places, source)
             names = [str(k) for k in range(1, arrays[0].shape[1] + 1)] if arrays else []
             return Labelled("series", arrays, labels, groups, places, names, 0)
-        found = Labelled("text", column(table, source, readable(path)), labels, groups, places, [], 0)
+        found = Labelled("text", column(table, source, printable(path)), labels, groups, places, [], 0)
         return found.part(_filled(found, rows.lines, left_out, c.separator is not None or several is not None))
     beside = path.rpartition("/")[0]
     files = [
-        home(name) if "://" in name or os.path.isabs(home(name)) or not beside else f"{beside}/{name}"
-        for name in column(table, source, readable(path))
+        expand_home(name) if "://" in name or os.path.isabs(expand_home(name)) or not beside else f"{beside}/{name}"
+        for name in column(table, source, printable(path))
     ]
     if not files:
         raise ElmanError(f"{path}: no rows")
     return _files(files, labels, groups, places, columns)
 
 
-def _filled(found: Labelled, lines: np.ndarray, left_out: LeftOut, several: bool) -> list[int]:
+def _filled(found: Labelled, lines: np.ndarray, left_out: SkippedRows, several: bool) -> list[int]:
     """The rows that have a text and a label; several: a row may have none."""
     kept = []
     for k, (text, label, line) in enumerate(zip(found.inputs, found.labels, lines.tolist(), strict=True)):
         where = f" (line {line})" if line else ""
         if not text.strip():
             left_out.add(f"row {k + 1}", f"the text is empty{where}")
-        elif not several and not any(map(spelt, label)):
+        elif not several and not any(map(normalize_label, label)):
             left_out.add(f"row {k + 1}", f"no label{where}")
         else:
             kept.append(k)
@@ -285,26 +286,26 @@ def _files(
 
 
 def _folder(path: str, columns: Columns) -> Labelled:
-    inside = sorted(one for one in Path(path).iterdir() if not is_junk(one.name))
+    inside = sorted(one for one in Path(path).iterdir() if not is_system_file(one.name))
     classes = [one for one in inside if one.is_dir()]
     if not classes:
         raise ElmanError(
-            f"{readable(path)}: no folder in it; give a folder with a folder for each class, or a table with a file "
+            f"{printable(path)}: no folder in it; give a folder with a folder for each class, or a table with a file "
             "and a label column"
         )
     pairs = []
     for one in classes:
-        for file in sorted(f for f in one.iterdir() if not is_junk(f.name)):
+        for file in sorted(f for f in one.iterdir() if not is_system_file(f.name)):
             if file.is_dir():
                 raise ElmanError(
-                    f"{readable(str(file))}: a folder in the folder of a class; its files would be left out"
+                    f"{printable(str(file))}: a folder in the folder of a class; its files would be left out"
                 )
-            pairs.append((str(file), readable(one.name)))
+            pairs.append((str(file), printable(one.name)))
     if not pairs:
-        raise ElmanError(f"{readable(path)}: the folders in it have no files")
+        raise ElmanError(f"{printable(path)}: the folders in it have no files")
     known = {label for _, label in pairs}
-    for name in [readable(one.name) for one in inside if not one.is_dir() or readable(one.name) not in known]:
-        _log.warning("%s: %s is not read: files belong into the folder of a class", readable(path), name)
+    for name in [printable(one.name) for one in inside if not one.is_dir() or printable(one.name) not in known]:
+        _log.warning("%s: %s is not read: files belong into the folder of a class", printable(path), name)
     files = [name for name, _ in pairs]
     return _files(files, [(label,) for _, label in pairs], [""] * len(files), files, columns)
 
@@ -319,8 +320,8 @@ def _ts(path: str) -> Labelled:
 
 def _class_file(path: str) -> Labelled:
     lines = [(k, line) for k, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    label = readable(name_inside(path).removesuffix(".txt"))
-    places = [f"{readable(path)}, line {k}" for k, _ in lines]
+    label = printable(name_inside(path).removesuffix(".txt"))
+    places = [f"{printable(path)}, line {k}" for k, _ in lines]
     return Labelled("text", [line for _, line in lines], [(label,)] * len(lines), [""] * len(lines), places, [], 0)
 
 
@@ -333,7 +334,7 @@ def _join(parts: list[Labelled]) -> Labelled:
     inputs = [x if len(rates) == 1 else resample(x, one.rate, rate) for one in parts for x in one.inputs]
     if first.medium == "series":
         inputs = [
-            series.ordered(x, one.channels, first.channels, place) if x.shape[1] == len(one.channels) else x
+            series.reorder_channels(x, one.channels, first.channels, place) if x.shape[1] == len(one.channels) else x
             for one in parts
             for x, place in zip(one.inputs, one.places, strict=True)
         ]
@@ -349,7 +350,7 @@ def _check(found: Labelled, columns: Columns, place: str) -> None:
         if found.medium == "text" and not x.strip():
             raise ElmanError(f"{place}: the text is empty")
         if found.medium == "series":
-            series.check(x, place, found.channels, columns.reading.missing)
+            series.check_series(x, place, found.channels, columns.reading.missing)
             if x.shape[1] != len(found.channels):
                 raise ElmanError(f"{place}: {x.shape[1]} channels; those before have {len(found.channels)}")
         if not (label or several):

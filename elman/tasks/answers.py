@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.data.source import in_memory
-from elman.data.text import texts_of
+from elman.data.source import to_memory
+from elman.data.text import texts_in_memory
 from elman.errors import ElmanError
 
 
@@ -80,8 +80,8 @@ def inputs_of(inputs: Any, text: bool, column: str = "text") -> list[Any]:
         ElmanError: one is empty, or not text; a table has no such column.
     """
     single = isinstance(inputs, (str, os.PathLike)) or (hasattr(inputs, "shape") and not text)
-    if text and not single and (table := in_memory(inputs)) is not None:
-        given: list[Any] = texts_of(table, column)
+    if text and not single and (table := to_memory(inputs)) is not None:
+        given: list[Any] = texts_in_memory(table, column)
     else:
         given = [inputs] if single else list(inputs)
     for k, x in enumerate(given, 1):

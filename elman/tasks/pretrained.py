@@ -46,8 +46,8 @@ def begin_with_vectors(
 def _fill(embedding: nn.Embedding | WordVectors, tokenizer: Tokenizer, path: str) -> KnownVectors:
     """Puts the vectors of the file in their places, brought to the embedding's spread; says how many it knows."""
     found = vectors_for(tokenizer, path, embedding.embedding_dim)
-    words = tokenizer.own - len(SPECIAL)
-    known = sum(i < tokenizer.own for i in found)
+    words = tokenizer.num_learned - len(SPECIAL)
+    known = sum(i < tokenizer.num_learned for i in found)
     if not known:
         raise ElmanError(f"{path}: knows none of the {words:,} tokens; are they words of the same language?")
     ids, matrix = torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values())))

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from torch import Tensor
 
 from elman.config import explain
-from elman.data.source import readable
+from elman.data.source import printable
 from elman.data.strict import parse_json
 from elman.errors import ElmanError
 from elman.training.lock import LOCK, Lock, is_lock
@@ -114,8 +114,8 @@ class Run:
             raise ElmanError(f"{path!r} is not the name of a folder; a run directory is needed") from None
         if not name.strip() or "\0" in name:
             raise ElmanError(f"{name!r} is not the name of a folder; a run directory is needed")
-        if name != readable(name):  # weights can neither be read nor be written there
-            raise ElmanError(f"{readable(name)}: the name of a run directory must be UTF-8")
+        if name != printable(name):  # weights can neither be read nor be written there
+            raise ElmanError(f"{printable(name)}: the name of a run directory must be UTF-8")
         self.path = Path(os.path.expanduser(name))
         self._lock: Lock | None = None
 

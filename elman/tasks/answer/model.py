@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 
 from elman.data import Tokenizer, TokenKind, absolute, fingerprint
-from elman.data.asked import Asked, ask_column, names_file
-from elman.data.stories import Story, ask_questions, read_stories, sentences
+from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
+from elman.data.stories import Story, read_questions, read_stories, sentences
 from elman.errors import ElmanError
 from elman.layers.attention import AttentionKind
 from elman.networks.sequence_to_sequence import Translator
@@ -108,8 +108,8 @@ class Answer(TextToText):
         else:
             texts = [cls.asked(s.sentences, s.question) for s in train]
             lines = [line for text in texts for line in text.split("\n")]  # as they are encoded
-            source = Tokenizer.learn("word", lines, config.vocab_size)
-            target = Tokenizer.learn("word", [f" {s.answer}" for s in train], config.vocab_size)
+            source = Tokenizer.train("word", lines, config.vocab_size)
+            target = Tokenizer.train("word", [f" {s.answer}" for s in train], config.vocab_size)
         sources = Sources(
             data=[absolute(path) for path in data],
             valid=[absolute(path) for path in valid],
@@ -151,12 +151,12 @@ class Answer(TextToText):
             scores[f"accuracy_{kind}"] = sum(of_kind) / len(of_kind)
         return scores
 
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
-        if not names_file(argument):
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
+        if not is_file_argument(argument):
             return None
         if column is not None:
-            return ask_column(argument, column)
-        return ask_questions(argument, self.config.story, self.config.question)
+            return read_column_inputs(argument, column)
+        return read_questions(argument, self.config.story, self.config.question)
 
     def input(self, text: str) -> str:
         """A story with its question behind a tab, or as its last sentence."""

@@ -16,11 +16,11 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from elman.data import Tokenizer
-from elman.data.asked import Asked, Lines, Rows
-from elman.data.labels import same
-from elman.data.moments import DateOrder
-from elman.data.series import check, filled, numbers, ordered
+from elman.data.inputs import InputFile, InputLines, InputTable
+from elman.data.labels import label_key
+from elman.data.series import as_numbers, check_series, fill_missing, reorder_channels
 from elman.data.source import sources
+from elman.data.timestamps import DateOrder
 from elman.data.tokenizer import SPECIAL
 from elman.data.vectors import first_words
 from elman.errors import ElmanError
@@ -89,7 +89,7 @@ class Inputs:
         if run is not None:
             return cls(config, known._replace(tuned=cls.load(config, run).known.tuned), _tokenizer(run))
         texts = spaced(config.tokens, data.inputs)
-        tokenizer = Tokenizer.learn(config.tokens, texts, config.vocab_size, bool(config.lowercase), spaces=False)
+        tokenizer = Tokenizer.train(config.tokens, texts, config.vocab_size, bool(config.lowercase), spaces=False)
         if config.vectors is not None and config.tokens == "word":
             counts = np.bincount(np.concatenate(encode_all(tokenizer, texts)), minlength=tokenizer.vocab_size)
             frequent = len(SPECIAL) + int((counts[len(SPECIAL) :] >= config.rare).sum())  # they come first
@@ -135,16 +135,18 @@ class Inputs:
             raise ElmanError(f"{data.places[0]}: {data.medium}; the model reads {known.medium}")
         if data.medium == "series":
             pairs = zip(data.inputs, data.places, strict=True)
-            data = data._replace(inputs=[ordered(x, data.channels, known.channels, place) for x, place in pairs])
-        index = {same(name): k for k, name in enumerate(known.labels)}
+            data = data._replace(
+                inputs=[reorder_channels(x, data.channels, known.channels, place) for x, place in pairs]
+            )
+        index = {label_key(name): k for k, name in enumerate(known.labels)}
         unseen: list[str] = []
         for one in sorted({one for label in data.labels for one in label}):
-            if same(one) not in index:
-                index[same(one)] = len(index)
+            if label_key(one) not in index:
+                index[label_key(one)] = len(index)
                 unseen.append(one)
         labels = np.zeros((len(data.labels), len(index)), dtype=np.int8)
         for k, label in enumerate(data.labels):
-            labels[k, [index[same(one)] for one in label]] = 1
+            labels[k, [index[label_key(one)] for one in label]] = 1
         if unseen:
             rows = np.flatnonzero(labels[:, len(known.labels) :].any(1))
             shown = ", ".join(known.labels[:20]) + (", ..." if len(known.labels) > 20 else "")
@@ -162,7 +164,7 @@ class Inputs:
             assert self.config.tokens is not None
             return encode_all(self.tokenizer, spaced(self.config.tokens, inputs))
         if self.known.medium == "series":
-            return [filled(np.asarray(x, dtype=np.float64), self.config.missing) for x in inputs]
+            return [fill_missing(np.asarray(x, dtype=np.float64), self.config.missing) for x in inputs]
         return [frames(wave, rate, self.known.rate, self.config.bands) for wave in inputs]
 
     def varied(self, x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -187,7 +189,7 @@ class Inputs:
             return self.rows(given, 0)
         return [row for k, x in enumerate(given, 1) for row in self._rows(x, f"input {k} of {len(given)}")]
 
-    def in_file(self, path: str) -> Asked | None:
+    def in_file(self, path: str) -> InputFile | None:
         """The series in a file; a sound is one input as it is. Each is called by its path, or its place where the
         file has several."""
         if self.known.medium != "series":
@@ -195,8 +197,8 @@ class Inputs:
         found = read_series(path, self.columns)
         names = found.places if len(found.places) > 1 else [path]
         if found.table is not None:
-            return Rows(path, found.table, list(found.values), names)
-        return Lines(list(found.values), found.places, names)
+            return InputTable(path, found.table, list(found.values), names)
+        return InputLines(list(found.values), found.places, names)
 
     def _rows(self, x: Any, place: str) -> list[np.ndarray]:
         """The rows of a path, a data frame or an array."""
@@ -212,15 +214,15 @@ class Inputs:
             found, places, _ = read_series(path, self.columns)
         else:
             try:
-                values = numbers(x)
+                values = as_numbers(x)
             except (TypeError, ValueError, OverflowError) as error:
                 raise ElmanError(f"{place}: not a series of numbers: {error}") from None
             values = values[:, None] if values.ndim == 1 else values
             if values.ndim != 2:
                 raise ElmanError(f"{place}: of shape {values.shape}; a series is (T, C)")
-            found, places = [ordered(values, [], known.channels, place)], [place]
+            found, places = [reorder_channels(values, [], known.channels, place)], [place]
         for values, where in zip(found, places, strict=True):
-            check(values, where, known.channels, self.config.missing != "refuse")
+            check_series(values, where, known.channels, self.config.missing != "refuse")
         return self.rows(found, 0)
 
     def pieces(self, text: str) -> list[str]:
@@ -228,7 +230,7 @@ class Inputs:
         if self.tokenizer is None:
             return []
         assert self.config.tokens is not None
-        return self.tokenizer.cut(*spaced(self.config.tokens, [text]))
+        return self.tokenizer.token_texts(*spaced(self.config.tokens, [text]))
 
     def begins(self, ids: Tensor) -> Tensor:
         """Where sentences begin, (B, T)."""

@@ -16,8 +16,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from elman.config import parse
 from elman.data import Tokenizer, absolute, fingerprint
-from elman.data.asked import Asked, ask_column, names_file
-from elman.data.buckets import BucketBatches, Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, split_into_batches
+from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.split import evenly_spaced, hold_out
 from elman.errors import ElmanError
 from elman.layers.words import WordVectors
@@ -182,7 +182,7 @@ class Classify(Task):
         logits = torch.zeros(len(rows), len(self.names))
         weights: list[Tensor] = [torch.zeros(0)] * len(rows)
         with evaluation(self.network), torch.inference_mode():
-            for chosen in cut(np.argsort(lengths, kind="stable"), lengths, _STEPS):
+            for chosen in split_into_batches(np.argsort(lengths, kind="stable"), lengths, _STEPS):
                 inputs, n = self.inputs.batch([rows[k] for k in chosen])
                 found, looked = self._logits(inputs.to(self.device), n)
                 logits[torch.from_numpy(chosen)] = found.float().cpu()
@@ -254,16 +254,16 @@ class Classify(Task):
         """Whether its inputs are texts, not paths."""
         return self.inputs.tokenizer is not None
 
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
         """The texts or series in a file, where the argument names one; ``column``: of a table of texts, to read."""
         if not self.reads_text:
             if column is not None:
                 raise ElmanError("--column: is for texts; a table of series is read as in training")
             return self.inputs.in_file(argument)
-        if not names_file(argument):
+        if not is_file_argument(argument):
             return None
         whole = any(os.path.isdir(path) for path in self.sources.data)  # it learnt from files, not from lines
-        return ask_column(argument, column or self.config.text, whole)
+        return read_column_inputs(argument, column or self.config.text, whole)
 
     def explain(self, text: str) -> tuple[list[str], Tensor]:
         """The pieces of a text and how much each speaks for the label that is given: gradient times input."""

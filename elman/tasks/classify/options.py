@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from elman.config import Options, several
 from elman.data import TokenKind
-from elman.data.series import Missing, Reading
+from elman.data.series import Missing, SeriesFormat
 from elman.errors import ElmanError
 from elman.layers.pooling import PoolingKind
 from elman.media.labelled import Columns, Labelled
@@ -118,7 +118,7 @@ class ClassifyConfig(TrainConfig):
         return self
 
     def columns(self) -> Columns:
-        reading = Reading(self.decimal, self.missing != "refuse", self.wide, tuple(self.channels or ()))
+        reading = SeriesFormat(self.decimal, self.missing != "refuse", self.wide, tuple(self.channels or ()))
         return Columns(
             self.text,
             self.label,

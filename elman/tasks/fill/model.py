@@ -16,11 +16,11 @@ from torch import Tensor
 
 from elman.config import Options, parse
 from elman.data import Tokenizer, absolute, fingerprint
-from elman.data.asked import Asked, ask_column, names_file
-from elman.data.buckets import BucketBatches, Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, split_into_batches
+from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.source import sources
 from elman.data.split import evenly_spaced, hold_out
-from elman.data.tables import read_plain
+from elman.data.tables import read_plain_text
 from elman.errors import ElmanError
 from elman.metrics.texts import share
 from elman.networks.sequence_to_sequence import drop_words
@@ -123,7 +123,7 @@ class Fill(Task):
         assert isinstance(config, FillConfig)
         config = sized(config, config.vectors)
         train, held = _split(config, data, valid)
-        tokenizer = _tokenizer(run) if run else Tokenizer.learn("word", spaced("word", train), config.vocab_size)
+        tokenizer = _tokenizer(run) if run else Tokenizer.train("word", spaced("word", train), config.vocab_size)
         torch.manual_seed(config.seed)
         lines = encode_all(tokenizer, spaced("word", train))
         units = sum(map(len, lines))
@@ -175,7 +175,7 @@ class Fill(Task):
         chosen = evenly_spaced(lengths, limit)
         nats, right, words = 0.0, 0, 0
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(chosen[np.argsort(lengths[chosen], kind="stable")], lengths, _STEPS):
+            for rows in split_into_batches(chosen[np.argsort(lengths[chosen], kind="stable")], lengths, _STEPS):
                 ids, targets, n = (t.to(self.device) for t in collate([data[k] for k in rows]))
                 y, _ = self.network(ids, n)
                 known = int((targets >= 0).sum())
@@ -222,9 +222,9 @@ class Fill(Task):
             ])  # fmt: skip
         return answers
 
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
         """The texts in a file, where the argument names one and is no text; of a table its column ``text``."""
-        return ask_column(argument, column or "text") if names_file(argument) else None
+        return read_column_inputs(argument, column or "text") if is_file_argument(argument) else None
 
     @functools.cached_property
     def _forms(self) -> Tensor:
@@ -266,7 +266,7 @@ class Fill(Task):
             with evaluation(self.network), torch.inference_mode():
                 _, y = self._read(ids)
             found = y[0, 1:-1].float().cpu().numpy()
-            words = by_words(self.tokenizer.cut(spaced_text))
+            words = by_words(self.tokenizer.token_texts(spaced_text))
             yield [(word.strip(), found[places].mean(0)) for word, places in words if word.strip()]
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
@@ -313,7 +313,7 @@ def _parts(lines: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _lines(data: Any) -> list[str]:
-    return [line.strip() for path in sources(data) for line in read_plain(path).split("\n") if line.strip()]
+    return [line.strip() for path in sources(data) for line in read_plain_text(path).split("\n") if line.strip()]
 
 
 def _split(config: FillConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from elman.config import parse
 from elman.data import Tokenizer, Window, Windows, absolute, fingerprint
 from elman.data.source import sources
-from elman.data.tables import read_plain
+from elman.data.tables import read_plain_text
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import State
@@ -79,7 +79,7 @@ class Language(Task):
             tokenizer = _tokenizer(run)
         else:
             size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
-            tokenizer = Tokenizer.learn(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
+            tokenizer = Tokenizer.train(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
         end = np.array([Tokenizer.end_id] if len(train) > 1 else [], dtype=np.int32)
         ids = np.concatenate([part for text in train for part in (tokenizer.encode(text), end)])
         if len(ids) < config.window:
@@ -206,7 +206,7 @@ class Language(Task):
             return
         ids = [[Tokenizer.end_id, *self._prompt(prompt)] for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
-        writers = [self.tokenizer.writer() for _ in prompts]
+        writers = [self.tokenizer.stream_decoder() for _ in prompts]
         # Where there was one text, the model has not seen a text end.
         never = [Tokenizer.unknown_id] + [Tokenizer.end_id] * (self.sources.examples == 1)
         with evaluation(self.network):
@@ -233,7 +233,7 @@ class Language(Task):
             raise ElmanError("prompt: not UTF-8")
         ids = self.tokenizer.encode(prompt).tolist()
         if Tokenizer.unknown_id in ids:
-            unknown = self.tokenizer.unknown(prompt)
+            unknown = self.tokenizer.unknown_pieces(prompt)
             shown = ", ".join(map(repr, unknown[:5]))
             if self.config.tokens == "char":
                 raise ElmanError(
@@ -258,7 +258,7 @@ class Language(Task):
 
 def _read(data: Any) -> list[str]:
     """The texts of files, or of data in memory."""
-    return [read_plain(path) for path in sources(data)]
+    return [read_plain_text(path) for path in sources(data)]
 
 
 def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from elman.config import Options, parse
 from elman.data import Tokenizer, absolute, fingerprint
-from elman.data.asked import Asked, names_file
-from elman.data.buckets import BucketBatches, Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, split_into_batches
+from elman.data.inputs import InputFile, is_file_argument
 from elman.data.split import evenly_spaced, hold_out
-from elman.data.tagged import Tagged, ask_words, read_tagged
+from elman.data.tagged import Tagged, read_tagged, read_words
 from elman.errors import ElmanError
 from elman.metrics.entities import entity_scores, is_bio
 from elman.networks.sequence_to_sequence import drop_words
@@ -157,9 +157,9 @@ class Tag(Task):
         if config.minutes is None and config.steps is None:
             config = config.model_copy(update={"minutes": min(10.0, max(1.0, count / 40_000))})
         _sensible(names, train, held)
-        words = Tokenizer.of_words((word for sentence in train.words for word in sentence), config.vocab_size)
+        words = Tokenizer.from_words((word for sentence in train.words for word in sentence), config.vocab_size)
         every = {word for sentence in train.words for word in sentence}
-        characters = Tokenizer.learn("char", sorted(every), 0)
+        characters = Tokenizer.train("char", sorted(every), 0)
         sources = Sources(
             data=[absolute(path) for path in data], valid=[absolute(path) for path in valid],
             examples=len(train.words), units=count, fingerprint=_fingerprint(train, held),
@@ -228,7 +228,7 @@ class Tag(Task):
         probabilities: list[Any] = [None] * len(lengths)
         nats, known = 0.0, 0
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(np.argsort(lengths, kind="stable"), lengths, _STEPS, 512):
+            for rows in split_into_batches(np.argsort(lengths, kind="stable"), lengths, _STEPS, 512):
                 b = Batch(*(t.to(self.device) for t in self.collate(data, rows)))
                 scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
                 best, p = self.network.decode(scores, b.lengths)
@@ -278,10 +278,10 @@ class Tag(Task):
             answers.append([TaggedText(text, [self.tags[k] for k in tags], sure)])
         return answers
 
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
         """The sentences in a file, where the argument names one and is no text; ``column``: of a table, to read."""
         c = self.config
-        return ask_words(argument, column or c.words, c.tag, self.tags) if names_file(argument) else None
+        return read_words(argument, column or c.words, c.tag, self.tags) if is_file_argument(argument) else None
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         words = _CUT.findall(inputs_of(given, True)[0])

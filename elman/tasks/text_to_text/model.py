@@ -14,8 +14,8 @@ from torch import Tensor
 
 from elman.config import parse
 from elman.data import Tokenizer, TokenKind
-from elman.data.asked import Asked
-from elman.data.buckets import BucketBatches, Buckets, cut
+from elman.data.buckets import BucketBatches, Buckets, split_into_batches
+from elman.data.inputs import InputFile
 from elman.data.split import evenly_spaced
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
@@ -104,7 +104,7 @@ class TextToText(Task):
         """What the network reads for these texts."""
 
     @abstractmethod
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
         """The inputs in a file, where the argument names one and is no text; ``column``: of a table, to read."""
 
     @abstractmethod
@@ -224,7 +224,7 @@ class TextToText(Task):
         longest = np.maximum(lengths, [len(ids) for ids in data.source_ids])
         nats, smoothed, tokens = 0.0, 0.0, 0
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(chosen[np.argsort(longest[chosen], kind="stable")], longest, _DECODED):
+            for rows in split_into_batches(chosen[np.argsort(longest[chosen], kind="stable")], longest, _DECODED):
                 batch = PairBatch(*(t.to(self.device) for t in collate(data, rows)))
                 memory, state = self.network.read(batch.source, batch.source_lengths)
                 y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
@@ -284,7 +284,7 @@ class TextToText(Task):
     def _answer(self, source: list[str], found: Hypothesis) -> Answer:
         """The text of a hypothesis; unknown words are those that were looked at."""
         ids = found.ids or [Tokenizer.end_id]  # the end alone: where the model looked when it gave no answer
-        weights, write = found.weights[: len(ids), : len(source)], self.target.writer()
+        weights, write = found.weights[: len(ids), : len(source)], self.target.stream_decoder()
         tokens = [
             f" {best_word(source, weights[k])}" if i == Tokenizer.unknown_id else write(i) for k, i in enumerate(ids)
         ]
@@ -297,7 +297,7 @@ class TextToText(Task):
         never = [] if self.copies else [Tokenizer.unknown_id]
         at_once = max(1, _LOGITS // (search.beam * self.target.vocab_size))
         with evaluation(self.network), torch.inference_mode():
-            for rows in cut(np.argsort(lengths, kind="stable"), lengths, _DECODED, at_once):
+            for rows in split_into_batches(np.argsort(lengths, kind="stable"), lengths, _DECODED, at_once):
                 ids, real = pad([sources[k] for k in rows], 0)
                 memory, state = self.network.read(ids.to(self.device), real.to(self.device))
                 most = ((self.config.length_ratio or 2.0) * real + 10).long().clamp(max=self.config.max_tokens)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from elman.data import Tokenizer, TokenKind, absolute, fingerprint
-from elman.data.asked import Asked, ask_column, names_file
+from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.pairs import Pairs, read_pairs
 from elman.errors import ElmanError
 from elman.metrics.texts import error_scores, translation_scores
@@ -60,7 +60,7 @@ class Translate(TextToText):
         return translator(self.config, self.source.vocab_size, self.target.vocab_size, self.config.joint)
 
     def pieces(self, text: str) -> list[str]:
-        return self.source.cut(*spaced(self.config.source_tokens, [text]))
+        return self.source.token_texts(*spaced(self.config.source_tokens, [text]))
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         return encode_all(self.source, spaced(self.config.source_tokens, texts))
@@ -80,7 +80,7 @@ class Translate(TextToText):
             sides = [(config.source_tokens, train.sources), (config.target_tokens, train.targets)]
             if config.joint:
                 sides = [(config.source_tokens, [*train.sources, *train.targets])]
-            learnt = [Tokenizer.learn(kind, spaced(kind, texts), config.vocab_size) for kind, texts in sides]
+            learnt = [Tokenizer.train(kind, spaced(kind, texts), config.vocab_size) for kind, texts in sides]
             source, target = learnt[0], learnt[-1]
         sources = Sources(
             data=[absolute(path) for path in data],
@@ -110,8 +110,8 @@ class Translate(TextToText):
         self.unchanged(fingerprint(_texts(train, held)))
         return self.encode(*held)
 
-    def in_file(self, argument: str, column: str | None) -> Asked | None:
-        return ask_column(argument, column or self.config.source) if names_file(argument) else None
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
+        return read_column_inputs(argument, column or self.config.source) if is_file_argument(argument) else None
 
     def input(self, text: str) -> str:
         return text.strip()

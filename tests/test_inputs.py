@@ -12,9 +12,9 @@ import pytest
 
 import elman
 from elman import cli
-from elman.data.asked import names_file
-from elman.data.stories import ask_questions
-from elman.data.tagged import ask_words
+from elman.data.inputs import is_file_argument
+from elman.data.stories import read_questions
+from elman.data.tagged import read_words
 
 SMALL = ["--hidden-size=8", "--embedding-size=8"]
 
@@ -173,12 +173,12 @@ def test_what_is_answered(runs: dict[str, str], tmp_path: Path, capsys: pytest.C
 def test_texts_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("What a film!", "and/or", "What is in reviews.csv", "u.s.a.", "x" * 5000, "a\0b", "https://a.b/c"):
-        assert not names_file(text)
+        assert not is_file_argument(text)
     (tmp_path / "my file").write_text("x")
-    assert names_file("my file")
+    assert is_file_argument("my file")
     for name in ("reviews.csv", "a/b.TXT", "my data/new reviews.csv", "x.conllu.gz", "~/no such.jsonl", "gone.wav"):
         with pytest.raises(elman.ElmanError, match="no such file"):
-            names_file(name)
+            is_file_argument(name)
 
 
 CONLLU = """# sent_id = 1
@@ -221,12 +221,12 @@ def test_tags_are_written_back(runs: dict[str, str], tmp_path: Path, capsys: pyt
 
 def test_lists_of_words(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"tokens": ["New York", "is"]}\n{"tokens": []}\n')
-    assert ask_words(str(tmp_path / "a.jsonl"), "words", None, []).inputs == [["New York", "is"], []]
+    assert read_words(str(tmp_path / "a.jsonl"), "words", None, []).inputs == [["New York", "is"], []]
 
 
 def test_questions(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "babi.txt").write_text("1 Mary left.\n2 Where is Mary?\n3 John left.\n4 Where is John? \tx\t1\n")
-    asked = ask_questions(str(tmp_path / "babi.txt"), "story", "question")
+    asked = read_questions(str(tmp_path / "babi.txt"), "story", "question")
     assert asked.inputs == ["Mary left.\tWhere is Mary?", "Mary left. John left.\tWhere is John?"]
     (tmp_path / "q.csv").write_text("question,story\nWhere is Mary?,Mary went to the garden.\n")
     assert cli.main(["predict", runs["answer"], str(tmp_path / "q.csv"), "--out", str(tmp_path / "o.csv")]) == 0

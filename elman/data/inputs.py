@@ -14,9 +14,9 @@ from typing import Any, final
 import fsspec
 import polars
 
-from elman.data.output import writable
+from elman.data.output import check_writable
 from elman.data.source import sources
-from elman.data.tables import TABLES, LeftOut, column, is_table, read_rows
+from elman.data.tables import TABLES, SkippedRows, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
@@ -29,10 +29,10 @@ _PACKED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*|.*[/\\][^/\\]*")
 
 #: What is said of one input: columns and their values; None where there is no answer.
-Said = dict[str, Any] | None
+Prediction = dict[str, Any] | None
 
 
-class Asked(ABC):
+class InputFile(ABC):
     """A file of inputs. inputs: a row each; names: how each is shown; places: where each stands, for messages."""
 
     inputs: list[Any]
@@ -40,31 +40,31 @@ class Asked(ABC):
     places: list[str]
 
     @abstractmethod
-    def answered(self, out: str, said: Sequence[Said]) -> bytes:
+    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
         """The file ``out`` with what is said of each row."""
 
 
 @final
-class Rows(Asked):
+class InputTable(InputFile):
     """The rows of a table; ``inputs``: what is asked of each; names: how each is shown, and where it stands."""
 
     def __init__(self, path: str, table: polars.DataFrame, inputs: list[Any], names: list[str] | None = None) -> None:
         self.table, self.inputs, self.names = table, inputs, names or inputs
         self.places = names or [f"{path}, row {k}" for k in range(1, len(inputs) + 1)]
 
-    def answered(self, out: str, said: Sequence[Said]) -> bytes:
+    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
         """The table, all its columns as they are, with those of the answers behind them."""
         return _table(out, self.table, said)
 
 
 @final
-class Lines(Asked):
+class InputLines(InputFile):
     """Inputs without other columns: the lines of a text, the series of a file, what the command line says."""
 
     def __init__(self, inputs: list[Any], places: list[str], names: list[str] | None = None) -> None:
         self.inputs, self.places, self.names = inputs, places, names or inputs
 
-    def answered(self, out: str, said: Sequence[Said]) -> bytes:
+    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
         """A table with the inputs and the answers; to any other file a line an input, the first answer."""
         if out.lower().endswith(TABLES):
             return _table(out, polars.DataFrame({"input": self.names}), said)
@@ -72,7 +72,7 @@ class Lines(Asked):
         return "".join(f"{line}\n" for line in lines).encode()
 
 
-def names_file(argument: str) -> bool:
+def is_file_argument(argument: str) -> bool:
     """Whether an argument of the command line is the name of a file, and no text.
 
     It is one if there is such a file. A text that is also a file's name goes through standard input.
@@ -87,12 +87,12 @@ def names_file(argument: str) -> bool:
         return True
     if "://" in argument:
         return is_table(argument)
-    if like_a_file(argument):
+    if looks_like_file(argument):
         raise ElmanError(f"{argument}: no such file. {_HINT}")
     return False
 
 
-def like_a_file(argument: str) -> bool:
+def looks_like_file(argument: str) -> bool:
     """Whether a text reads like the name of a file, by its ending."""
     return bool(_PATH.fullmatch(argument)) and _PACKED.sub("", argument.lower()).endswith((*TABLES, *_FILES))
 
@@ -100,36 +100,38 @@ def like_a_file(argument: str) -> bool:
 _HINT = "A text that looks like a file's name is given on standard input"
 
 
-def ask(argument: str, texts: Callable[[polars.DataFrame], list[str]], *columns: str, whole: bool = False) -> Asked:
+def read_inputs(
+    argument: str, texts: Callable[[polars.DataFrame], list[str]], *columns: str, whole: bool = False
+) -> InputFile:
     """The inputs in a file: of a table what ``texts`` makes of it, which must have these columns; else its lines.
 
     ``whole``: a text file is one input.
     """
     (path,) = sources([argument])
     if is_table(path, columns):
-        table = read_rows(path, columns, LeftOut(path, None)).table
-        return Rows(argument, table, texts(table))
+        table = read_rows(path, columns, SkippedRows(path, None)).table
+        return InputTable(argument, table, texts(table))
     text = read_text(path).removesuffix("\n")
     if whole:
-        return Lines([text], [argument])
+        return InputLines([text], [argument])
     lines = text.split("\n")
-    return Lines(lines, [f"{argument}, line {k}" for k in range(1, len(lines) + 1)])
+    return InputLines(lines, [f"{argument}, line {k}" for k in range(1, len(lines) + 1)])
 
 
-def ask_column(argument: str, name: str, whole: bool = False) -> Asked:
+def read_column_inputs(argument: str, name: str, whole: bool = False) -> InputFile:
     """The inputs in a file: a column of a table, or the lines of a text."""
-    return ask(argument, lambda table: column(table, name, argument), name, whole=whole)
+    return read_inputs(argument, lambda table: column(table, name, argument), name, whole=whole)
 
 
-def check_out(out: str) -> None:
+def check_output(out: str) -> None:
     """ElmanError where answers cannot be written, before any is made."""
     if os.path.lexists(out):
         raise ElmanError(f"--out {out}: is there already; name a new file")
     if "://" not in out:
-        writable(out, "--out")
+        check_writable(out, "--out")
 
 
-def write(out: str, data: bytes) -> None:
+def write_output(out: str, data: bytes) -> None:
     """Writes a whole file or none; compressed by its ending."""
     try:
         if "://" in out:
@@ -162,7 +164,7 @@ def _flat(value: Any) -> Any:
     return " ".join(value) if isinstance(value, list) else value
 
 
-def _table(out: str, table: polars.DataFrame, said: Sequence[Said]) -> bytes:
+def _table(out: str, table: polars.DataFrame, said: Sequence[Prediction]) -> bytes:
     ending, file = os.path.splitext(_PACKED.sub("", out.lower()))[1], io.BytesIO()
     nested = ending in (".jsonl", ".ndjson", ".parquet")
     names = dict.fromkeys(name for one in said if one for name in one) or {"predicted": None}

@@ -44,7 +44,7 @@ _DAY = {
 _COUNTED = re.compile(r"(?P<before>[^\d+\-:/.,]*)(?P<number>\d{1,40})(?P<after>[^\d+\-:/.,]*)")
 
 
-class Moments(NamedTuple):
+class Timestamps(NamedTuple):
     """A column as ranks (N,), which sort as the times do; seconds (N,) since midnight where it holds times of day."""
 
     ranks: np.ndarray
@@ -89,9 +89,9 @@ def date_order(columns: Sequence[tuple[str, polars.Series]], known: DateOrder | 
     return found
 
 
-def read_moments(
+def read_timestamps(
     column: polars.Series, path: str, order: DateOrder | None = None, decimal: Decimal | None = None
-) -> Moments:
+) -> Timestamps:
     """A column of a table as points in time.
 
     Arguments:
@@ -115,14 +115,14 @@ def read_moments(
     if missing.any():
         raise ElmanError(f"{place % (int(missing.arg_true()[0]) + 1)} is empty; every step needs its time")
     if kind.is_numeric() or kind.is_temporal():
-        return Moments(_ranks((cells if kind.is_numeric() else cells.to_physical()).to_list()), None)
+        return Timestamps(_ranks((cells if kind.is_numeric() else cells.to_physical()).to_list()), None)
     if not text:
         raise ElmanError(f"{place % 1} holds {kind}, not times")
     given = cells.unique(maintain_order=True)
     if all_numbers(given):
         plain = plain_numbers(cells, given, path, decimal)
         try:
-            return Moments(_ranks([decimal_numbers.Decimal(x) for x in plain]), None)
+            return Timestamps(_ranks([decimal_numbers.Decimal(x) for x in plain]), None)
         except decimal_numbers.InvalidOperation:
             raise ElmanError(f"{path}: column {column.name!r} holds a number that is too large") from None
     read: dict[str, _Read] = {}
@@ -142,7 +142,7 @@ def read_moments(
             ": no date of the column says whether the day or the month is first; write them as 2020-12-31",
         )
     clock = every[0].form.startswith("time of day")
-    return Moments(ranks, np.array([float(one.key) for one in every]) if clock else None)
+    return Timestamps(ranks, np.array([float(one.key) for one in every]) if clock else None)
 
 
 def _ranks(keys: list[Any]) -> np.ndarray:
