@@ -180,7 +180,7 @@ def copy(run: str, tmp_path: Path) -> Path:
 BAD: list[tuple[list[str], str]] = [
     (
         ["train", "langauge", "{text}"],
-        "unknown task 'langauge': did you mean language? known are answer, classify, fill, language, tag, translate",
+        "unknown task 'langauge': did you mean language? choose from answer, classify, fill, language, tag, translate",
     ),
     (["trian"], 'Unknown command "trian". Did you mean "train"?'),
     (["train", "language"], "no data: give one file or more"),
@@ -198,7 +198,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{text}", "--cell", "lstn"], "unknown cell 'lstn': did you mean lstm?"),
     (
         ["train", "language", "{text}", "--hiden-size", "3"],
-        "unknown option '--hiden-size': did you mean --hidden-size? known are --average, --batch-size, ",
+        "unknown option '--hiden-size': did you mean --hidden-size? choose from --average, --batch-size, ",
     ),
     (["train", "language", "{text}", "--steps", "many"], "--steps: should be a valid integer"),
     (["train", "language", "{text}", "--schedule", "cosin"], "--schedule: should be 'cosine', 'linear' or 'constant'"),

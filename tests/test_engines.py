@@ -71,5 +71,5 @@ def test_falling_back_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(elman.ElmanError, match="known are cpu, eager, torch"), elman.engine("cuda"):
+    with pytest.raises(elman.ElmanError, match="choose from cpu, eager, torch"), elman.engine("cuda"):
         pass

@@ -175,9 +175,9 @@ def test_torch_has_no_kernel_for_them() -> None:
     ("declarations", "message"),
     [
         ({"raw": "dt"}, r'raw must be a tuple of names: \("dt",\)'),
-        ({"raw": ("i",)}, "inputs must be different Python names"),
-        ({"biases": {"q": 1.0}}, r"biases names no input gate of the cell: \['q'\]"),
-        ({"biases": {"i": 1.0}, "gate_bias": False}, "biases has no meaning"),
+        ({"raw": ("i",)}, "inputs must be distinct Python identifiers"),
+        ({"biases": {"q": 1.0}}, r"biases contains names that are not input gates: \['q'\]"),
+        ({"biases": {"i": 1.0}, "gate_bias": False}, "biases needs gate_bias = True"),
     ],
 )
 def test_wrong_declarations(declarations: dict[str, Any], message: str) -> None:

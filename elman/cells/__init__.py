@@ -1,4 +1,4 @@
-"""The equations: every cell elman knows, by name, and the class to write your own from."""
+"""Recurrent cells: the equations of one step, a registry of cells by name, and the base class for new ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from elman.cells.lstm import LSTM, CoupledLSTM, LayerNormLSTM, PeepholeLSTM, Pro
 from elman.cells.rnn import IndRNN, RNNReLU, RNNTanh
 from elman.errors import unknown_name
 
-#: Name (on the command line, in configs and in saved models) to cell. The one list of cells.
+#: Every cell by its name, as used in configs, saved models and on the command line.
 CELLS: dict[str, Cell] = {
     "rnn_tanh": RNNTanh(),
     "rnn_relu": RNNReLU(),
@@ -23,27 +23,57 @@ CELLS: dict[str, Cell] = {
     "mgu": MGU(),
 }
 
-#: What is said of a cell that is not known.
-_OWN = "; a cell of your own is registered by --import FILE.py, in Python by elman.cells.register"
+#: Ends the error message for an unknown name.
+_REGISTER = "; register a cell of your own with elman.cells.register, on the command line with --import FILE.py"
 
 
 def get(cell: str | Cell | type[Cell]) -> Cell:
-    """The cell of that name; a cell, or a cell's class, stands for itself."""
+    """Return the cell for a name, a cell or a cell class.
+
+    Args:
+        cell (str | Cell | type[Cell]): A key of `CELLS`; a cell, which is returned; or a class, which is instantiated.
+
+    Returns:
+        Cell: The cell.
+
+    Raises:
+        ElmanError: The name is unknown. The message suggests the nearest known name.
+        TypeError: ``cell`` is of another type.
+
+    Example::
+
+        >>> get("gru")
+        GRU
+    """
     if isinstance(cell, Cell):
         return cell
     if isinstance(cell, type) and issubclass(cell, Cell):
         return cell()
     if not isinstance(cell, str):
-        raise TypeError(f"a cell is a name, a Cell or its class, got: {type(cell).__name__}")
+        raise TypeError(f"cell must be a name, a Cell or a subclass of Cell, got: {type(cell).__name__}")
     if cell not in CELLS:
-        raise unknown_name("cell", cell, CELLS, _OWN)
+        raise unknown_name("cell", cell, CELLS, _REGISTER)
     return CELLS[cell]
 
 
 def register(name: str, cell: Cell | type[Cell]) -> None:
-    """Makes a cell of one's own known by ``name``, for configs, saved models and the command line."""
+    """Add a cell under a name for use in configs, saved models and on the command line.
+
+    Args:
+        name (str): The new name.
+        cell (Cell | type[Cell]): A cell, or a subclass of `Cell`.
+
+    Raises:
+        ValueError: The name is taken.
+        TypeError: ``cell`` is neither a cell nor a subclass of `Cell`.
+
+    Example::
+
+        elman.cells.register("leaky", Leaky)  # the class in the example of Cell
+        layer = elman.layers.Recurrent("leaky", input_size=8, hidden_size=16)
+    """
     if name in CELLS:
-        raise ValueError(f"a cell is already called {name!r}: {CELLS[name]}")
+        raise ValueError(f"the cell name {name!r} is taken by {CELLS[name]}; choose another name")
     CELLS[name] = get(cell)
 
 

@@ -1,4 +1,4 @@
-"""The cell: one step of a recurrence, written as its equations."""
+"""The base class of cells, their parameters, and chrono initialisation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-#: Where a per-unit weight starts: a number, the (low, high) of a uniform draw, or a function from H to a tensor (H,).
+#: The initial value of a per-unit parameter: a number, the (low, high) of a uniform distribution, or a function that
+#: maps the number of units H to a tensor (H,).
 Start = float | tuple[float, float] | Callable[[int], Tensor]
 
 
 class Weights(NamedTuple):
-    """The parameters of one cell, in torch.nn's layout (G gates of H units, one below the other).
+    """The parameters of one cell, in the layout of torch.nn: the rows of G gates of H units are concatenated.
 
-    ============== ================== ======================================================
-    weight_ih      (G_in H, D)        W, rows in the order of ``input_gates``; D less the raw columns of x
-    weight_hh      (G_hid H, P)       R, rows in the order of ``hidden_gates + inner_gates``
-    bias_ih        (G_in H,)          added to W x
-    bias_hh        (G_hid H,)         added to R h
-    weight_hr      (P, H)             the projection of h; None (and P = H) where there is none
-    vectors        each (H,)          per-unit weights, in the order of ``Cell.weights``
-    ============== ================== ======================================================
+    Args:
+        weight_ih (Tensor): W, (G_in H, D), rows in the order of ``input_gates``. D does not count the raw columns of x.
+        weight_hh (Tensor, optional): R, (G_hid H, P), rows in the order of ``hidden_gates + inner_gates``.
+        bias_ih (Tensor, optional): (G_in H,), added to W x.
+        bias_hh (Tensor, optional): (G_hid H,), added to R h.
+        weight_hr (Tensor, optional): (P, H), projects h. Without it, P = H.
+        vectors (tuple[Tensor, ...]): Per-unit parameters (H,), in the order of ``Cell.weights``. Default: ``()``.
     """
 
     weight_ih: Tensor
@@ -36,36 +36,42 @@ class Weights(NamedTuple):
     vectors: tuple[Tensor, ...] = ()
 
     def tensors(self) -> list[Tensor]:
-        """All there are."""
+        """Return all parameters that are present."""
         return [p for p in (*self[:5], *self.vectors) if p is not None]
 
 
 class Cell(ABC):
-    """One step of a recurrence. Subclass it, declare the gates, write ``step``; nothing else.
+    """Base class of cells: one step of a recurrence, written as its equations.
 
-    Declarations
-        input_gates: names of the gates fed by ``W x + b_ih``.
-        hidden_gates: names of the gates fed by ``R h + b_hh``.
-        state: names of the carried values. The first is ``h``, the output.
-        weights: per-unit vectors: name to where it starts: a number, the (low, high) of a uniform draw, or a
-            function of the number of units, ``lambda H: torch.linspace(0, 1, H)``.
-        raw: names of the last columns of x, in their order. They reach the step as they are, not through W: a time
-            step, a mask. The layer's ``input_size`` counts them.
+    A subclass declares its gates and state as class attributes and implements `step`. Nothing else is needed: the
+    engines compute the products W x and R h, and derive fast kernels and gradients from `step`.
 
-    Declarations for a step that is not pointwise
-        inner_gates: gates whose product the step asks for itself, by ``h.n(v) = R_n v + b_hn``.
-        projected: the step's h is multiplied by ``weight_hr`` before it is carried and given out.
-        mixes_units: the step reads across units (a norm over H, say).
+    Attributes:
+        input_gates (tuple[str, ...]): Names of the gates that receive ``W x + b_ih``. Required.
+        hidden_gates (tuple[str, ...]): Names of the gates that receive ``R h + b_hh``. Default: ``()``.
+        state (tuple[str, ...]): Names of the state tensors. The first is ``h``, the output. Default: ``("h",)``.
+        weights (Mapping[str, Start]): Per-unit parameters by name, with their initial value: a number, the
+            ``(low, high)`` of a uniform distribution, or a function of the number of units such as
+            ``lambda H: torch.linspace(0, 1, H)``. Default: ``{}``.
+        raw (tuple[str, ...]): Names of the last columns of x, in order, that `step` reads directly instead of through
+            W, for example a time step or a mask. The layer's ``input_size`` includes them. Default: ``()``.
+        inner_gates (tuple[str, ...]): Names of the gates whose product `step` requests itself:
+            ``h.n(v)`` is ``R_n v + b_hn``. Default: ``()``.
+        projected (bool): Whether the new h is multiplied by ``weight_hr`` before it is output and carried over.
+            Default: ``False``.
+        mixes_units (bool): Whether `step` combines different units, for example in a norm over H. Default: ``False``.
+        gate_bias (bool): Whether the gates have biases. Default: ``True``.
+        open_gates (tuple[str, ...]): Gates whose input bias is initialised to the layer's ``open_bias`` (1), so that
+            the cell keeps its memory at the start of training (Jozefowicz et al. 2015,
+            http://proceedings.mlr.press/v37/jozefowicz15.html). Default: ``()``.
+        biases (Mapping[str | tuple[str, ...], Start]): Initial values of input biases, in the form of ``weights``. The
+            key is a gate, or a tuple of gates whose function returns one row per gate:
+            ``{("f", "i"): chrono(1000)}``, see `chrono`. Default: ``{}``.
 
-    And three for a good start
-        gate_bias: whether the gates have biases at all.
-        open_gates: gates whose bias starts at the layer's open_bias (1), so that memory is kept until training
-            says otherwise (Jozefowicz et al. 2015, http://proceedings.mlr.press/v37/jozefowicz15.html).
+    Raises:
+        TypeError: A declaration of the subclass is invalid.
 
-        biases: where the input biases of gates start, as for ``weights``; by the name of a gate, or by a tuple of
-            names for a function that gives a row to each: ``{("f", "i"): chrono(1000)}`` (`elman.cells.chrono`).
-
-    A leaky network with a learnt leak for each unit::
+    Example: a leaky network that learns a leak for each unit::
 
         class Leaky(Cell):
             '''a = sigmoid(l);  h' = a h + (1 - a) tanh(W x + R h)'''
@@ -102,16 +108,16 @@ class Cell(ABC):
             if isinstance(getattr(cls, name), str):
                 raise TypeError(f'{cls.__name__}.{name} must be a tuple of names: ("{getattr(cls, name)}",)')
         if not cls.input_gates:
-            raise TypeError(f"{cls.__name__} declares no input_gates: nothing of x would reach its step")
+            raise TypeError(f"{cls.__name__} declares no input_gates; declare at least one")
         if cls.state[:1] != ("h",):
-            raise TypeError(f"{cls.__name__}.state must begin with 'h', the output; it is {cls.state}")
+            raise TypeError(f"{cls.__name__}.state must begin with 'h', the output, got: {cls.state}")
         gates = cls.hidden_gates + cls.inner_gates
         if unknown := set(cls.open_gates) - set(cls.input_gates + gates):
-            raise TypeError(f"{cls.__name__}.open_gates names no gate of the cell: {sorted(unknown)}")
+            raise TypeError(f"{cls.__name__}.open_gates contains names that are not gates: {sorted(unknown)}")
         if unknown := {g for key in cls.biases for g in _gates(key)} - set(cls.input_gates):
-            raise TypeError(f"{cls.__name__}.biases names no input gate of the cell: {sorted(unknown)}")
+            raise TypeError(f"{cls.__name__}.biases contains names that are not input gates: {sorted(unknown)}")
         if cls.biases and not cls.gate_bias:
-            raise TypeError(f"{cls.__name__}.biases has no meaning where gate_bias is False")
+            raise TypeError(f"{cls.__name__}.biases needs gate_bias = True")
         cls.InputGates = _bundle(cls, "inputs", cls.input_gates + cls.raw)
         cls.HiddenGates = _bundle(cls, "hidden_gates", gates)
         cls.State = _bundle(cls, "state", cls.state)
@@ -119,29 +125,33 @@ class Cell(ABC):
 
     @abstractmethod
     def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor | tuple[Tensor, ...]:
-        """One step: the new state, in the order of ``state`` (a bare tensor where that is h alone).
+        """Compute one step of a batch. Every tensor is (B, H) unless stated otherwise.
 
-        Arguments, each with its parts by name, each part (B, H):
-            x: ``x.i`` is ``W_i x + b_i`` for every name in ``input_gates``; ``x.dt`` is a column of x, the same
-                for all units, for every name in ``raw``.
-            h: ``h.i`` is ``R_i h + b_hi`` for every name in ``hidden_gates``;
-                ``h.n(v)`` is ``R_n v + b_hn`` for every name in ``inner_gates``.
-            state: the old values, ``state.h`` and so on.
-            w: the per-unit vectors (H,), ``w.p_i`` and so on.
+        Args:
+            x: The input: ``x.i`` is ``W_i x + b_i`` for a gate ``i`` in ``input_gates``. ``x.dt`` is the column ``dt``
+                of ``raw``, with the same value for all units.
+            h: The recurrent products: ``h.i`` is ``R_i h + b_hi`` for a gate ``i`` in ``hidden_gates``. ``h.n(v)``
+                computes ``R_n v + b_hn`` for a gate ``n`` in ``inner_gates``.
+            state: The previous state: ``state.h`` and the other names in ``state``.
+            w: The per-unit parameters (H,): ``w.p_i`` for a name ``p_i`` in ``weights``.
+
+        Returns:
+            Tensor | tuple[Tensor, ...]: The new state in the order of ``state``, or the tensor alone if the state is h
+            alone.
         """
 
     @property
     def pointwise(self) -> bool:
-        """Whether every unit's step depends on no other unit's gates (so that kernels can fuse it)."""
+        """Whether each unit depends on its own gates and state only, so that a kernel can fuse the step."""
         return not (self.inner_gates or self.projected or self.mixes_units)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of all that a step has of x: the gates, then the raw columns."""
+        """The names of the parts of x in `step`: the input gates, then the raw columns."""
         return self.input_gates + self.raw
 
     def bias_starts(self) -> dict[tuple[str, ...], Start]:
-        """``biases``, each by a tuple of gates."""
+        """Return ``biases`` with every key as a tuple of gates."""
         return {_gates(key): start for key, start in self.biases.items()}
 
     def __repr__(self) -> str:
@@ -149,22 +159,35 @@ class Cell(ABC):
 
 
 def _gates(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return a key of ``biases`` as a tuple of gates."""
     return (key,) if isinstance(key, str) else key
 
 
 def chrono(longest: int) -> Callable[[int], Tensor]:
-    """The start of the biases of a forget gate and an input gate, for memories of up to ``longest`` steps.
+    """Return the chrono initialisation of the biases of a forget gate and an input gate.
 
-    To be used as ``biases = {("f", "i"): chrono(1000)}``: the forget gate's start is log u with u uniform in
-    [1, longest - 1], the input gate's is its negative, so that units forget in 1 to ``longest`` steps.
+    The bias of the forget gate starts at log u, with u uniform in [1, ``longest`` - 1], and that of the input gate at
+    -log u. The time scales of the units then range from 1 to ``longest`` steps.
 
     Tallec & Ollivier 2018, https://arxiv.org/abs/1804.11188
 
+    Args:
+        longest (int): The longest dependency in the data, in steps; at least 3.
+
+    Returns:
+        Callable[[int], Tensor]: A function from the number of units H to biases (2, H).
+
     Raises:
         ValueError: ``longest`` is below 3.
+
+    Example::
+
+        class ChronoLSTM(Cell):
+            ...
+            biases = {("f", "i"): chrono(1000)}
     """
     if longest < 3:
-        raise ValueError(f"chrono: the longest memory must be 3 steps or more, not {longest}")
+        raise ValueError(f"chrono: longest must be 3 steps or more, not {longest}")
 
     def start(H: int) -> Tensor:
         log = torch.empty(H, dtype=torch.float32, device="cpu").uniform_(1, longest - 1).log()
@@ -173,9 +196,9 @@ def chrono(longest: int) -> Callable[[int], Tensor]:
     return start
 
 
-def _bundle(cell: type, what: str, names: Sequence[str]) -> type[Any]:
-    """A named tuple type with the given parts; names that cannot be one are the author's error."""
-    bad = [n for n in names if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")]
-    if bad or len(set(names)) != len(names):
-        raise TypeError(f"{cell.__name__}.{what} must be different Python names, not {tuple(names)}")
-    return namedtuple(f"{cell.__name__}_{what}", names)
+def _bundle(cell: type, field: str, names: Sequence[str]) -> type[Any]:
+    """Return a named tuple type with the given fields; refuse names that a named tuple cannot have."""
+    invalid = [n for n in names if not n.isidentifier() or keyword.iskeyword(n) or n.startswith("_")]
+    if invalid or len(set(names)) != len(names):
+        raise TypeError(f"{cell.__name__}.{field} must be distinct Python identifiers, got: {tuple(names)}")
+    return namedtuple(f"{cell.__name__}_{field}", names)

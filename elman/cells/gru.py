@@ -1,4 +1,4 @@
-"""Gated recurrent units. sigma is the logistic function, * is by element."""
+"""Gated recurrent units. In the equations, sigma is the logistic function and * is elementwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from elman.cells.cell import Cell
 
 
 class GRU(Cell):
-    """Gated recurrent unit as torch and cuDNN compute it: the reset acts after the product.
+    """A gated recurrent unit in the form of torch.nn.GRU and cuDNN: the reset gate acts after the product with R_n.
 
     ::
 
@@ -19,6 +19,13 @@ class GRU(Cell):
         n =  tanh(W_n x + b_n + r * (R_n h + b_hn))       h' = (1 - z) * n + z * h
 
     Cho et al. 2014, v1, https://arxiv.org/abs/1406.1078v1
+
+    Example::
+
+        >>> layer = elman.layers.Recurrent("gru", input_size=8, hidden_size=16)
+        >>> y, (h,) = layer(torch.randn(4, 10, 8))
+        >>> y.shape
+        torch.Size([4, 10, 16])
     """
 
     input_gates = hidden_gates = ("r", "z", "n")
@@ -31,7 +38,7 @@ class GRU(Cell):
 
 
 class OriginalGRU(Cell):
-    """Gated recurrent unit of the published paper: the reset acts on h before the product.
+    """A gated recurrent unit in the published form: the reset gate acts on h before the product with R_n.
 
     ::
 
@@ -39,7 +46,7 @@ class OriginalGRU(Cell):
         z = sigma(W_z x + b_z + R_z h + b_hz)
         n =  tanh(W_n x + b_n + R_n (r * h) + b_hn)       h' = (1 - z) * n + z * h
 
-    Cho et al. 2014, v3, https://arxiv.org/abs/1406.1078v3 (ONNX: linear_before_reset = 0)
+    Cho et al. 2014, v3, https://arxiv.org/abs/1406.1078v3. In ONNX, this is ``linear_before_reset = 0``.
     """
 
     input_gates = ("r", "z", "n")
@@ -54,15 +61,15 @@ class OriginalGRU(Cell):
 
 
 class MGU(Cell):
-    """Minimal gated unit: one gate both forgets and resets.
+    """A minimal gated unit: a single gate takes the roles of the update gate and the reset gate.
 
     ::
 
         f = sigma(W_f x + b_f + R_f h + b_hf)
         n =  tanh(W_n x + b_n + f * (R_n h + b_hn))       h' = (1 - f) * h + f * n
 
-    Zhou et al. 2016, https://arxiv.org/abs/1603.09420; f multiplies after the product here, as r
-    does in `GRU`, where the paper has R_n (f * h): so the step is pointwise and can be fused.
+    Zhou et al. 2016, https://arxiv.org/abs/1603.09420. The paper has R_n (f * h); here, f acts after the product, as r
+    does in `GRU`, so that the step is pointwise and can be fused.
     """
 
     input_gates = hidden_gates = ("f", "n")

@@ -1,4 +1,4 @@
-"""Long short-term memory and its variants. sigma is the logistic function, * is by element."""
+"""Long short-term memory and variants. In the equations, sigma is the logistic function and * is elementwise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from elman.cells.cell import Cell
 
 
 def _lstm(x: Any, h: Any, state: Any) -> tuple[Tensor, Tensor]:
+    """Return h' (before a projection) and c'."""
     i = sigmoid(x.i + h.i)
     f = sigmoid(x.f + h.f)
     g = tanh(x.g + h.g)
@@ -20,7 +21,7 @@ def _lstm(x: Any, h: Any, state: Any) -> tuple[Tensor, Tensor]:
 
 
 class LSTM(Cell):
-    """Long short-term memory with a forget gate, as torch.nn.LSTM computes it.
+    """A long short-term memory with a forget gate, in the form of torch.nn.LSTM.
 
     ::
 
@@ -29,8 +30,15 @@ class LSTM(Cell):
         g =  tanh(W_g x + b_g + R_g h + b_hg)
         o = sigma(W_o x + b_o + R_o h + b_ho)
 
-    Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735;
-    forget gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/089976600300015015
+    Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735.
+    Forget gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/089976600300015015
+
+    Example::
+
+        >>> layer = elman.layers.Recurrent("lstm", input_size=8, hidden_size=16)
+        >>> y, (h, c) = layer(torch.randn(4, 10, 8))
+        >>> y.shape, c.shape
+        (torch.Size([4, 10, 16]), torch.Size([4, 16]))
     """
 
     input_gates = hidden_gates = ("i", "f", "g", "o")
@@ -42,11 +50,19 @@ class LSTM(Cell):
 
 
 class ProjectedLSTM(Cell):
-    """LSTM whose output is projected to P < H units before it is carried and given out.
+    """An LSTM that projects its output to P < H features.
 
-    As `LSTM`, with h' = W_hr (o * tanh(c')); h is (B, P), c is (B, H). torch's ``proj_size``.
+    The equations are those of `LSTM`, except for h' = W_hr (o * tanh(c')). h is (B, P), c is (B, H). P is the layer's
+    ``proj_size``, as in torch.nn.LSTM.
 
     Sak, Senior & Beaufays 2014, https://arxiv.org/abs/1402.1128
+
+    Example::
+
+        >>> layer = elman.layers.Recurrent("projected_lstm", input_size=8, hidden_size=16, proj_size=4)
+        >>> y, (h, c) = layer(torch.randn(4, 10, 8))
+        >>> y.shape, c.shape
+        (torch.Size([4, 10, 4]), torch.Size([4, 16]))
     """
 
     input_gates = hidden_gates = ("i", "f", "g", "o")
@@ -59,7 +75,7 @@ class ProjectedLSTM(Cell):
 
 
 class PeepholeLSTM(Cell):
-    """LSTM whose gates look at the cell: i and f at the old one, o at the new one.
+    """An LSTM with peephole connections: the gates i and f read the previous c, and o reads the new one.
 
     ::
 
@@ -86,7 +102,7 @@ class PeepholeLSTM(Cell):
 
 
 class CoupledLSTM(Cell):
-    """LSTM that forgets exactly as much as it writes: the input gate is 1 - f.
+    """An LSTM with coupled input and forget gates: the input gate is 1 - f.
 
     ::
 
@@ -94,7 +110,7 @@ class CoupledLSTM(Cell):
         g =  tanh(W_g x + b_g + R_g h + b_hg)        h' = o * tanh(c')
         o = sigma(W_o x + b_o + R_o h + b_ho)
 
-    The "CIFG" of Greff et al. 2017, https://arxiv.org/abs/1503.04069
+    "CIFG" in Greff et al. 2017, https://arxiv.org/abs/1503.04069
     """
 
     input_gates = hidden_gates = ("f", "g", "o")
@@ -110,21 +126,21 @@ class CoupledLSTM(Cell):
 
 
 def _norm(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """(z - mean) / sqrt(variance + 1e-5), both taken over all units of all parts together."""
+    """Return the parts normalised together: (z - mean) / sqrt(variance + 1e-5) over all units of all parts."""
     z = torch.cat(parts, -1)
     return torch.nn.functional.layer_norm(z, z.shape[-1:]).chunk(len(parts), -1)
 
 
 class LayerNormLSTM(Cell):
-    """LSTM with layer normalisation of W x, of R h (each over all four gates) and of c'.
+    """An LSTM with layer normalisation of W x and R h, each over all four gates, and of c'.
 
     ::
 
         (i, f, g, o) = LN(W x) * s + LN(R h) * r + b      sigma on i, f, o; tanh on g
         c' = f * c + i * g                                h' = o * tanh(LN(c') * s_c + b_c)
 
-    The biases are the per-unit vectors b_i, b_f, b_g, b_o (b_f starts at 1): one added before
-    a norm would be normalised away.
+    The gates have no biases before the norm. Their biases are the per-unit parameters b_i, b_f, b_g and b_o, added
+    after it; b_f starts at 1.
 
     Ba, Kiros & Hinton 2016, equations 29 to 31, https://arxiv.org/abs/1607.06450
     """

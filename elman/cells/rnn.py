@@ -1,4 +1,4 @@
-"""Simple recurrent networks: one gate, one state."""
+"""Simple recurrent networks, with one gate and one state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elman.cells.cell import Cell
 
 
 class RNNTanh(Cell):
-    """The simple recurrent network: h' = tanh(W x + b + R h + b).
+    """A simple recurrent network: h' = tanh(W x + b + R h + b_h).
 
     Elman 1990, "Finding structure in time", https://doi.org/10.1207/s15516709cog1402_1
     """
@@ -23,7 +23,7 @@ class RNNTanh(Cell):
 
 
 class RNNReLU(Cell):
-    """The simple recurrent network with rectified units: h' = relu(W x + b + R h + b).
+    """A simple recurrent network with rectified linear units: h' = relu(W x + b + R h + b_h).
 
     Le, Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941
     """
@@ -35,9 +35,9 @@ class RNNReLU(Cell):
 
 
 class IndRNN(Cell):
-    """Independently recurrent network: every unit sees only its own past, h' = relu(W x + b + u h).
+    """An independently recurrent network, whose units read only their own state: h' = relu(W x + b + u * h).
 
-    u starts uniform in [0, 1]. Li et al. 2018, https://arxiv.org/abs/1803.04831
+    u is initialised uniformly in [0, 1]. Li et al. 2018, https://arxiv.org/abs/1803.04831
     """
 
     input_gates = ("a",)
