@@ -74,7 +74,7 @@ def test_decoding_stops_when_all_rows_have() -> None:
     assert torch.stack(steps, 1).tolist() == [[9, 0], [0, 0]]
 
 
-def test_never() -> None:
+def test_suppressed_ids() -> None:
     (step,) = tokens(Counter(), [[4]], Sampling(max_new_tokens=1, greedy=True), 0, [5], torch.device("cpu"))
     assert step.tolist() != [5]
 

@@ -1,4 +1,4 @@
-"""From scores to an answer: sampling, the loop that streams, and beam search."""
+"""Decoding: sampling, step-by-step generation, and beam search."""
 
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.decoding.sampling import Sampling, choose, penalise, top_k, top_p

@@ -1,4 +1,4 @@
-"""From logits to the next id: small functions on (B, V), and the options that combine them."""
+"""Sampling: choose the next token from logits (B, V)."""
 
 from __future__ import annotations
 
@@ -13,55 +13,113 @@ from elman.config import Options
 
 
 class Sampling(Options):
-    """How the next token is chosen. Option of ``elman generate`` = keyword of ``model.generate``."""
+    """Options of text generation, accepted by ``elman generate`` and ``model.generate``.
 
-    max_new_tokens: int = Field(500, ge=0, description="Stop after so many tokens.")
+    Args:
+        max_new_tokens (int): The maximum number of generated tokens. Default: 500.
+        temperature (float): The divisor of the logits. Values below 1 make likely tokens likelier, values above 1 make
+            them less likely; 0 is greedy decoding. Default: 0.8.
+        greedy (bool): Whether the most probable token is always chosen. Default: ``False``.
+        top_k (int, optional): Sample from the k most probable tokens only. Default: ``None``, from all tokens.
+        top_p (float): Sample from the smallest set of tokens with a total probability of at least p. Default: 1.0.
+        repetition_penalty (float): The factor that makes tokens of the text so far less probable (above 1) or more
+            probable (below 1). Default: 1.0.
+        seed (int, optional): The seed of the first row; row r of a batch has the seed ``seed + r``.
+            Default: ``None``, a random seed.
+        stop (list[str]): Generation stops before any of these texts. Default: ``[]``.
+
+    Raises:
+        ValidationError: An option is unknown or out of range. `elman.config.parse` raises ElmanError instead.
+    """
+
+    max_new_tokens: int = Field(500, ge=0, description="Maximum number of generated tokens.")
     temperature: float = Field(
-        0.8, ge=0, description="Logits are divided by it: below 1 safer, above 1 wilder; 0 is greedy."
+        0.8,
+        ge=0,
+        description="Divisor of the logits: below 1 favours likely tokens, above 1 unlikely ones; 0 is greedy.",
     )
-    greedy: bool = Field(False, description="Always take the most probable token.")
-    top_k: int | None = Field(None, ge=1, description="Draw from the k most probable tokens only.")
+    greedy: bool = Field(False, description="Always choose the most probable token.")
+    top_k: int | None = Field(None, ge=1, description="Sample from the k most probable tokens only.")
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Draw from the fewest tokens whose probabilities sum to p (nucleus sampling)."
+        1.0,
+        gt=0,
+        le=1,
+        description="Sample from the smallest set of tokens with a total probability of at least p (nucleus sampling).",
     )
     repetition_penalty: float = Field(
-        1.0, ge=1e-6, le=1e6, description="Above 1: make tokens that were already there less probable."
+        1.0, ge=1e-6, le=1e6, description="Above 1, make tokens of the text so far less probable."
     )
     seed: int | None = Field(
-        None, ge=0, lt=2**62, description="The same seed draws the same text; row r of a batch takes seed + r."
+        None, ge=0, lt=2**62, description="Seed of the random draws; row r of a batch has the seed + r."
     )
-    stop: list[str] = Field([], description="Stop before this text; may be given more than once.")
+    stop: list[str] = Field([], description="Stop before this text; may be given several times.")
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """Minus infinity for all but the k largest of each row; ties with the k-th stay."""
+    """Keep the k largest logits of each row, and those equal to the k-th; set the others to minus infinity.
+
+    Args:
+        logits (Tensor): Logits (B, V).
+        k (int): The number of tokens, at least 1; V if it is larger.
+
+    Returns:
+        Tensor: Logits (B, V).
+
+    Example::
+
+        >>> top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2)
+        tensor([[-inf, 3., 2.]])
+    """
     k = min(k, logits.shape[-1])
     return logits.masked_fill(logits < logits.topk(k, -1).values[..., -1:], -math.inf)
 
 
 def top_p(logits: Tensor, p: float) -> Tensor:
-    """Minus infinity outside the nucleus: the fewest tokens of each row whose probabilities reach p.
+    """Keep the nucleus: the smallest set of tokens of each row with a total probability of at least p.
 
     Holtzman et al. 2020, https://arxiv.org/abs/1904.09751
+
+    Args:
+        logits (Tensor): Logits (B, V).
+        p (float): The probability, above 0 and at most 1.
+
+    Returns:
+        Tensor: Logits (B, V), minus infinity outside the nucleus.
     """
     ordered, index = logits.sort(-1, descending=True)
     probabilities = ordered.softmax(-1)
-    outside = probabilities.cumsum(-1) - probabilities >= p  # the tokens before it already reach p
+    outside = probabilities.cumsum(-1) - probabilities >= p  # the more probable tokens already reach p
     return logits.masked_fill(torch.zeros_like(outside).scatter(-1, index, outside), -math.inf)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Where seen (B, V) is true, positive logits are divided and negative ones multiplied by penalty.
+    """Make tokens less probable: divide their logits by the penalty if positive, multiply them by it if negative.
 
     Keskar et al. 2019, https://arxiv.org/abs/1909.05858
+
+    Args:
+        logits (Tensor): Logits (B, V).
+        seen (Tensor): Bool (B, V), true for the tokens to penalise.
+        penalty (float): The penalty; 1 has no effect, values below 1 make the tokens more probable.
+
+    Returns:
+        Tensor: Logits (B, V).
     """
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def choose(logits: Tensor, sampling: Sampling, seen: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
-    """The next ids (B,) for logits (B, V); row b draws from its own generator.
+    """Choose the next token of each row.
 
-    ``seen`` (B, V): what was there already, for the repetition penalty; not needed without one.
+    Args:
+        logits (Tensor): Logits (B, V).
+        sampling (Sampling): The options.
+        seen (Tensor, optional): Bool (B, V), true for the tokens of the text so far. Required with a repetition
+            penalty, otherwise unused.
+        generators (Sequence[torch.Generator]): One generator for each row.
+
+    Returns:
+        Tensor: Ids (B,).
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1.0:

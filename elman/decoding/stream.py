@@ -1,4 +1,4 @@
-"""The decoding loop: one token a step for every row, and text that stops where it should."""
+"""Generation: predict one token per step for every row of a batch, and stop at given texts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from elman.decoding.sampling import Sampling, choose
 from elman.layers.packed import packed
 
-#: Tokens of a prompt that are read at a time, to bound the memory of their logits.
-_AT_ONCE = 256
+#: Number of prompt tokens read at a time, which bounds the memory of their logits.
+_CHUNK = 256
 
 
 class Network(Protocol):
-    """What can go on with ids: whole texts at a time, and token by token."""
+    """A network that predicts the next token, over whole sequences and step by step."""
 
     def __call__(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """ids (B, T) to logits (B, T, V) and the state."""
+        """Return logits (B, T, V) and the state for ids (B, T)."""
         ...
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """ids (B,) to logits (B, V) and the state."""
+        """Return logits (B, V) and the state for ids (B,)."""
         ...
 
 
@@ -34,13 +34,28 @@ def tokens(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     end_id: int,
-    never: Sequence[int],
+    suppressed: Sequence[int],
     device: torch.device,
 ) -> Iterator[Tensor]:
-    """Goes on from each prompt; yields the next ids (B,) at every step, ``end_id`` for a row that ended.
+    """Generate tokens after each prompt, one step at a time.
 
-    Prompts may differ in length: none may be empty. The memory is that of the state, however long the
-    text. ``never`` holds ids that are not chosen.
+    The memory in use does not grow with the number of generated tokens.
+
+    Args:
+        network (Network): The network that predicts tokens.
+        prompts (Sequence[Sequence[int]]): The ids of each prompt, B of them. Lengths may differ; none may be 0.
+        sampling (Sampling): The options.
+        end_id (int): The id that ends a text.
+        suppressed (Sequence[int]): Ids that are not generated. With ``end_id`` among them, no text ends.
+        device (torch.device): The device of the network.
+
+    Yields:
+        Tensor: The next id of each row, (B,); ``end_id`` for rows that have ended.
+
+    Example::
+
+        for ids in tokens(network, [[5, 2, 7]], Sampling(greedy=True), end_id=0, suppressed=[1], device=device):
+            print(ids.tolist())
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long, device=device)
@@ -50,13 +65,13 @@ def tokens(
     logits, state = _read(network, ids, lengths)
 
     banned = torch.zeros(logits.shape[-1], device=device)
-    banned[list(never)] = -torch.inf
+    banned[list(suppressed)] = -torch.inf
     seen = None
     if sampling.repetition_penalty != 1.0:
         seen = torch.zeros_like(logits, dtype=torch.bool)
         for row, prompt in zip(seen, prompts, strict=True):
             row[torch.tensor(list(prompt), device=device)] = True
-        seen[:, end_id] = False  # an end is no repetition
+        seen[:, end_id] = False  # the end token is not penalised
     base = secrets.randbits(62) if sampling.seed is None else sampling.seed
     generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
@@ -66,54 +81,71 @@ def tokens(
             if chosen is not None:
                 logits, state = network.step(chosen, state)
             chosen = choose(logits + banned, sampling, seen, generators)
-            if end_id not in never:
+            if end_id not in suppressed:
                 ended = ended | (chosen == end_id)
                 chosen = torch.where(ended, end_id, chosen)
             if seen is not None:
                 seen[rows, chosen] = chosen != end_id
             yield chosen
-            if end_id not in never and bool(ended.all()):
+            if end_id not in suppressed and bool(ended.all()):
                 return
 
 
 def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
-    """The logits (B, V) after each row's last token, and the state; reads so many tokens at a time."""
+    """Return the logits (B, V) after the last token of each row, and the state; read the prompts in chunks."""
     state, rows = None, []
-    for start, part in enumerate(ids.split(_AT_ONCE, 1)):
-        left = (lengths - start * _AT_ONCE).clamp(0, part.shape[1])
+    for start, part in enumerate(ids.split(_CHUNK, 1)):
+        left = (lengths - start * _CHUNK).clamp(0, part.shape[1])
         logits, state = network(part, state, left)
         rows.append(logits[torch.arange(len(ids), device=ids.device), (left - 1).clamp(min=0)])
-    last = (lengths - 1) // _AT_ONCE
+    last = (lengths - 1) // _CHUNK
     return torch.stack(rows)[last, torch.arange(len(ids), device=ids.device)], state
 
 
 class StopText:
-    """Text that arrives in pieces, given on as soon as it cannot be part of a stop text any more."""
+    """A filter for streamed text that ends the text before the first stop text.
+
+    Text that may be the start of a stop text is withheld until this is decided.
+
+    Args:
+        stop (Sequence[str]): The stop texts. Empty ones are ignored.
+
+    Attributes:
+        stopped (bool): Whether a stop text has occurred.
+
+    Example::
+
+        >>> text = StopText(["END"])
+        >>> [text.push(piece) for piece in ("one E", "ight", " EN", "D two")]
+        ['one ', 'Eight', ' ', '']
+        >>> text.stopped
+        True
+    """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self.stop = [text for text in stop if text]
-        self.held, self.stopped = "", False
+        self.withheld, self.stopped = "", False
 
     def push(self, piece: str) -> str:
-        """What can be shown now; once a stop text is there, nothing from it on."""
+        """Add a piece of text, and return the text that can be shown now; ``""`` after a stop text."""
         if self.stopped:
             return ""
-        self.held += piece
-        found = [at for text in self.stop if (at := self.held.find(text)) >= 0]
-        if found:
+        self.withheld += piece
+        starts = [start for text in self.stop if (start := self.withheld.find(text)) >= 0]
+        if starts:
             self.stopped = True
-            shown, self.held = self.held[: min(found)], ""
+            shown, self.withheld = self.withheld[: min(starts)], ""
             return shown
-        keep = max((_overlap(self.held, text) for text in self.stop), default=0)
-        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        keep = max((_overlap(self.withheld, text) for text in self.stop), default=0)
+        shown, self.withheld = self.withheld[: len(self.withheld) - keep], self.withheld[len(self.withheld) - keep :]
         return shown
 
     def rest(self) -> str:
-        """What was held back, when no more comes."""
-        shown, self.held = self.held, ""
+        """Return the withheld text at the end of the stream."""
+        shown, self.withheld = self.withheld, ""
         return shown
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest beginning of ``stop`` that ``text`` ends with."""
+    """Return the length of the longest proper prefix of ``stop`` that ``text`` ends with."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
