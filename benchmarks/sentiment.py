@@ -168,7 +168,7 @@ def main() -> None:
             train, test = table(name, seed)
             began = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
-                reached.append(sentiment.learn(train, test, rng=np.random.default_rng(seed)))
+                reached.append(sentiment.fit(train, test, rng=np.random.default_rng(seed)))
             seconds.append(time.process_time() - began)
         print(
             f"{name:8} {'held out' if name in HELD_OUT else 'chosen on'}  {np.mean(reached):6.2f} {min(reached):5.1f}"

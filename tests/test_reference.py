@@ -1,8 +1,11 @@
-"""The reference against torch, against finite differences, and its two commands."""
+"""The reference compared with torch and with finite differences."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import itertools
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+import elman.reference
 from elman.layers import Recurrent
 from elman.reference import activations, bidirectional, clip, gradcheck, gru, loss, lstm, peephole_lstm, rnn
 
@@ -95,7 +99,7 @@ def test_peephole_lstm_matches_the_layer(sizes: tuple[int, ...]) -> None:
     B, T, D, H = sizes
     torch.manual_seed(1)
     layer = Recurrent("peephole_lstm", D, H, dtype=torch.float64)
-    for parameter in layer.parameters():  # peepholes and biases start at 0: a zero would hide a wrong one
+    for parameter in layer.parameters():  # peepholes and biases are initialised with 0, which would hide errors
         nn.init.normal_(parameter)
     x, dy, h, c, dh, dc = draws(2, (B, T, D), (B, T, H), *[(B, H)] * 4)
     theirs = parameters(layer, peephole_lstm.Weights._fields)
@@ -174,8 +178,8 @@ def test_gradients_are_slopes(name: str) -> None:
         np.testing.assert_allclose(dv, gradcheck.numerical_gradient(total, v), rtol=1e-6, atol=1e-8)
 
 
-def test_numerical_gradient_wants_float64() -> None:
-    with pytest.raises(TypeError, match="float64, it is float32"):
+def test_numerical_gradient_requires_float64() -> None:
+    with pytest.raises(TypeError, match="float64, not float32"):
         gradcheck.numerical_gradient(lambda: 0.0, np.zeros(2, np.float32))
 
 
@@ -194,7 +198,7 @@ def test_step_by_step_is_the_whole_sequence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_what_is_given_out_is_the_callers_own(name: str) -> None:
+def test_outputs_may_be_changed_in_place(name: str) -> None:
     forward, cell, parts = CELLS[name]
     weights = random_weights(name, 3, 4)
     x, dy, *state = draws(4, (2, 6, 3), (2, 6, 4), *[(2, 4)] * parts)
@@ -211,7 +215,7 @@ def test_what_is_given_out_is_the_callers_own(name: str) -> None:
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize(("B", "T"), [(2, 0), (0, 3)])
-def test_nothing_to_do(name: str, B: int, T: int) -> None:
+def test_empty_batches_and_sequences(name: str, B: int, T: int) -> None:
     forward, cell, parts = CELLS[name]
     weights = random_weights(name, 3, 4)
     state = tuple(draws(4, *[(B, 4)] * parts))
@@ -228,7 +232,7 @@ def test_float32_stays_float32_and_large_numbers_do_not_overflow(name: str) -> N
     forward, cell, parts = CELLS[name]
     weights = type(random_weights(name, 3, 4))(*(w.astype(np.float32) for w in random_weights(name, 3, 4)))
     x, dy, *state = (a.astype(np.float32) for a in draws(4, (2, 6, 3), (2, 6, 4), *[(2, 4)] * parts))
-    # rnn_relu is the one cell that nothing bounds: it may grow
+    # rnn_relu is the only cell with unbounded outputs
     y, end, tape = forward(x if name == "rnn_relu" else 1e4 * x, tuple(state), weights)
     dx, dstate_0, dweights = cell.backward(dy, tuple(state), tape)
     for array in (y, *end, dx, *dstate_0, *dweights):
@@ -236,7 +240,7 @@ def test_float32_stays_float32_and_large_numbers_do_not_overflow(name: str) -> N
         assert np.isfinite(array).all()
 
 
-def test_rnn_knows_two_nonlinearities() -> None:
+def test_rnn_rejects_other_nonlinearities() -> None:
     with pytest.raises(ValueError, match="'tanh' or 'relu', not 'sin'"):
         rnn.forward(np.zeros((1, 1, 3)), (np.zeros((1, 4)),), random_weights("rnn_tanh", 3, 4), "sin")  # type: ignore[arg-type]
 
@@ -262,7 +266,7 @@ def test_cross_entropy_matches_torch(N: int, V: int, scale: float) -> None:
 
 
 @pytest.mark.parametrize("targets", [[0, 4], [-1, 0], [0]])
-def test_cross_entropy_refuses_what_is_no_class(targets: list[int]) -> None:
+def test_cross_entropy_rejects_invalid_targets(targets: list[int]) -> None:
     with pytest.raises(ValueError, match="2 integers between 0 and 3"):
         loss.cross_entropy(np.zeros((2, 4)), np.array(targets))
 
@@ -290,15 +294,22 @@ def test_clipping_matches_torch(limit: float) -> None:
     for mine, other in zip(clip.clip_by_value(gradients, limit), by_value, strict=True):
         close(mine, other.grad)
 
-    for mine, other in zip(gradients, kept, strict=True):  # neither changes what it is given
+    for mine, other in zip(gradients, kept, strict=True):  # neither function changes its input
         np.testing.assert_array_equal(mine, other)
 
 
-def test_imports_numpy_alone() -> None:
-    code = (  # beyond what "import elman" itself has imported
+def test_imports_numpy_only() -> None:
+    code = (  # modules that "import elman" itself does not import
         "import sys, elman; before = set(sys.modules); import elman.reference, elman.reference.__main__;"
         "new = {m for m in set(sys.modules) - before if m.startswith('elman.')};"
         "print([m for m in new if not m.startswith('elman.reference')], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[] False\n"
+
+
+def test_examples_in_docstrings() -> None:
+    for info in pkgutil.iter_modules(elman.reference.__path__, "elman.reference."):
+        results = doctest.testmod(importlib.import_module(info.name))
+        assert results.attempted > 0, info.name
+        assert results.failed == 0, info.name

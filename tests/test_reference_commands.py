@@ -28,10 +28,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def status(*arguments: str) -> int:
-    """The command's exit status, in this process: a tenth of the time."""
+    """Run the command in this process, which takes a tenth of the time, and return its exit status."""
     try:
         return command.main(list(arguments))
-    except SystemExit as stop:  # argparse's way out
+    except SystemExit as stop:  # raised by argparse
         return -1 if stop.code is None else int(stop.code)
 
 
@@ -39,7 +39,7 @@ def progress(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("epoch")]
 
 
-def test_sentiment_is_learnt() -> None:
+def test_sentiment_reaches_full_accuracy() -> None:
     done = run("sentiment")
     assert (done.returncode, done.stderr) == (0, "")
     lines = progress(done.stdout)
@@ -48,7 +48,7 @@ def test_sentiment_is_learnt() -> None:
     assert done.stdout.splitlines()[-1] == "test accuracy 100.0%"
 
 
-def test_made_sentences_differ_and_agree() -> None:
+def test_sentences_of_the_grammar() -> None:
     train, test = sentences_module.make(np.random.default_rng(0))
     texts = [text for text, _ in train + test]
     assert (len(train), len(test)) == (192, 32)
@@ -70,12 +70,12 @@ WEATHER = [
     for adjective in ADJECTIVES[of]
     for frame in FRAMES
 ]
-#: Of every phrase one of the three longer frames, not always the same.
+#: For every phrase one of the three longer frames, in rotation.
 TEST_ROWS = {4 * phrase + 1 + phrase % 3 for phrase in range(len(WEATHER) // 4)}
 
 
 def table(path: Path, rows: list[tuple[str, str]]) -> str:
-    """As another program might write it: other columns and order, quotes, CRLF, a mark in front, blank lines."""
+    """Write a table as other programs do: more columns, another order, quotes, CRLF, a byte order mark, blank lines."""
     lines = ["id\tlabel\ttext", *(f'{k}\t{label}\t"{text.title()}"' for k, (text, label) in enumerate(rows)), "", ""]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     return str(path)
@@ -89,14 +89,12 @@ def tables(tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("seed", ["0", "1"])
-def test_sentiment_learns_the_users_tables(
-    tables: tuple[str, str], seed: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sentiment_learns_from_tables(tables: tuple[str, str], seed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status("sentiment", *tables, "--seed", seed) == 0
     output = capsys.readouterr().out
-    assert "48 sentences to learn from" in output
-    assert "16 sentences to be tested on" in output
-    assert "training does not have: 0 " in output
+    assert "48 training sentences" in output
+    assert "16 test sentences" in output
+    assert "test words that do not occur in training: 0 " in output
     assert progress(output)[-1].count("100.0%") == 2
     assert output.splitlines()[-1] == "test accuracy 100.0%"
 
@@ -112,25 +110,25 @@ def test_tables_of_other_grammars(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["letters", "people", "roads"])
-def test_other_grammars_are_learnt(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_grammars(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """``python -m benchmarks.sentiment`` has more grammars and seeds."""
     train, test = grammar_table(name, seed=1)
-    assert sentiment_module.learn(train, test, rng=np.random.default_rng(1)) >= 90
+    assert sentiment_module.fit(train, test, rng=np.random.default_rng(1)) >= 90
 
 
-def test_unknown_words_and_labels_are_told(
+def test_unknown_words_and_labels_are_reported(
     tables: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test = table(tmp_path / "odd.tsv", [("it is cold", "bad"), ("grey skies , grey", "grey")])
     assert status("sentiment", tables[0], test) == 0
     output = capsys.readouterr().out
-    assert "words of the test sentences that training does not have: 3 " in output
-    assert "label that training does not have: 1 " in output
-    assert "wrong: it is grey" in output
+    assert "test words that do not occur in training: 3 " in output
+    assert "label that does not occur in training: 1 " in output
+    assert "wrong: the label is grey" in output
     assert output.splitlines()[-1] == "test accuracy 50.0%"
 
 
-def test_any_number_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_than_two_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(f"{a} {b}", b) for a in ("a", "very", "no") for b in ("red", "green", "blue", "1")]
     path = table(tmp_path / "colours.tsv", rows)
     assert status("sentiment", path, path) == 0
@@ -139,7 +137,7 @@ def test_any_number_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert output.splitlines()[-1] == "test accuracy 100.0%"
 
 
-def test_cells_in_quotes_may_hold_anything(tmp_path: Path) -> None:
+def test_quoted_cells(tmp_path: Path) -> None:
     path = tmp_path / "quotes.tsv"
     path.write_text('text\tlabel\n"a\tb\nc ""d"""\tx\n\nplain "e" here\ty\n', newline="")
     assert sentences_module.read(str(path)) == [('a\tb\nc "d"', "x"), ('plain "e" here', "y")]
@@ -147,7 +145,7 @@ def test_cells_in_quotes_may_hold_anything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [("--epochs", "3"), ("--hidden", "8"), ("--rate", "0.05"), ("--seed", "5")])
 @pytest.mark.parametrize("name", ["sentiment", "hello"])
-def test_options_change_something(
+def test_options_have_an_effect(
     name: str, option: tuple[str, str], tables: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [name, *(tables if name == "sentiment" else ()), "--epochs", "20"]
@@ -159,13 +157,13 @@ def test_options_change_something(
     assert outputs[0] != outputs[2]
 
 
-def test_training_stops_by_itself(tables: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_early_stopping(tables: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status("sentiment", *tables, "--epochs", "100000") == 0
     last = progress(capsys.readouterr().out)[-1]
     assert int(last.split()[1]) < 2000
 
 
-def test_the_test_sentences_decide_nothing(tables: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_sentences_do_not_influence_training(tables: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     epochs = []
     for test in tables:
         assert status("sentiment", tables[0], test) == 0
@@ -183,25 +181,25 @@ def test_hello() -> None:
     for row, column in zip(rows[4:], (3, 4, 4, 5), strict=True):
         assert sum(map(float, row[2:])) == pytest.approx(1.0, abs=0.02)
         assert float(row[column]) > 0.8
-    assert done.stdout.endswith("it says 'hello'\n")
+    assert done.stdout.endswith("generated from 'h': 'hello'\n")
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_hello_from_any_start(seed: int) -> None:
-    assert hello.learn(rng=np.random.default_rng(seed)) == "hello"
+def test_hello_with_any_seed(seed: int) -> None:
+    assert hello.fit(rng=np.random.default_rng(seed)) == "hello"
 
 
 @pytest.mark.parametrize("text", ["ab", "aa", "tä dä\ntä", "a man, a plan, a canal: panama. " * 2 + "the end"])
-def test_hello_of_the_users_own(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hello_with_other_texts(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status("hello", text) == 0
-    assert capsys.readouterr().out.endswith(f"it says {text!r}\n")
+    assert capsys.readouterr().out.endswith(f"generated from {text[0]!r}: {text!r}\n")
 
 
-def test_gradients_of_the_two_networks_are_slopes() -> None:
+def test_gradients_of_the_networks() -> None:
     rng = np.random.default_rng(0)
     x, target = sentiment_module.one_hot("b zzz A", {"a": 0, "b": 1}), np.array([1])
     np.testing.assert_array_equal(x, [[[0, 1], [0, 0], [1, 0]]])
-    p = sentiment_module.start(2, 3, 2, rng)
+    p = sentiment_module.initialise(2, 3, 2, rng)
     y, h_T, tape = sentiment_module.forward(x, p)
     gradients = sentiment_module.backward(loss.cross_entropy(y, target)[1], h_T, tape, p)
     for v, dv in zip(p, gradients, strict=True):
@@ -212,7 +210,7 @@ def test_gradients_of_the_two_networks_are_slopes() -> None:
 
     ids, h_0 = np.array([0, 1, 2, 2, 3]), np.zeros((1, 3))
     letters, targets = np.eye(4)[None, ids[:-1]], ids[1:]
-    q = hello.start(4, 3, rng)
+    q = hello.initialise(4, 3, rng)
     y, _, tape = hello.forward(letters, h_0, q)
     all_gradients = hello.backward(loss.cross_entropy(y, targets)[1], tape, q)
     for v, dv in zip(q, all_gradients, strict=True):
@@ -222,7 +220,7 @@ def test_gradients_of_the_two_networks_are_slopes() -> None:
         np.testing.assert_allclose(dv, slope, rtol=1e-6, atol=1e-8)
 
 
-#: bytes of the file (None: there is none) and what the one line must say besides its name
+#: content of the file (None: no file) and a part of the error message
 BAD_TABLES: dict[str, tuple[bytes | None, str]] = {
     "missing": (None, "No such file"),
     "empty": (b"", "the file is empty"),
@@ -233,7 +231,7 @@ BAD_TABLES: dict[str, tuple[bytes | None, str]] = {
     "commas": (b"text,label\ngood,yes\n", "separated by tabs, and are 'text,label'"),
     "twice": (b"text\tlabel\ttext\ngood\tyes\tbad\n", "two columns are called 'text'"),
     "no rows": (b"text\tlabel\n\n", "no row below the column names"),
-    "missing cell": (b"text\tlabel\ngood\tyes\n\nbad\n", "line 4: the row has 1 cells where the header has 2"),
+    "missing cell": (b"text\tlabel\ngood\tyes\n\nbad\n", "line 4: the row has 1 cells and the header 2"),
     "cell too many": (b'text\tlabel\n"go\nod"\tyes\nbad\tno\tno\n', "line 4: the row has 3 cells"),
     "empty text": (b"text\tlabel\ngood\tyes\n \tno\n", "line 3: the text is empty"),
     "empty label": (b"text\tlabel\r\ngood\t\r\n", "line 2: the label is empty"),
@@ -266,16 +264,16 @@ def test_bad_table(
     [
         ([], "COMMAND"),
         (["sentimental"], "invalid choice: 'sentimental'"),
-        (["sentiment", "alone.tsv"], "alone.tsv stands alone"),
+        (["sentiment", "alone.tsv"], "alone.tsv: a test table is missing"),
         (["sentiment", str(ROOT), str(ROOT)], "Is a directory"),
-        (["sentiment", "--epochs", "0"], "--epochs: must be a whole number from 1"),
-        (["sentiment", "--hidden", "-1"], "--hidden: must be a whole number from 1"),
-        (["sentiment", "--hidden", "1000001"], "--hidden: must be a whole number from 1 to 1000000"),
+        (["sentiment", "--epochs", "0"], "--epochs: must be an integer from 1"),
+        (["sentiment", "--hidden", "-1"], "--hidden: must be an integer from 1"),
+        (["sentiment", "--hidden", "1000001"], "--hidden: must be an integer from 1 to 1000000"),
         (["sentiment", "--rate", "nan"], "--rate: must be a number above 0"),
         (["sentiment", "--rate", "fast"], "--rate: must be a number above 0"),
         (["sentiment", "--rate", "1e308"], "--rate 1e+308 is too high"),
         (["hello", "--rate", "1e308"], "--rate 1e+308 is too high"),
-        (["sentiment", "--seed", "-3"], "--seed: must be a whole number, 0 or above"),
+        (["sentiment", "--seed", "-3"], "--seed: must be an integer of at least 0"),
         (["hello", "x"], "at least 2 characters"),
         (["hello", ""], "at least 2 characters"),
         (["hello", "caf\udce9"], "not UTF-8"),
@@ -289,14 +287,14 @@ def test_bad_arguments(arguments: list[str], expected: str, capsys: pytest.Captu
     assert expected in error
 
 
-def test_too_many_units_for_the_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def learn(*_: Any, **__: Any) -> None:
+def test_out_of_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fit(*_: Any, **__: Any) -> None:
         raise MemoryError("Unable to allocate 7.28 TiB")
 
-    monkeypatch.setattr(hello, "learn", learn)
+    monkeypatch.setattr(hello, "fit", fit)
     assert status("hello", "--hidden", "1000000") == 2
     error = capsys.readouterr().err
-    assert error == "python -m elman.reference: Unable to allocate 7.28 TiB; a smaller --hidden may do\n"
+    assert error == "python -m elman.reference: Unable to allocate 7.28 TiB; try a smaller --hidden\n"
 
 
 def test_bad_input_from_the_shell(tmp_path: Path) -> None:

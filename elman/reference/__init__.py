@@ -1,21 +1,22 @@
-"""The reference: recurrent networks in NumPy, forward and backward through time derived by hand.
+"""Reference implementation of recurrent networks in NumPy, with backward passes derived by hand.
 
-One file a subject, to be read beside a textbook. Each begins with its formulas and the derivation of the
-backward pass; below, the formula of each step stands above its line.
+Each file covers one subject and can be read beside a textbook. It begins with the equations and the
+derivation of the backward pass; in the code, each line stands below its equation.
 
 =================== ========================================================================
-rnn                 the simple recurrent network, tanh or relu; begin here
+rnn                 simple recurrent network, tanh or relu; start here
 lstm                long short-term memory
-peephole_lstm       LSTM whose gates look at the cell
-gru                 gated recurrent unit, as torch and cuDNN compute it
-bidirectional       two networks over the same x, one from either end
-activations         sigma and softmax
-loss                cross-entropy
-clip                exploding gradients, clipped by value or by norm
-gradcheck           is the derivation right? slopes by finite differences
-sentiment           a network that learns whether a sentence is positive or negative
-sentences           the sentences for it, from a small grammar or from tables
-hello               a network of four letters that learns to say hello
+peephole_lstm       LSTM with peephole connections from the cell state to the gates
+gru                 gated recurrent unit, in the form of torch and cuDNN
+bidirectional       two networks over the same x, in opposite directions of time
+activations         sigma (logistic function) and softmax
+loss                softmax cross-entropy
+clip                gradient clipping by value and by norm
+gradcheck           gradients by finite differences
+errors              the error for invalid input
+sentiment           a network that classifies sentences as positive or negative
+sentences           its data: a small grammar, or tables of the user
+hello               a character model that learns the word "hello"
 =================== ========================================================================
 
 Every cell is a pair of functions over whole sequences::
@@ -23,14 +24,22 @@ Every cell is a pair of functions over whole sequences::
     y, state, tape = lstm.forward(x, state, weights)
     dx, dstate_0, dweights = lstm.backward(dy, dstate, tape)
 
-x is (B, T, D), y is (B, T, H); state is a tuple of (B, H), (h,) or (h, c); ``weights`` is the file's
-``Weights``, with the names, shapes and gate order of torch.nn. The tape is what forward keeps for
-backward. B batch, T time, D input, H hidden, V vocabulary, K labels.
+Shapes:
+    - x: (B, T, D); y: (B, T, H).
+    - state: a tuple of (B, H) arrays, (h,) or (h, c).
+    - weights: the ``Weights`` of the module, with the names, shapes and gate order of torch.nn.
+    - tape: the intermediate values that ``forward`` keeps for ``backward``.
+
+Letters: B batch, T time, D input, H hidden, V vocabulary, K labels. d followed by a name is the
+gradient of the loss L: dv = dL/dv.
+
+Commands::
 
     python -m elman.reference sentiment [TRAIN.tsv TEST.tsv]
     python -m elman.reference hello [TEXT]
 
-NumPy is all it needs: it imports nothing else of the package, and is what the rest is tested against.
+The package needs NumPy only and imports no other part of elman. The tests compare the layers of elman
+with it.
 """
 
 from __future__ import annotations

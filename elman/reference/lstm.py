@@ -1,20 +1,20 @@
-"""Long short-term memory with a forget gate: forward, and backward through time.
+"""Long short-term memory (LSTM) with a forget gate: forward pass, and backpropagation through time.
 
-Forward, for t = 1 .. T; * is by element, and the four products are one, with the rows of W, R, b and
-b' in the order i, f, g, o::
+Forward, for t = 1 .. T. * is the elementwise product. W, R, b and b' contain the rows of all four gates,
+in the order i, f, g, o::
 
-    i_t = sigma(W_i x_t + b_i + R_i h_{t-1} + b'_i)      how much is written
-    f_t = sigma(W_f x_t + b_f + R_f h_{t-1} + b'_f)      how much is kept
-    g_t =  tanh(W_g x_t + b_g + R_g h_{t-1} + b'_g)      what is written
-    o_t = sigma(W_o x_t + b_o + R_o h_{t-1} + b'_o)      how much is shown
+    i_t = sigma(W_i x_t + b_i + R_i h_{t-1} + b'_i)      input gate: how much is written
+    f_t = sigma(W_f x_t + b_f + R_f h_{t-1} + b'_f)      forget gate: how much is kept
+    g_t =  tanh(W_g x_t + b_g + R_g h_{t-1} + b'_g)      candidate: what is written
+    o_t = sigma(W_o x_t + b_o + R_o h_{t-1} + b'_o)      output gate: how much is output
     c_t = f_t * c_{t-1} + i_t * g_t
     h_t = o_t * tanh(c_t)                                y_t = h_t
 
-Backward. Write dv for the gradient dL/dv of the loss L, and a_i for what goes into the sigma of i, and
-so on. h_t is read as y_t and by the four gates of the next step; c_t by h_t and by c_{t+1}. So,
-for t = T .. 1::
+Backward. dv denotes the gradient dL/dv of the loss L, and a_i the argument of the sigma of gate i, and
+so on. h_t is used by y_t and by the four gates of the next step; c_t is used by h_t and by c_{t+1}.
+Hence, for t = T .. 1::
 
-    dh_t     = dy_t + R^T da_{t+1}                       da = (da_i, da_f, da_g, da_o), one below the other
+    dh_t     = dy_t + R^T da_{t+1}                       da = (da_i, da_f, da_g, da_o), concatenated
     dc_t     = dc_{t+1} * f_{t+1} + dh_t * o_t * (1 - tanh(c_t)^2)
     da_o     = dh_t * tanh(c_t) * o_t * (1 - o_t)        sigma' = sigma * (1 - sigma)
     da_i     = dc_t * g_t       * i_t * (1 - i_t)
@@ -22,17 +22,19 @@ for t = T .. 1::
     da_g     = dc_t * i_t       * (1 - g_t^2)            tanh' = 1 - tanh^2
     dx_t     = W^T da_t
     dh_{t-1} = R^T da_t  (+ dy_{t-1})
-    dc_{t-1} = dc_t * f_t  (+ what comes through h_{t-1})
+    dc_{t-1} = dc_t * f_t  (+ the gradient through h_{t-1})
     dW = sum_t da_t x_t^T      dR = sum_t da_t h_{t-1}^T      db = db' = sum_t da_t
 
-The road from c_t back to c_{t-1} has no matrix and no squashing in it, only f_t: where the forget gate
-is open the gradient arrives whole. That is why the LSTM remembers and the simple network does not.
+The path from c_t back to c_{t-1} contains no matrix and no activation function, only the factor f_t:
+where the forget gate is open, the gradient passes unchanged. This is why an LSTM learns long dependencies
+that the simple network does not.
 
-At t = T the terms from t + 1 are the gradients into the final state (h_T, c_T). A batch has one
-sequence in a row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W.
+At t = T the terms from t + 1 are the gradients of the final state (h_T, c_T). A batch has one sequence
+per row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W.
 
-Hochreiter & Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735;
-forget gate: Gers, Schmidhuber & Cummins 2000, https://doi.org/10.1162/089976600300015015
+Hochreiter & Schmidhuber 1997, "Long short-term memory", https://doi.org/10.1162/neco.1997.9.8.1735;
+forget gate: Gers, Schmidhuber & Cummins 2000, "Learning to forget: continual prediction with LSTM",
+https://doi.org/10.1162/089976600300015015
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ from elman.reference.activations import sigma
 
 
 class Weights(NamedTuple):
-    """The parameters, or their gradients, under torch.nn.LSTM's names; rows in the order i, f, g, o."""
+    """The parameters or their gradients, named as in torch.nn.LSTM; rows in the order i, f, g, o."""
 
     weight_ih: np.ndarray  # (4 H, D)  W
     weight_hh: np.ndarray  # (4 H, H)  R
@@ -54,10 +56,10 @@ class Weights(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What the forward pass keeps for the backward pass."""
+    """The intermediate values that `forward` keeps for `backward`."""
 
     x: np.ndarray  # (B, T, D)
-    h: np.ndarray  # (B, T + 1, H)  h[:, t] goes into step t, h[:, t + 1] comes out of it
+    h: np.ndarray  # (B, T + 1, H)  h[:, t] enters step t, h[:, t + 1] leaves it
     c: np.ndarray  # (B, T + 1, H)  likewise
     i: np.ndarray  # (B, T, H)  the gates of step t
     f: np.ndarray  # (B, T, H)
@@ -69,15 +71,31 @@ class Tape(NamedTuple):
 def forward(
     x: np.ndarray, state: tuple[np.ndarray, np.ndarray], weights: Weights
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Tape]:
-    """Carries the LSTM over x; the formulas stand at the top of the file.
+    """Run the LSTM over x.
 
-    Arguments:
-        x: (B, T, D).
-        state: (h, c), each (B, H): the state before the first step.
-        weights: see `Weights`; all results have their dtype.
+    The equations are at the top of the file.
 
-    Returns y (B, T, H), the state (h, c) after the last step, and the tape for `backward`.
-    Raises ValueError (NumPy's) where the shapes do not fit.
+    Args:
+        x: (B, T, D), the input.
+        state: (h, c), each (B, H), the state before the first step.
+        weights: the parameters. All results have their dtype.
+
+    Returns:
+        - y (B, T, H), the output.
+        - (h, c), the state after the last step, each (B, H).
+        - The tape for `backward`.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)]
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h, c), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)), np.zeros((B, H))), weights)
+        >>> y.shape, h.shape
+        ((2, 5, 4), (2, 4))
     """
     W, R, b, b_h = weights
     h_0, c_0 = state
@@ -98,23 +116,40 @@ def forward(
         # h_t = o_t * tanh(c_t)                                                   (B, H)
         h[:, t + 1] = o[:, t] * np.tanh(c[:, t + 1])
 
-    # Copies, so that whoever changes y or the state in place does not change the tape.
+    # Copies, so that in-place changes of y or the state do not affect the tape.
     return h[:, 1:].copy(), (h[:, T].copy(), c[:, T].copy()), Tape(x, h, c, i, f, g, o, weights)
 
 
 def backward(
     dy: np.ndarray, dstate: tuple[np.ndarray, np.ndarray], tape: Tape
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Weights]:
-    """The gradients of the loss L, from those of y and of the final state.
+    """Compute the gradients of the loss L from those of the output and of the final state.
 
-    Arguments:
-        dy: (B, T, H), dL/dy.
-        dstate: (dh, dc), each (B, H): dL/dh and dL/dc of the final state, for whatever reads it
-            besides y; else zeros.
-        tape: from `forward`.
+    The equations are at the top of the file.
 
-    Returns dx (B, T, D), dstate_0 = (dh_0, dc_0), each (B, H), of the initial state, and dweights, a
-    `Weights`. Raises ValueError (NumPy's) where the shapes do not fit.
+    Args:
+        dy: (B, T, H), the gradient dL/dy of the output.
+        dstate: (dh, dc), each (B, H), the gradient of the final state from everything that reads it
+            besides y. Zeros if nothing does.
+        tape: the tape of `forward`.
+
+    Returns:
+        - dx (B, T, D), the gradient of the input.
+        - (dh_0, dc_0), each (B, H), the gradient of the initial state.
+        - dweights, the gradients of the parameters, a `Weights`.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)]
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h, c), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)), np.zeros((B, H))), weights)
+        >>> dx, dstate_0, dweights = backward(np.ones_like(y), (np.zeros_like(h), np.zeros_like(c)), tape)  # L = sum(y)
+        >>> dx.shape, dweights.weight_hh.shape
+        ((2, 5, 3), (16, 4))
     """
     x, weights = tape.x, tape.weights
     W, R, b, _ = weights
@@ -128,9 +163,9 @@ def backward(
         h_old, c_old = tape.h[:, t], tape.c[:, t]  # each (B, H)
         tanh_c = np.tanh(tape.c[:, t + 1])  # (B, H)
 
-        # dh_t = dy_t + what comes back from step t + 1                           (B, H)
+        # dh_t = dy_t + the gradient from step t + 1                              (B, H)
         dh = dh + dy[:, t]
-        # dc_t = what comes back from step t + 1 + dh_t * o_t * (1 - tanh(c_t)^2)  (B, H)
+        # dc_t = the gradient from step t + 1 + dh_t * o_t * (1 - tanh(c_t)^2)    (B, H)
         dc = dc + dh * o * (1 - tanh_c**2)
         # da_o = dh_t * tanh(c_t) * o_t * (1 - o_t)                               (B, H)
         da_o = dh * tanh_c * o * (1 - o)

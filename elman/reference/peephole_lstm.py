@@ -1,7 +1,7 @@
-"""LSTM with peepholes, gates that look at the cell: forward, and backward through time.
+"""LSTM with peephole connections: forward pass, and backpropagation through time.
 
-Forward, for t = 1 .. T. As the LSTM of lstm.py, with three vectors p (a unit's gate sees the cell of
-its own unit alone). i and f, which decide on the new cell, look at the old; o looks at the new::
+Forward, for t = 1 .. T. Like the LSTM in lstm.py, with three vectors p, by which the gates of a unit
+depend on the cell state of that unit: i and f on the old cell state, o on the new one::
 
     i_t = sigma(W_i x_t + b_i + R_i h_{t-1} + b'_i + p_i * c_{t-1})
     f_t = sigma(W_f x_t + b_f + R_f h_{t-1} + b'_f + p_f * c_{t-1})
@@ -10,11 +10,11 @@ its own unit alone). i and f, which decide on the new cell, look at the old; o l
     o_t = sigma(W_o x_t + b_o + R_o h_{t-1} + b'_o + p_o * c_t)
     h_t = o_t * tanh(c_t)                                y_t = h_t
 
-Backward. dv is the gradient dL/dv of the loss L, and a_i is what goes into the sigma of i, and so on.
-c_t is now read in five places: h_t, o_t, and in the next step c_{t+1}, i_{t+1} and f_{t+1}. The order
-matters: da_o first, as it adds to dc_t. For t = T .. 1::
+Backward. dv denotes the gradient dL/dv of the loss L, and a_i the argument of the sigma of gate i, and
+so on. c_t is used in five places: by h_t and o_t, and in the next step by c_{t+1}, i_{t+1} and f_{t+1}.
+da_o comes first, because dc_t depends on it. For t = T .. 1::
 
-    dh_t     = dy_t + R^T da_{t+1}                       da = (da_i, da_f, da_g, da_o), one below the other
+    dh_t     = dy_t + R^T da_{t+1}                       da = (da_i, da_f, da_g, da_o), concatenated
     da_o     = dh_t * tanh(c_t) * o_t * (1 - o_t)
     dc_t     = dh_t * o_t * (1 - tanh(c_t)^2) + p_o * da_o
              + dc_{t+1} * f_{t+1} + p_i * da_i,{t+1} + p_f * da_f,{t+1}
@@ -25,11 +25,12 @@ matters: da_o first, as it adds to dc_t. For t = T .. 1::
     dW = sum_t da_t x_t^T      dR = sum_t da_t h_{t-1}^T      db = db' = sum_t da_t
     dp_i = sum_t da_i * c_{t-1}      dp_f = sum_t da_f * c_{t-1}      dp_o = sum_t da_o * c_t
 
-At t = T the terms from t + 1 are the gradients into the final state (h_T, c_T). A batch has one
-sequence in a row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W.
+At t = T the terms from t + 1 are the gradients of the final state (h_T, c_T). A batch has one sequence
+per row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W.
 
-Gers & Schmidhuber 2000, https://doi.org/10.1109/IJCNN.2000.861302;
-these formulas: Graves 2013, equations 7 to 11, https://arxiv.org/abs/1308.0850
+Gers & Schmidhuber 2000, "Recurrent nets that time and count", https://doi.org/10.1109/IJCNN.2000.861302;
+these equations: Graves 2013, "Generating sequences with recurrent neural networks", equations 7 to 11,
+https://arxiv.org/abs/1308.0850
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ from elman.reference.activations import sigma
 
 
 class Weights(NamedTuple):
-    """The parameters, or their gradients, under torch.nn.LSTM's names; rows in the order i, f, g, o."""
+    """The parameters or their gradients, named as in torch.nn.LSTM; rows in the order i, f, g, o."""
 
     weight_ih: np.ndarray  # (4 H, D)  W
     weight_hh: np.ndarray  # (4 H, H)  R
     bias_ih: np.ndarray  # (4 H,)  b
     bias_hh: np.ndarray  # (4 H,)  b'
-    p_i: np.ndarray  # (H,)
+    p_i: np.ndarray  # (H,)  peephole weights, one per unit
     p_f: np.ndarray  # (H,)
     p_o: np.ndarray  # (H,)
 
 
 class Tape(NamedTuple):
-    """What the forward pass keeps for the backward pass."""
+    """The intermediate values that `forward` keeps for `backward`."""
 
     x: np.ndarray  # (B, T, D)
-    h: np.ndarray  # (B, T + 1, H)  h[:, t] goes into step t, h[:, t + 1] comes out of it
+    h: np.ndarray  # (B, T + 1, H)  h[:, t] enters step t, h[:, t + 1] leaves it
     c: np.ndarray  # (B, T + 1, H)  likewise
     i: np.ndarray  # (B, T, H)  the gates of step t
     f: np.ndarray  # (B, T, H)
@@ -69,15 +70,31 @@ class Tape(NamedTuple):
 def forward(
     x: np.ndarray, state: tuple[np.ndarray, np.ndarray], weights: Weights
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Tape]:
-    """Carries the peephole LSTM over x; the formulas stand at the top of the file.
+    """Run the peephole LSTM over x.
 
-    Arguments:
-        x: (B, T, D).
-        state: (h, c), each (B, H): the state before the first step.
-        weights: see `Weights`; all results have their dtype.
+    The equations are at the top of the file.
 
-    Returns y (B, T, H), the state (h, c) after the last step, and the tape for `backward`.
-    Raises ValueError (NumPy's) where the shapes do not fit.
+    Args:
+        x: (B, T, D), the input.
+        state: (h, c), each (B, H), the state before the first step.
+        weights: the parameters. All results have their dtype.
+
+    Returns:
+        - y (B, T, H), the output.
+        - (h, c), the state after the last step, each (B, H).
+        - The tape for `backward`.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)] + [(H,)] * 3
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h, c), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)), np.zeros((B, H))), weights)
+        >>> y.shape, h.shape
+        ((2, 5, 4), (2, 4))
     """
     W, R, b, b_h, p_i, p_f, p_o = weights
     h_0, c_0 = state
@@ -103,23 +120,40 @@ def forward(
         # h_t = o_t * tanh(c_t)                                                   (B, H)
         h[:, t + 1] = o[:, t] * np.tanh(c[:, t + 1])
 
-    # Copies, so that whoever changes y or the state in place does not change the tape.
+    # Copies, so that in-place changes of y or the state do not affect the tape.
     return h[:, 1:].copy(), (h[:, T].copy(), c[:, T].copy()), Tape(x, h, c, i, f, g, o, weights)
 
 
 def backward(
     dy: np.ndarray, dstate: tuple[np.ndarray, np.ndarray], tape: Tape
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Weights]:
-    """The gradients of the loss L, from those of y and of the final state.
+    """Compute the gradients of the loss L from those of the output and of the final state.
 
-    Arguments:
-        dy: (B, T, H), dL/dy.
-        dstate: (dh, dc), each (B, H): dL/dh and dL/dc of the final state, for whatever reads it
-            besides y; else zeros.
-        tape: from `forward`.
+    The equations are at the top of the file.
 
-    Returns dx (B, T, D), dstate_0 = (dh_0, dc_0), each (B, H), of the initial state, and dweights, a
-    `Weights`. Raises ValueError (NumPy's) where the shapes do not fit.
+    Args:
+        dy: (B, T, H), the gradient dL/dy of the output.
+        dstate: (dh, dc), each (B, H), the gradient of the final state from everything that reads it
+            besides y. Zeros if nothing does.
+        tape: the tape of `forward`.
+
+    Returns:
+        - dx (B, T, D), the gradient of the input.
+        - (dh_0, dc_0), each (B, H), the gradient of the initial state.
+        - dweights, the gradients of the parameters, a `Weights`.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(4 * H, D), (4 * H, H), (4 * H,), (4 * H,)] + [(H,)] * 3
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h, c), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)), np.zeros((B, H))), weights)
+        >>> dx, dstate_0, dweights = backward(np.ones_like(y), (np.zeros_like(h), np.zeros_like(c)), tape)  # L = sum(y)
+        >>> dx.shape, dweights.weight_hh.shape
+        ((2, 5, 3), (16, 4))
     """
     x, weights = tape.x, tape.weights
     W, R, b, _, p_i, p_f, p_o = weights
@@ -134,11 +168,11 @@ def backward(
         h_old, c_old, c_new = tape.h[:, t], tape.c[:, t], tape.c[:, t + 1]  # each (B, H)
         tanh_c = np.tanh(c_new)  # (B, H)
 
-        # dh_t = dy_t + what comes back from step t + 1                           (B, H)
+        # dh_t = dy_t + the gradient from step t + 1                              (B, H)
         dh = dh + dy[:, t]
         # da_o = dh_t * tanh(c_t) * o_t * (1 - o_t)                               (B, H)
         da_o = dh * tanh_c * o * (1 - o)
-        # dc_t = what comes back from step t + 1
+        # dc_t = the gradient from step t + 1
         #      + dh_t * o_t * (1 - tanh(c_t)^2) + p_o * da_o                      (B, H)
         dc = dc + dh * o * (1 - tanh_c**2) + p_o * da_o
         # da_i = dc_t * g_t * i_t * (1 - i_t)                                     (B, H)

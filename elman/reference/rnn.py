@@ -1,27 +1,28 @@
-"""The simple recurrent network: forward, and backward through time.
+"""Simple recurrent network (Elman network): forward pass, and backpropagation through time.
 
 Forward, for t = 1 .. T, with f = tanh or relu::
 
     a_t = W x_t + b + R h_{t-1} + b'
     h_t = f(a_t)                                 y_t = h_t
 
-Backward. Write dv for the gradient dL/dv of the loss L. h_t is read twice, as the output y_t and by
-the next step through R, so two gradients meet in it; the chain rule does the rest, for t = T .. 1::
+Backward. dv denotes the gradient dL/dv of the loss L. h_t is used twice, as the output y_t and, through
+R, by the next step, so its gradient is the sum of two terms. The chain rule gives, for t = T .. 1::
 
-    dh_t     = dy_t + R^T da_{t+1}               at t = T: dy_T + the gradient into the final state
+    dh_t     = dy_t + R^T da_{t+1}               at t = T: dy_T + the gradient of the final state
     da_t     = dh_t * f'(a_t)                    tanh' = 1 - h_t^2;   relu' = 1 where h_t > 0, else 0
     dx_t     = W^T da_t
     dh_{t-1} = R^T da_t  (+ dy_{t-1})
-    dW       = sum_t da_t x_t^T                  the weights are the same at all steps: their gradient
-    dR       = sum_t da_t h_{t-1}^T              is the sum over the steps
+    dW       = sum_t da_t x_t^T                  all steps share the weights, so their gradients
+    dR       = sum_t da_t h_{t-1}^T              are sums over the steps
     db = db' = sum_t da_t
 
-A batch has one sequence in a row, so W x_t becomes x_t @ W.T, W^T da_t becomes da_t @ W, and the
-product da_t.T @ x_t sums over the batch as well.
+A batch has one sequence per row, so W x_t becomes x_t @ W.T and W^T da_t becomes da_t @ W, and the
+product da_t.T @ x_t also sums over the batch.
 
 Elman 1990, "Finding structure in time", https://doi.org/10.1207/s15516709cog1402_1;
 backward: Werbos 1990, "Backpropagation through time", https://doi.org/10.1109/5.58337;
-relu: Le, Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941
+relu: Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units",
+https://arxiv.org/abs/1504.00941
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ import numpy as np
 
 
 class Weights(NamedTuple):
-    """The parameters, or their gradients, under torch.nn.RNN's names."""
+    """The parameters or their gradients, named as in torch.nn.RNN."""
 
     weight_ih: np.ndarray  # (H, D)  W
     weight_hh: np.ndarray  # (H, H)  R
     bias_ih: np.ndarray  # (H,)  b
-    bias_hh: np.ndarray  # (H,)  b'; a second bias adds nothing to the first, but torch has both
+    bias_hh: np.ndarray  # (H,)  b'; redundant beside b, but torch has both
 
 
 class Tape(NamedTuple):
-    """What the forward pass keeps for the backward pass."""
+    """The intermediate values that `forward` keeps for `backward`."""
 
     x: np.ndarray  # (B, T, D)
-    h: np.ndarray  # (B, T + 1, H)  h[:, t] goes into step t, h[:, t + 1] comes out of it
+    h: np.ndarray  # (B, T + 1, H)  h[:, t] enters step t, h[:, t + 1] leaves it
     weights: Weights
     nonlinearity: str
 
@@ -55,16 +56,32 @@ def forward(
     weights: Weights,
     nonlinearity: Literal["tanh", "relu"] = "tanh",
 ) -> tuple[np.ndarray, tuple[np.ndarray], Tape]:
-    """Carries the network over x: h_t = f(W x_t + b + R h_{t-1} + b').
+    """Run the network over x: h_t = f(W x_t + b + R h_{t-1} + b').
 
-    Arguments:
-        x: (B, T, D).
-        state: (h,), h (B, H): the state before the first step.
-        weights: see `Weights`; all results have their dtype.
-        nonlinearity: f, "tanh" or "relu".
+    The equations are at the top of the file.
 
-    Returns y (B, T, H), the state (h,) after the last step, h (B, H), and the tape for `backward`.
-    Raises ValueError for another nonlinearity, or (NumPy's) where the shapes do not fit.
+    Args:
+        x: (B, T, D), the input.
+        state: (h,), with h (B, H), the state before the first step.
+        weights: the parameters. All results have their dtype.
+        nonlinearity: f, ``"tanh"`` or ``"relu"``. Default: ``"tanh"``.
+
+    Returns:
+        - y (B, T, H), the output.
+        - (h,), the state after the last step, h (B, H).
+        - The tape for `backward`.
+
+    Raises:
+        ValueError: if the shapes do not match, or ``nonlinearity`` is neither.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(H, D), (H, H), (H,), (H,)]
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h,), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)),), weights)
+        >>> y.shape, h.shape
+        ((2, 5, 4), (2, 4))
     """
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity must be 'tanh' or 'relu', not {nonlinearity!r}")
@@ -81,20 +98,38 @@ def forward(
         # h_t = f(a_t)                                                            (B, H)
         h[:, t + 1] = np.tanh(a) if nonlinearity == "tanh" else np.maximum(a, 0)
 
-    # Copies, so that whoever changes y or the state in place does not change the tape.
+    # Copies, so that in-place changes of y or the state do not affect the tape.
     return h[:, 1:].copy(), (h[:, T].copy(),), Tape(x, h, weights, nonlinearity)
 
 
 def backward(dy: np.ndarray, dstate: tuple[np.ndarray], tape: Tape) -> tuple[np.ndarray, tuple[np.ndarray], Weights]:
-    """The gradients of the loss L, from those of y and of the final state.
+    """Compute the gradients of the loss L from those of the output and of the final state.
 
-    Arguments:
-        dy: (B, T, H), dL/dy.
-        dstate: (dh,), dh (B, H): dL/dh of the final state, for whatever reads it besides y; else zeros.
-        tape: from `forward`.
+    The equations are at the top of the file.
 
-    Returns dx (B, T, D), dstate_0 = (dh_0,) (B, H) of the initial state, and dweights, a `Weights`.
-    Raises ValueError (NumPy's) where the shapes do not fit.
+    Args:
+        dy: (B, T, H), the gradient dL/dy of the output.
+        dstate: (dh,), with dh (B, H), the gradient of the final state from everything that reads it
+            besides y. Zeros if nothing does.
+        tape: the tape of `forward`.
+
+    Returns:
+        - dx (B, T, D), the gradient of the input.
+        - (dh_0,), with dh_0 (B, H), the gradient of the initial state.
+        - dweights, the gradients of the parameters, a `Weights`.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> B, T, D, H = 2, 5, 3, 4
+        >>> shapes = [(H, D), (H, H), (H,), (H,)]
+        >>> weights = Weights(*[rng.standard_normal(shape) for shape in shapes])
+        >>> y, (h,), tape = forward(rng.standard_normal((B, T, D)), (np.zeros((B, H)),), weights)
+        >>> dx, dstate_0, dweights = backward(np.ones_like(y), (np.zeros_like(h),), tape)  # L = sum(y)
+        >>> dx.shape, dweights.weight_hh.shape
+        ((2, 5, 3), (4, 4))
     """
     x, h, weights, nonlinearity = tape
     W, R, b, _ = weights
@@ -104,7 +139,7 @@ def backward(dy: np.ndarray, dstate: tuple[np.ndarray], tape: Tape) -> tuple[np.
     (dh,) = dstate
 
     for t in reversed(range(T)):
-        # dh_t = dy_t + what comes back from step t + 1                           (B, H)
+        # dh_t = dy_t + the gradient from step t + 1                              (B, H)
         dh = dh + dy[:, t]
         # da_t = dh_t * f'(a_t)                                                   (B, H)
         h_t = h[:, t + 1]

@@ -1,42 +1,42 @@
-"""Is a sentence good or bad news? A many-to-one network that learns it, every gradient by hand.
+"""Sentiment classification: a many-to-one network with every gradient derived by hand.
 
-The words x_1 .. x_T of a sentence are one-hot vectors: 1 at the word's number, 0 elsewhere (zeros
-throughout for a word that training never saw). The network reads them one by one, and after the last
-gives a score to each of the K labels::
+The words x_1 .. x_T of a sentence are one-hot vectors: 1 at the index of the word, 0 elsewhere (all zeros
+for a word that does not occur in the training data). The network reads them in order. Its last state gives
+the logits of the K labels::
 
     h_t    = tanh(W_xh x_t + W_hh h_{t-1} + b_h)         h_0 = 0
     y      = W_hy h_T + b_y                              the logits
     L      = -log softmax(y)[label]                      see loss.py
 
-Backward: L depends on the states through the last one alone::
+Backward. L depends on the states through the last one only::
 
     dy     = softmax(y) - one-hot of the label
     dW_hy  = dy h_T^T        db_y = dy        dh_T = W_hy^T dy
-    dW_xh, dW_hh, db_h: dh_T sent back through time, see rnn.py
+    dW_xh, dW_hh, db_h: from dh_T by backpropagation through time, see rnn.py
 
-Learning is gradient descent on all N training sentences at once, with momentum, for every parameter v::
+Training is gradient descent with momentum on all N training sentences at once. For every parameter v::
 
-    g  = dL/dv, L the mean over the sentences, all g together clipped to a norm of 0.1
+    g  = dL/dv, with L the mean over the sentences, clipped to a norm of 0.1 over all parameters
     u <- 0.9 u + g                            for W_hh: 0.9 u + g + 0.04 (W_hh - I)
-    v <- v - rate u                       for W_xh: then each word's vector w is shortened,
-                                          w <- max(0, 1 - 0.003 rate / |w|) w
+    v <- v - rate u                           for W_xh, afterwards, each word vector w:
+                                              w <- max(0, 1 - 0.003 rate / |w|) w
 
-A few dozen sentences can be learnt by heart, and a network that has done so is wrong about the next
-one. Four things keep it at the rule, "not" turns what follows:
+A network can memorise a few dozen sentences without learning the rule ("not" negates what follows), and
+then it fails on new sentences. Four regularisers prevent this:
 
-* At the start W_hh is the identity: the network is a memory, which adds up what its words mean, and
-  keeps it over the words that mean nothing ("right now", "earlier"). See Le et al. 2015,
-  https://arxiv.org/abs/1504.00941. All else starts at almost 0.
-* Weight decay draws W_hh back to the identity, so that the words act on each other only where the
-  sentences cannot be told apart by adding up, which is where one word turns another.
-* Each word's vector in W_xh is drawn to 0, and words that decide nothing stay there: a frame that was
-  seen with one label only ("... right now") must not be taken for its cause. This is the group lasso,
+* W_hh starts as the identity, and all other weights near 0. The network starts as a memory: it adds up the
+  contributions of its words and keeps the sum over words that contribute nothing ("right now", "earlier").
+  Le, Jaitly & Hinton 2015, https://arxiv.org/abs/1504.00941.
+* Weight decay draws W_hh back to the identity, so that words interact only where a sum cannot separate the
+  sentences, that is, where one word negates another.
+* A group lasso draws the word vectors in W_xh to 0, and those of irrelevant words stay there. Otherwise a frame
+  that occurs with one label only ("... right now") would be taken for the cause of that label.
   Yuan & Lin 2006, https://doi.org/10.1111/j.1467-9868.2005.00532.x.
-* While it learns, noise is added to the words, x_t + 0.1 e_t with e_t normal, so that nothing may hang
-  on small differences. See Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108.
+* Training adds noise to the words, x_t + 0.1 e_t with standard normal e_t, so that the result cannot depend on
+  small differences. Bishop 1995, https://doi.org/10.1162/neco.1995.7.1.108.
 
-When the loss of an epoch, noise included, is below 0.05 for the first time, the rate begins to fall, to
-0 within 700 epochs, and learning ends. The test sentences decide nothing.
+As soon as the training loss of an epoch, with noise, is below 0.05, the learning rate decays linearly to 0
+over 700 epochs, and training ends. The test sentences have no influence on training.
 
 After Victor Zhou, "An introduction to recurrent neural networks for beginners" (2019),
 https://victorzhou.com/blog/intro-to-rnns/
@@ -57,17 +57,17 @@ from elman.reference.errors import InputError
 from elman.reference.loss import cross_entropy
 from elman.reference.sentences import Example
 
-NOISE = 0.1  # the deviation of what is added to each number of a word
-DECAY = 0.04  # of W_hh to the identity
-SHORTENING = 0.003  # of each word's vector in W_xh, in a step of rate 1
+NOISE = 0.1  # standard deviation of the noise on each element of a word
+WEIGHT_DECAY = 0.04  # of W_hh towards the identity
+LASSO = 0.003  # reduction of the norm of each word vector in W_xh, per step and unit of learning rate
 MOMENTUM = 0.9
-CLIP = 0.1  # the norm of the gradient at most
-SMALL_LOSS = 0.05  # nats, of an epoch, from which on the rate falls
-COOLING = 700  # epochs in which it falls to 0
+CLIP = 0.1  # largest norm of the gradient
+LOSS_THRESHOLD = 0.05  # nats; the learning rate decays from the first epoch with a smaller loss
+DECAY_EPOCHS = 700  # epochs over which the learning rate decays to 0
 
 
 class Parameters(NamedTuple):
-    """The parameters of the network, or their gradients."""
+    """The parameters of the network or their gradients."""
 
     W_xh: np.ndarray  # (H, V)
     W_hh: np.ndarray  # (H, H)
@@ -76,10 +76,24 @@ class Parameters(NamedTuple):
     b_y: np.ndarray  # (K,)
 
 
-def start(V: int, H: int, K: int, rng: np.random.Generator) -> Parameters:
-    """Biases of 0, W_hh the identity, and weights from a normal distribution with a deviation of 0.001.
+def initialise(V: int, H: int, K: int, rng: np.random.Generator) -> Parameters:
+    """Initialise the parameters: biases 0, W_hh the identity, plus normal noise of standard deviation 0.001.
 
-    So small that the network begins as a memory and nothing else: whatever it does, the sentences made it.
+    The noise is so small that the untrained network is only a memory (see the top of the file).
+
+    Args:
+        V: number of words.
+        H: number of hidden units.
+        K: number of labels.
+        rng: generator of the weights.
+
+    Returns:
+        The parameters, float64.
+
+    Example:
+        >>> p = initialise(20, 64, 2, np.random.default_rng(0))
+        >>> p.W_xh.shape, bool(np.allclose(p.W_hh, np.eye(64), atol=0.01))
+        ((64, 20), True)
     """
     return Parameters(
         W_xh=0.001 * rng.standard_normal((H, V)),
@@ -91,9 +105,25 @@ def start(V: int, H: int, K: int, rng: np.random.Generator) -> Parameters:
 
 
 def forward(x: np.ndarray, p: Parameters) -> tuple[np.ndarray, np.ndarray, rnn.Tape]:
-    """x (B, T, V), the words of B sentences, to the logits y (B, K), with h_T (B, H) and the tape of the network."""
+    """Compute the logits of B sentences with T words each.
+
+    Args:
+        x: (B, T, V), the words.
+        p: the parameters.
+
+    Returns:
+        - y (B, K), the logits.
+        - h_T (B, H), the last hidden state.
+        - The tape for `backward`.
+
+    Example:
+        >>> p = initialise(2, 4, 3, np.random.default_rng(0))
+        >>> y, h_T, tape = forward(one_hot("not bad", {"not": 0, "bad": 1}), p)
+        >>> y.shape, h_T.shape
+        ((1, 3), (1, 4))
+    """
     B, H = len(x), len(p.b_h)
-    # h_t = tanh(W_xh x_t + W_hh h_{t-1} + b_h); rnn.py has two biases, the second stays 0
+    # h_t = tanh(W_xh x_t + W_hh h_{t-1} + b_h); rnn.py has two biases; the second is 0
     no_bias = np.zeros_like(p.b_h)
     _, (h_T,), tape = rnn.forward(x, (np.zeros((B, H)),), rnn.Weights(p.W_xh, p.W_hh, p.b_h, no_bias))
     # y = W_hy h_T + b_y                                                          (B, K)
@@ -102,20 +132,51 @@ def forward(x: np.ndarray, p: Parameters) -> tuple[np.ndarray, np.ndarray, rnn.T
 
 
 def backward(dy: np.ndarray, h_T: np.ndarray, tape: rnn.Tape, p: Parameters) -> Parameters:
-    """dy (B, K), dL/dy, to the gradients of the parameters."""
+    """Compute the gradients of the parameters.
+
+    Args:
+        dy: (B, K), the gradient dL/dy of the logits.
+        h_T: (B, H), the last hidden state, from `forward`.
+        tape: the tape of `forward`.
+        p: the parameters.
+
+    Returns:
+        The gradients, of the shapes of ``p``.
+
+    Example:
+        >>> p = initialise(2, 4, 3, np.random.default_rng(0))
+        >>> y, h_T, tape = forward(one_hot("not bad", {"not": 0, "bad": 1}), p)
+        >>> loss, dy = cross_entropy(y, np.array([2]))
+        >>> backward(dy, h_T, tape, p).W_hy.shape
+        (3, 4)
+    """
     # dW_hy = dy h_T^T;   db_y = dy                                               (K, H), (K,)
     dW_hy = dy.T @ h_T
     db_y = dy.sum(axis=0)
     # dh_T = W_hy^T dy                                                            (B, H)
     dh_T = dy @ p.W_hy
-    # back through time: the outputs before the last are not read, so their gradient is 0
+    # Backpropagation through time. The outputs before the last are not used, so their gradient is 0.
     B, T, _ = tape.x.shape
     _, _, dweights = rnn.backward(np.zeros((B, T, h_T.shape[1]), dy.dtype), (dh_T,), tape)
     return Parameters(dweights.weight_ih, dweights.weight_hh, dweights.bias_ih, dW_hy, db_y)
 
 
 def one_hot(text: str, vocabulary: dict[str, int]) -> np.ndarray:
-    """A sentence to (1, T, V): a row a word, 1 at the word's number; zeros for an unknown word."""
+    """Encode a sentence as one-hot vectors.
+
+    Args:
+        text: a sentence of T words.
+        vocabulary: the index of each of the V words.
+
+    Returns:
+        x (1, T, V), with 1 at the index of each word. Unknown words are all zeros.
+
+    Example:
+        >>> one_hot("not so bad", {"not": 0, "bad": 1})[0]
+        array([[1., 0.],
+               [0., 0.],
+               [0., 1.]])
+    """
     x = np.zeros((1, len(sentences.words(text)), len(vocabulary)))
     for t, word in enumerate(sentences.words(text)):
         if word in vocabulary:
@@ -126,7 +187,24 @@ def one_hot(text: str, vocabulary: dict[str, int]) -> np.ndarray:
 def evaluate(
     examples: list[Example], vocabulary: dict[str, int], labels: list[str], p: Parameters
 ) -> tuple[float, list[np.ndarray]]:
-    """The mean loss over the examples whose label is known, and for each example softmax(y) (K,)."""
+    """Compute the loss and the predicted probabilities.
+
+    Args:
+        examples: the sentences.
+        vocabulary: the index of each word.
+        labels: the K labels.
+        p: the parameters.
+
+    Returns:
+        - The mean loss in nats over the examples whose label is in ``labels``; NaN if there is none.
+        - The probabilities of the labels, softmax(y) (K,), of each example.
+
+    Example:
+        >>> p = initialise(2, 4, 2, np.random.default_rng(0))
+        >>> loss, probabilities = evaluate([Example("not bad", "good")], {"not": 0, "bad": 1}, ["bad", "good"], p)
+        >>> round(loss, 2), probabilities[0].round(2)
+        (0.69, array([0.5, 0.5]))
+    """
     losses, probabilities = [], []
     for example in examples:
         y, _, _ = forward(one_hot(example.text, vocabulary), p)
@@ -137,15 +215,42 @@ def evaluate(
 
 
 def accuracy(examples: list[Example], labels: list[str], probabilities: list[np.ndarray]) -> float:
-    """How many % of the examples have their likeliest label right."""
-    right = sum(labels[p.argmax()] == example.label for example, p in zip(examples, probabilities, strict=True))
-    return 100 * right / len(examples)
+    """Compute the percentage of examples whose most probable label is correct.
+
+    Args:
+        examples: the sentences.
+        labels: the K labels.
+        probabilities: the probabilities (K,) of each example, from `evaluate`.
+
+    Returns:
+        The accuracy, 0 to 100.
+
+    Example:
+        >>> accuracy([Example("not bad", "good")], ["bad", "good"], [np.array([0.2, 0.8])])
+        100.0
+    """
+    correct = sum(labels[p.argmax()] == example.label for example, p in zip(examples, probabilities, strict=True))
+    return 100 * correct / len(examples)
 
 
-def by_length(
+def batches_by_length(
     examples: list[Example], vocabulary: dict[str, int], labels: list[str]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The sentences of each length side by side, so that one product serves all: x (B, T, V), labels (B,)."""
+    """Group the sentences by length, one batch per length.
+
+    Args:
+        examples: the sentences.
+        vocabulary: the index of each word.
+        labels: the labels.
+
+    Returns:
+        For each length T, x (B, T, V), float32, and the indices (B,) of the labels.
+
+    Example:
+        >>> examples = [Example("bad", "bad"), Example("good", "good"), Example("not bad", "good")]
+        >>> [x.shape for x, _ in batches_by_length(examples, {"bad": 0, "good": 1, "not": 2}, ["bad", "good"])]
+        [(2, 1, 3), (1, 2, 3)]
+    """
     batches: dict[int, list[Example]] = {}
     for example in examples:
         batches.setdefault(len(sentences.words(example.text)), []).append(example)
@@ -158,7 +263,7 @@ def by_length(
     ]
 
 
-def learn(
+def fit(
     train: list[Example],
     test: list[Example],
     *,
@@ -167,29 +272,42 @@ def learn(
     rate: float = 1.5,
     rng: np.random.Generator,
 ) -> float:
-    """Trains on ``train``, printing how the loss falls, and gives the accuracy on ``test`` in %.
+    """Train the network and print the progress.
 
-    Arguments:
-        epochs: how often the sentences are gone through at most.
-        hidden: H.
-        rate: the step size of gradient descent.
-        rng: draws the first weights and the noise.
+    Args:
+        train: training sentences.
+        test: test sentences. They have no influence on training.
+        epochs: largest number of passes over the training sentences. Default: 2000.
+        hidden: number of hidden units, H. Default: 64.
+        rate: learning rate. Default: 1.5.
+        rng: generator of the initial weights and of the noise.
 
-    Raises InputError where the rate is so high that the numbers overflow.
+    Returns:
+        The accuracy on ``test`` in percent.
+
+    Raises:
+        InputError: if the loss overflows because the learning rate is too high.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> accuracy = fit(*sentences.make(rng), rng=rng)  # doctest: +SKIP
+        192 training sentences, 18 words; 32 test sentences
+        ...
+        test accuracy 100.0%
     """
     vocabulary = {word: k for k, word in enumerate(sorted({w for e in train for w in sentences.words(e.text)}))}
     labels = sorted({example.label for example in train})
     _describe(train, test, vocabulary, labels)
-    batches = by_length(train, vocabulary, labels)
-    # single precision is enough to learn with, and twice as fast
-    p = Parameters(*(v.astype(np.float32) for v in start(len(vocabulary), hidden, len(labels), rng)))
+    batches = batches_by_length(train, vocabulary, labels)
+    # Single precision is sufficient for training, and twice as fast.
+    p = Parameters(*(v.astype(np.float32) for v in initialise(len(vocabulary), hidden, len(labels), rng)))
     velocity = Parameters(*(np.zeros_like(v) for v in p))
     identity = np.eye(hidden, dtype=np.float32)
 
-    every = max(1, 2400 // len(train))  # epochs between two lines
-    learnt = epochs  # the epoch from which on the rate falls
+    log_every = max(1, 2400 // len(train))  # epochs between two lines of output
+    decay_start = epochs  # epoch from which the learning rate decays
     for epoch in range(1, epochs + 1):
-        step = rate * (1 - max(0, epoch - learnt) / COOLING)
+        step = rate * (1 - max(0, epoch - decay_start) / DECAY_EPOCHS)
         loss, gradient = 0.0, Parameters(*(np.zeros_like(v) for v in p))
         for x, targets in batches:
             share = len(targets) / len(train)
@@ -199,53 +317,54 @@ def learn(
             for dv, part in zip(gradient, backward(share * dy, h_T, tape, p), strict=True):
                 dv += part
         if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} in epoch {epoch}: --rate {rate:g} is too high, {rate / 10:g} may do")
+            raise InputError(f"the loss is {loss} in epoch {epoch}: --rate {rate:g} is too high, try {rate / 10:g}")
         clipped, _ = clip_by_norm(gradient, CLIP)
         for v, dv, u in zip(p, clipped, velocity, strict=True):
             # u = 0.9 u + dv, for W_hh + 0.04 (W_hh - I);   v = v - rate u
             u *= MOMENTUM
-            u += dv + DECAY * (v - identity) if v is p.W_hh else dv
+            u += dv + WEIGHT_DECAY * (v - identity) if v is p.W_hh else dv
             v -= step * u
-            if v is p.W_xh:  # w <- max(0, 1 - 0.003 rate / |w|) w, a word a column
+            if v is p.W_xh:  # w <- max(0, 1 - 0.003 rate / |w|) w; each column is a word vector
                 length = np.linalg.norm(v, axis=0, keepdims=True)
-                v *= np.maximum(0, 1 - step * SHORTENING / np.maximum(length, 1e-12))
-        if loss < SMALL_LOSS:
-            learnt = min(learnt, epoch)
-        done = epoch in (epochs, learnt + COOLING)
-        if done or epoch == 1 or epoch % every == 0:
-            train_loss, answers = evaluate(train, vocabulary, labels, p)
-            train_percent = accuracy(train, labels, answers)
-            test_loss, answers = evaluate(test, vocabulary, labels, p)
-            test_percent = accuracy(test, labels, answers)
+                v *= np.maximum(0, 1 - step * LASSO / np.maximum(length, 1e-12))
+        if loss < LOSS_THRESHOLD:
+            decay_start = min(decay_start, epoch)
+        done = epoch in (epochs, decay_start + DECAY_EPOCHS)
+        if done or epoch == 1 or epoch % log_every == 0:
+            train_loss, probabilities = evaluate(train, vocabulary, labels, p)
+            train_accuracy = accuracy(train, labels, probabilities)
+            test_loss, probabilities = evaluate(test, vocabulary, labels, p)
+            test_accuracy = accuracy(test, labels, probabilities)
             print(
-                f"epoch {epoch:4}   train loss {train_loss:.3f} accuracy {train_percent:5.1f}%"
-                f"   test loss {test_loss:.3f} accuracy {test_percent:5.1f}%",
+                f"epoch {epoch:4}   train loss {train_loss:.3f} accuracy {train_accuracy:5.1f}%"
+                f"   test loss {test_loss:.3f} accuracy {test_accuracy:5.1f}%",
                 flush=True,
             )
         if done:
             break
 
-    print("\n" + _some(test, labels, answers) + "\n")
-    print(f"test accuracy {test_percent:.1f}%")
-    return test_percent
+    print("\n" + _sample_predictions(test, labels, probabilities) + "\n")
+    print(f"test accuracy {test_accuracy:.1f}%")
+    return test_accuracy
 
 
 def _describe(train: list[Example], test: list[Example], vocabulary: dict[str, int], labels: list[str]) -> None:
-    print(f"{len(train)} sentences to learn from, {len(vocabulary)} words; {len(test)} sentences to be tested on")
+    """Print the sizes of the data, and the words and labels that training does not cover."""
+    print(f"{len(train)} training sentences, {len(vocabulary)} words; {len(test)} test sentences")
     print(textwrap.shorten(f"labels: {', '.join(labels)}", 120, placeholder=" ..."))
     unknown = {word for example in test for word in sentences.words(example.text)} - set(vocabulary)
-    print(f"words of the test sentences that training does not have: {len(unknown)} (each is read as zeros)")
-    strange = sum(example.label not in labels for example in test)
-    if strange:
-        print(f"test sentences with a label that training does not have: {strange} (each counts as wrong)")
+    print(f"test words that do not occur in training: {len(unknown)} (encoded as zeros)")
+    unknown_labels = sum(example.label not in labels for example in test)
+    if unknown_labels:
+        print(f"test sentences with a label that does not occur in training: {unknown_labels} (counted as errors)")
     print()
 
 
-def _some(test: list[Example], labels: list[str], answers: list[np.ndarray]) -> str:
-    """Five test sentences and what the network makes of them, the wrong ones first."""
+def _sample_predictions(test: list[Example], labels: list[str], probabilities: list[np.ndarray]) -> str:
+    """Format the predictions for five test sentences, errors first."""
     lines = []
-    for (text, label), p in zip(test, answers, strict=True):
-        answer = labels[p.argmax()]
-        verdict = "" if answer == label else f"  wrong: it is {label}"
-        lines.append((answer == label, f"{text!r}: {answer} ({100 * p.max():.1f}%){verdict}"))
+    for (text, label), p in zip(test, probabilities, strict=True):
+        predicted = labels[p.argmax()]
+        verdict = "" if predicted == label else f"  wrong: the label is {label}"
+        lines.append((predicted == label, f"{text!r}: {predicted} ({100 * p.max():.1f}%){verdict}"))
     return "\n".join(line for _, line in sorted(lines, key=lambda line: line[0])[:5])
