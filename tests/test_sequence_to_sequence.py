@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from elman.config import parse
 from elman.decoding.beam import Search, beam_search
-from elman.layers.attention import AttentionKind, Memory, attention, turned
+from elman.layers.attention import AttentionKind, Memory, attention
 from elman.layers.heads import VocabularyHead, linear_cross_entropy
+from elman.layers.rotary import rotate
 from elman.layers.state import over
 from elman.layers.transformer import SelfAttention, Transformer, sinusoids
 from elman.networks.sequence_to_sequence import RecurrentTranslator, TransformerTranslator, Translator
@@ -143,7 +144,7 @@ def test_rotary_attention_of_any_size(size: int, heads: int) -> None:
     state = None
     for t in range(T):
         beams = query[:, t].repeat_interleave(2, 0)
-        one, looked, state = looking.look(beams, memory, state)
+        one, looked, state = looking.step(beams, memory, state)
         close((one[::2], looked[1::2]), (context[:, t], weights[:, t]), 1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         rough, looked, _ = looking(query, looking.read(values, torch.tensor([S, 3])))
@@ -157,10 +158,10 @@ def test_rotary_attention_of_any_size(size: int, heads: int) -> None:
 def test_turning_has_its_gradients_and_leaves_what_it_reads() -> None:
     x, by = torch.randn(2, 3, 2, 4, 5, dtype=torch.double, requires_grad=True), torch.randn(2, 3, 4, 2).double().cos()
     by = torch.polar(torch.ones_like(by), by)
-    assert torch.autograd.gradcheck(turned, (x, by), check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(turned, (x, by))
+    assert torch.autograd.gradcheck(rotate, (x, by), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(rotate, (x, by))
     one, before = x[:1, :1, :1].detach(), x[:1, :1, :1].detach().clone()
-    turned(one, by[:1, :1])
+    rotate(one, by[:1, :1])
     close(one, before)
 
 
@@ -178,13 +179,13 @@ def test_products_are_torchs_own_attention(causal: bool, monkeypatch: pytest.Mon
 
 
 def test_wrong_attention() -> None:
-    with pytest.raises(ValueError, match="must be of one size"):
+    with pytest.raises(ValueError, match="needs queries and memory of one size"):
         attention("dot", 4, 6, 5)
-    with pytest.raises(ValueError, match="heads must divide the size of queries, 6; 4 does not"):
+    with pytest.raises(ValueError, match="query_size must be a multiple of heads, got: query_size 6, heads 4"):
         attention("multihead", 6, 6, 5)
-    with pytest.raises(ValueError, match="rotary attention: 3 heads need queries of at least 6, not 3"):
+    with pytest.raises(ValueError, match="rotary attention with 3 heads needs query_size >= 6, got: 3"):
         attention("rotary", 3, 6, 5, heads=3)
-    with pytest.raises(ValueError, match="unknown attention 'self': known are additive, concat, dot"):
+    with pytest.raises(ValueError, match="unknown attention 'self': choose from additive, concat, dot"):
         attention("self", 6, 6, 5)  # type: ignore[arg-type]
 
 

@@ -1,50 +1,72 @@
-"""Attention: for every query, a mean of what is remembered, weighted by how well it answers.
+"""Attention: a weighted mean of a memory for each query.
 
-e_ts = score(query_t, memory_s)        a_t = softmax over the real s of e_t        context_t = sum_s a_ts memory_s
+::
+
+    e_ts = score(query_t, memory_s)     a_t = softmax of e_t over the real steps s     context_t = sum_s a_ts memory_s
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from elman.layers.dropout import dropout_mask
+from elman.errors import unknown_name
+from elman.layers.dot_product import dot_product_attention, masked_softmax
 from elman.layers.recurrent import real_steps
+from elman.layers.rotary import rotate, rotations
 from elman.layers.state import over
 
-#: Queries are scored by a sum over hidden units for so many numbers at once, where a score needs that.
+#: `Additive` splits the queries so that its hidden units hold at most this many numbers at a time.
 _SCORES = 1 << 24
 
 AttentionKind = Literal["additive", "concat", "dot", "general", "location", "multihead", "rotary"]
 
 
 class Memory(NamedTuple):
-    """What attention looks at.
+    """The values that attention reads, prepared by `Attention.read`.
 
-    values (B, S, D); keys, as the attention has prepared them, (B, ...); mask (B, S), true where values are
-    real.
+    Args:
+        values (Tensor): The values, (B, S, D).
+        keys (Tensor | tuple[Tensor, ...]): The keys, (B, ...), in the form that the attention needs.
+        mask (Tensor): Bool (B, S), true on real steps.
     """
 
     values: Tensor
-    keys: Any  # a tensor or a tuple of them
+    keys: Any
     mask: Tensor
 
 
 class Attention(nn.Module, ABC):
-    """``context, weights, state = attention(query, memory, state=None)``, ``memory = attention.read(values, lengths)``.
+    """Base class of attention. A subclass implements `keys` and `forward`.
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
+
+    Attributes:
+        output_size (int): C, the size of a context.
 
     Shapes:
-        values (B, S, D), lengths (B,): beyond a row's length nothing is looked at.
-        query (B, T, Q); context (B, T, C), C = ``output_size``; weights (B, T, S), rows of sum 1 (0 for empty rows).
-        state: what a kind knows of the queries before, a nested tuple of tensors (B, ·); () for most.
+        - query: (B, T, Q).
+        - context: (B, T, C).
+        - weights: (B, T, S). Each row sums to 1 over the real steps, or is 0 if there are none.
+        - state: What the attention carries from query to query: a nested tuple of tensors (B, ·), or () for attentions
+          without a state. None is the initial state.
+
+    Example::
+
+        >>> attention = General(query_size=8, memory_size=6)
+        >>> memory = attention.read(torch.randn(2, 5, 6), lengths=torch.tensor([5, 3]))
+        >>> context, weights, state = attention(torch.randn(2, 4, 8), memory)
+        >>> context.shape, weights.shape
+        (torch.Size([2, 4, 6]), torch.Size([2, 4, 5]))
     """
 
     output_size: int
-    #: Whether a query's weights depend on those of the queries before.
+    #: Whether the weights of a query depend on those of earlier queries.
     sequential: ClassVar[bool] = False
 
     def __init__(self, query_size: int, memory_size: int) -> None:
@@ -53,7 +75,15 @@ class Attention(nn.Module, ABC):
         self.output_size = memory_size
 
     def read(self, values: Tensor, lengths: Tensor | None = None) -> Memory:
-        """The memory for any number of queries."""
+        """Prepare values for any number of queries.
+
+        Args:
+            values (Tensor): The values, (B, S, D).
+            lengths (Tensor, optional): Lengths (B,); later values are ignored. Default: ``None``, S for every row.
+
+        Returns:
+            Memory: The values with their keys and mask.
+        """
         B, S = values.shape[:2]
         if lengths is None:
             mask = torch.ones(B, S, dtype=torch.bool, device=values.device)
@@ -61,10 +91,17 @@ class Attention(nn.Module, ABC):
             mask = real_steps(lengths.to(values.device), S)
         return Memory(values, self.keys(values, mask), mask)
 
-    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        """One query for each row: query (R, Q) to context (R, C) and weights (R, S).
+    def step(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        """Compute the context of one query per row.
 
-        R is a multiple of the memory's rows: the beams of a search, side by side, have one memory.
+        Args:
+            query (Tensor): The queries, (R, Q). R is a multiple of the rows of ``memory``; adjacent queries, such as
+                the hypotheses of a beam search, share a row.
+            memory (Memory): The values, from `read`.
+            state (tuple, optional): The state after the previous query. Default: ``None``, the initial state.
+
+        Returns:
+            tuple[Tensor, Tensor, tuple]: The context (R, C), the weights (R, S), and the new state.
         """
         B, R = len(memory.values), len(query)
         if self.sequential and R != B:
@@ -74,45 +111,52 @@ class Attention(nn.Module, ABC):
 
     @abstractmethod
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
-        """What queries are compared with: (B, S, D) to (B, ...)."""
+        """Return the keys (B, ...) of values (B, S, D) with a mask (B, S)."""
 
     @abstractmethod
-    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]: ...
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        """Return the context (B, T, C), the weights (B, T, S), and the new state."""
 
 
-def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
-    """The softmax of scores (B, T, S) over the real steps of mask (B, S); 0 for all others."""
+def attention_weights(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax of scores (B, T, S) over the steps where the mask (B, S) is true, and 0 elsewhere."""
     return masked_softmax(scores, mask[:, None])
 
 
-def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """The softmax over the last dimension where the mask is true; 0 elsewhere, and where it is true nowhere."""
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).mul(mask)
-
-
 class Dot(Attention):
-    """e = q . m
+    """Dot-product attention: e = q . m
 
     Luong, Pham & Manning 2015, https://arxiv.org/abs/1508.04025
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value; equal to Q.
+
+    Raises:
+        ValueError: The sizes differ.
     """
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__(query_size, memory_size)
         if query_size != memory_size:
-            raise ValueError(f"dot attention: queries ({query_size}) and memory ({memory_size}) must be of one size")
+            raise ValueError(f"dot attention needs queries and memory of one size, got: {query_size} and {memory_size}")
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         return values
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        weights = weights_of(query @ memory.keys.transpose(1, 2), memory.mask)
+        weights = attention_weights(query @ memory.keys.transpose(1, 2), memory.mask)
         return weights @ memory.values, weights, ()
 
 
 class General(Attention):
-    """e = q . W m
+    """Bilinear ("general") attention: e = q . W m
 
     Luong, Pham & Manning 2015, https://arxiv.org/abs/1508.04025
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
     """
 
     def __init__(self, query_size: int, memory_size: int) -> None:
@@ -123,14 +167,21 @@ class General(Attention):
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        weights = weights_of(query @ memory.keys.transpose(1, 2), memory.mask)
+        weights = attention_weights(query @ memory.keys.transpose(1, 2), memory.mask)
         return weights @ memory.values, weights, ()
 
 
 class Additive(Attention):
-    """e = v . tanh(W q + U m + b)
+    """Additive attention: e = v . tanh(W q + U m + b)
 
-    Bahdanau, Cho & Bengio 2015, https://arxiv.org/abs/1409.0473. Luong's "concat", v . tanh(W [q; m]), is the same.
+    The "concat" attention of Luong et al., v . tanh(W [q; m]), is the same function.
+
+    Bahdanau, Cho & Bengio 2015, https://arxiv.org/abs/1409.0473
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
+        size (int): The number of hidden units.
     """
 
     def __init__(self, query_size: int, memory_size: int, size: int) -> None:
@@ -142,23 +193,31 @@ class Additive(Attention):
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        asked = self.query(query)
-        at_once = max(1, _SCORES // max(1, memory.keys.numel()))
+        projected = self.query(query)
+        chunk = max(1, _SCORES // max(1, memory.keys.numel()))
         scores = [
             self.score(torch.tanh(part[:, :, None] + memory.keys[:, None])).squeeze(-1)
-            for part in asked.split(at_once, 1)
+            for part in projected.split(chunk, 1)
         ]
-        weights = weights_of(torch.cat(scores, 1), memory.mask)
+        weights = attention_weights(torch.cat(scores, 1), memory.mask)
         return weights @ memory.values, weights, ()
 
 
 class Location(Attention):
-    """e = v . tanh(W q + U m + F f + b), f a convolution over where was looked before.
+    """Location-sensitive attention: e = v . tanh(W q + U m + F f + b), with f a convolution of earlier weights.
 
-    What is convolved are the weights of the query before, and their sum over all before it: (B, S) each, the state.
-    For speech: attention that moves on. Query by query, as each needs the weights of the one before.
+    The convolution reads the weights of the previous query and the sum of the weights of all earlier queries, (B, S)
+    each, which form the state. Queries are processed one by one. Suits speech, where attention moves forward.
 
-    Chorowski et al. 2015, https://arxiv.org/abs/1506.07503; the sum as in Shen et al. 2018, https://arxiv.org/abs/1712.05884
+    Chorowski et al. 2015, https://arxiv.org/abs/1506.07503. Sum of weights: Shen et al. 2018,
+    https://arxiv.org/abs/1712.05884
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
+        size (int): The number of hidden units.
+        filters (int): The number of filters of the convolution. Default: 16.
+        width (int): The width of the convolution, in steps of the memory; odd. Default: 15.
     """
 
     sequential = True
@@ -173,13 +232,13 @@ class Location(Attention):
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        asked = self.query(query)
+        projected = self.query(query)
         last, total = state or (torch.zeros_like(memory.values[..., 0]),) * 2
         weights = []
         for t in range(query.shape[1]):
-            places = self.place(self.filters(torch.stack((last, total), 1)).transpose(1, 2))
-            scores = self.score(torch.tanh(asked[:, t, None] + memory.keys + places)).transpose(1, 2)
-            last = weights_of(scores, memory.mask)[:, 0]
+            located = self.place(self.filters(torch.stack((last, total), 1)).transpose(1, 2))
+            scores = self.score(torch.tanh(projected[:, t, None] + memory.keys + located)).transpose(1, 2)
+            last = attention_weights(scores, memory.mask)[:, 0]
             total = total + last
             weights.append(last)
         all_weights = (
@@ -189,31 +248,42 @@ class Location(Attention):
 
 
 class MultiHead(Attention):
-    """context = W_o [head_1; ...], head_k = softmax((W_q q)_k . (W_k m)_k / sqrt(d)) (W_v m)_k
+    """Multi-head attention. The weights are the mean of those of the heads.
 
-    The weights are the mean of the heads'.
+    ::
+
+        head_k = softmax((W_q q)_k . (W_k m)_k / sqrt(d)) (W_v m)_k        context = W_o [head_1; ...]
 
     Vaswani et al. 2017, https://arxiv.org/abs/1706.03762
+
+    Args:
+        query_size (int): Q, the size of a query, and of all heads together.
+        memory_size (int): D, the size of a value.
+        heads (int): The number of heads; divides Q. Default: 4.
+        output_size (int, optional): C, the size of a context. Default: ``None``, Q.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``query_size``.
     """
 
     def __init__(self, query_size: int, memory_size: int, heads: int = 4, output_size: int | None = None) -> None:
         super().__init__(query_size, memory_size)
         self.output_size = output_size or query_size
         if query_size % heads:
-            raise ValueError(f"heads must divide the size of queries, {query_size}; {heads} does not")
+            raise ValueError(f"query_size must be a multiple of heads, got: query_size {query_size}, heads {heads}")
         self.heads = heads
         self.query, self.key_value = nn.Linear(query_size, query_size), nn.Linear(memory_size, 2 * query_size)
         self.output = nn.Linear(query_size, self.output_size)
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
-        """The heads' keys and values, (B, heads, 2, S, d)."""
-        return self._by_place(self.key_value(values)).permute(0, 3, 2, 1, 4).contiguous()
+        """Return the keys and values of the heads, (B, heads, 2, S, d)."""
+        return self._split_heads(self.key_value(values)).permute(0, 3, 2, 1, 4).contiguous()
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
-        """The heads' queries (B, heads, T, d), and the next state."""
-        return self._by_place(self.query(query)).squeeze(2).transpose(1, 2), ()
+        """Return the queries of the heads, (B, heads, T, d), and the new state."""
+        return self._split_heads(self.query(query)).squeeze(2).transpose(1, 2), ()
 
-    def look(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+    def step(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
         B, R = len(memory.values), len(query)
         q, state = self.queries(query[:, None], state)
         context, weights = self._attend(q.reshape(B, R // B, self.heads, -1).transpose(1, 2), memory)
@@ -223,110 +293,80 @@ class MultiHead(Attention):
         q, state = self.queries(query, state)
         return *self._attend(q, memory), state
 
-    def _by_place(self, x: Tensor) -> Tensor:
-        """(B, T, parts heads d) to (B, T, parts, heads, d)."""
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """Reshape x (B, T, parts heads d) to (B, T, parts, heads, d)."""
         return x.unflatten(2, (-1, self.heads, self.query_size // self.heads))
 
     def _attend(self, q: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """q (B, heads, T, d) to the context and the weights."""
+        """Return the context and the weights of queries q (B, heads, T, d)."""
         k, v = memory.keys.unbind(2)
-        y, weights = attended(q, k, v, memory.mask[:, None, None])
+        y, weights = dot_product_attention(q, k, v, memory.mask[:, None, None])
         return self.output(y.transpose(1, 2).flatten(2)), weights.mean(1)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T / sqrt(d)) v over what the mask allows, and the softmax, 0 elsewhere; ``dropout``: of its numbers.
-
-    Shapes: q (B, heads, T, d), k and v (B, heads, S, d), mask broadcast over (B, heads, T, S), None: everything.
-    """
-    scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(q.shape[3]))
-    weights = scores.softmax(-1) if mask is None else masked_softmax(scores, mask)
-    return (weights * dropout_mask(weights, dropout) if dropout else weights) @ v, weights
-
-
 class Rotary(MultiHead):
-    """Multi-head attention that knows places: what query t and memory s have in common is turned by t and by s.
+    """Multi-head attention with rotary position embeddings.
 
-    e_ts = (R_t W_q q_t)_k . (R_p W_k m_s)_k / sqrt(d), with p = s in one half of the heads (and a middle one), in the
-    other counted from the memory's end, p = length - 1 - s. R_t turns pair i of n = max(1, d // 4), the numbers i and
-    n + i, by t 10000^(-i / n), and leaves the others as they are; so e_ts knows p - t. What stands twice in the memory
-    is told apart, and a head can walk along it, forwards or backwards, further than it ever did in training.
+    ::
 
-    The state: t of the next query, (B, 1).
+        e_ts = (R_t W_q q_t)_k . (R_p W_k m_s)_k / sqrt(d)
+
+    The position p of a step is s in half of the heads (rounded up), and is counted from the end, length - 1 - s, in the
+    others. The rotation R_t turns the pair (i, n + i) of the d numbers of a head by t 10000^(-i / n) radians, for i
+    below n = max(1, d // 4), and leaves the other numbers unchanged. The scores therefore depend on p - t: equal values
+    at different positions are distinguished, and a head can move along memories longer than those in training.
+
+    The state is the position of the next query, (B, 1).
 
     Su et al. 2021, https://arxiv.org/abs/2104.09864
+
+    Args:
+        query_size (int): Q, the size of a query; at least 2 for each head.
+        memory_size (int): D, the size of a value.
+        heads (int): The number of heads; divides Q. Default: 4.
+        output_size (int, optional): C, the size of a context. Default: ``None``, Q.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``query_size``, or ``query_size`` is below ``2 * heads``.
     """
 
     def __init__(self, query_size: int, memory_size: int, heads: int = 4, output_size: int | None = None) -> None:
         super().__init__(query_size, memory_size, heads, output_size)
         if query_size < 2 * heads:
-            raise ValueError(f"rotary attention: {heads} heads need queries of at least {2 * heads}, not {query_size}")
+            raise ValueError(f"rotary attention with {heads} heads needs query_size >= {2 * heads}, got: {query_size}")
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
         starts = torch.arange(values.shape[1], device=values.device)[:, None]
         ends = (mask.sum(1)[:, None, None] - 1 - starts).clamp(min=0)
         from_start = torch.arange(self.heads, device=values.device) < self.heads - self.heads // 2
-        both = self._by_place(self.key_value(values))
-        return turned(both, turns(starts[:, 0], both)[torch.where(from_start, starts, ends)])
+        both = self._split_heads(self.key_value(values))
+        return rotate(both, rotations(starts[:, 0], both)[torch.where(from_start, starts, ends)])
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
         B, T = query.shape[:2]
         (start,) = state or (torch.zeros(1, 1, dtype=torch.long, device=query.device),)
-        q = self._by_place(self.query(query))
-        by = turns(start + torch.arange(T, device=query.device), q)[:, :, None]
-        return turned(q, by).squeeze(2), ((start + T).expand(B, 1),)
-
-
-def turns(places: Tensor, x: Tensor) -> Tensor:
-    """exp(j p 10000^(-i / n)), complex, (..., n), of places p (...), for x (..., d): n = d // 4, and one at least."""
-    n = max(1, x.shape[-1] // 4)
-    rates = torch.exp(torch.arange(n, device=x.device) * (-math.log(10_000.0) / n))
-    angles = (places[..., None] * rates).to(torch.promote_types(x.dtype, torch.float32))
-    return torch.polar(torch.ones_like(angles), angles)
-
-
-def turned(x: Tensor, by: Tensor) -> Tensor:
-    """x (B, T, parts, heads, d) to (B, heads, parts, T, d), its first part turned.
-
-    Numbers i and n + i of a head, as a complex one, are multiplied by the i-th of n = d // 4 turns, which are
-    broadcast over (B, T, heads, n).
-    """
-    return _turn(x, by) if torch.compiler.is_compiling() else _Turned.apply(x, by)
-
-
-def _turn(x: Tensor, by: Tensor) -> Tensor:
-    y, n = x.permute(0, 3, 2, 1, 4).clone(memory_format=torch.contiguous_format), by.shape[-1]
-    first = x[:, :, 0, :, : 2 * n].to(by.real.dtype)
-    numbers = (torch.complex(first[..., :n], first[..., n:]) * by).transpose(1, 2)
-    y[:, :, 0, :, :n], y[:, :, 0, :, n : 2 * n] = numbers.real, numbers.imag
-    return y
-
-
-class _Turned(torch.autograd.Function):
-    """`_turn`, whose gradient is put back and turned back by the same."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, by: Tensor) -> Tensor:  # type: ignore[override]
-        return _turn(x, by)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Turned.apply(dy, ctx.saved_tensors[0].transpose(1, 2).conj().resolve_conj()), None
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, _: None) -> Tensor:  # type: ignore[override]
-        return _turn(dx, *ctx.saved_tensors)
+        q = self._split_heads(self.query(query))
+        by = rotations(start + torch.arange(T, device=query.device), q)[:, :, None]
+        return rotate(q, by).squeeze(2), ((start + T).expand(B, 1),)
 
 
 def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int, heads: int = 4) -> Attention:
-    """The attention of that kind; ``size``: of its hidden layer, if it has one; ``heads``: of multihead and rotary."""
+    """Construct an attention by name.
+
+    Args:
+        kind (str): One of ``"additive"``, ``"concat"`` (the same), ``"dot"``, ``"general"``, ``"location"``,
+            ``"multihead"`` and ``"rotary"``.
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
+        size (int): The number of hidden units of ``"additive"`` and ``"location"``.
+        heads (int): The number of heads of ``"multihead"`` and ``"rotary"``. Default: 4.
+
+    Returns:
+        Attention: The attention.
+
+    Raises:
+        ValueError: The kind is unknown, or does not support the sizes.
+    """
     if kind in ("additive", "concat"):
         return Additive(query_size, memory_size, size)
     if kind == "location":
@@ -339,4 +379,4 @@ def attention(kind: AttentionKind, query_size: int, memory_size: int, size: int,
         return MultiHead(query_size, memory_size, heads)
     if kind == "rotary":
         return Rotary(query_size, memory_size, heads)
-    raise ValueError(f"unknown attention {kind!r}: known are {', '.join(get_args(AttentionKind))}")
+    raise unknown_name("attention", kind, get_args(AttentionKind))

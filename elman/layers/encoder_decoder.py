@@ -113,7 +113,7 @@ class AttentiveDecoder(nn.Module):
         first, *rest = self._layers
         state = self._checked(state)
         h, layer_state = first.step(torch.cat((x, *state.fed), -1), state.layers[0])
-        context, weights, attended = self.attention.look(h, memory, state.attention)
+        context, weights, attended = self.attention.step(h, memory, state.attention)
         new = [layer_state]
         for k, layer in enumerate(rest, 1):
             above, layer_state = layer.step(torch.cat((h, context), -1), state.layers[k])

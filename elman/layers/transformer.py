@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from elman.layers.attention import Memory, MultiHead, attended
+from elman.layers.attention import Memory, MultiHead
+from elman.layers.dot_product import dot_product_attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import real_steps
 
@@ -78,7 +79,7 @@ class SelfAttention(nn.Module):
             before = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
             allowed, causal = before if allowed is None else before & allowed, False
         if few:
-            y, _ = attended(q, k, v, allowed, dropout)
+            y, _ = dot_product_attention(q, k, v, allowed, dropout)
         else:
             y = scaled_dot_product_attention(q, k, v, allowed, dropout, is_causal=causal)
         return self.output(y.transpose(1, 2).reshape(B, T, E)), known
@@ -116,7 +117,7 @@ class Block(nn.Module):
             if past is None:
                 y, weights, _ = self.cross(query, memory)
             else:  # a step
-                y, weights, _ = self.cross.look(query[:, 0], memory)
+                y, weights, _ = self.cross.step(query[:, 0], memory)
                 y, weights = y[:, None], weights[:, None]
             x = self._after(1, x, y)
         return self._after(-1, x, self.dense(self._before(-1, x))), weights, known

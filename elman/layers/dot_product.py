@@ -1,0 +1,35 @@
+"""Scaled dot-product attention over masked memories."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from elman.layers.dropout import dropout_mask
+
+
+def dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Compute scaled dot-product attention: softmax(q k^T / sqrt(d)) v.
+
+    Args:
+        q (Tensor): Queries (B, heads, T, d).
+        k (Tensor): Keys (B, heads, S, d).
+        v (Tensor): Values (B, heads, S, d).
+        mask (Tensor, optional): Bool, broadcast over (B, heads, T, S), true on steps that may be read. None: all steps.
+        dropout (float): The dropout probability of the weights. Default: 0.0.
+
+    Returns:
+        tuple[Tensor, Tensor]: The result (B, heads, T, d), and the weights (B, heads, T, S) before dropout.
+    """
+    scores = (q @ k.transpose(2, 3)).mul(1 / math.sqrt(q.shape[3]))
+    weights = scores.softmax(-1) if mask is None else masked_softmax(scores, mask)
+    return (weights * dropout_mask(weights, dropout) if dropout else weights) @ v, weights
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax over the last dimension where the mask is true; 0 elsewhere, and for rows without a true."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).mul(mask)
