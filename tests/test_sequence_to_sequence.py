@@ -241,14 +241,14 @@ def test_a_causal_transformer_sees_no_later_step() -> None:
     for t in range(6):
         z, _, step = made.step(x[:, t], None, step)
         close(z, y[:, t], 1e-9)
-    close(step.known, state.known, 1e-9)
+    close(step.cache, state.cache, 1e-9)
 
 
 def test_places() -> None:
     table = sinusoids(50, 6)
     close(table[7, 2:4], torch.tensor([math.sin(7 / 10_000 ** (2 / 6)), math.cos(7 / 10_000 ** (2 / 6))]), 1e-5)
     made = TransformerTranslator(11, V, embedding_size=8, hidden_size=16, positions="learnt", most=4)
-    with pytest.raises(ValueError, match="the model knows 4 places, not 7"):
+    with pytest.raises(ValueError, match="the model has encodings for 4 positions, the input needs 7"):
         made.read(torch.ones(1, 7, dtype=torch.long), torch.tensor([7]))
 
 

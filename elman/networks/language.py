@@ -135,7 +135,7 @@ class TransformerLanguage(LanguageNetwork):
         nn.init.normal_(self.embedding.weight, std=E**-0.5)
         self.window = config.window
         self.transformer = Transformer(
-            E, config.num_layers, config.heads, config.hidden_size[0], causal=True, most=config.window,
+            E, config.num_layers, config.heads, config.hidden_size[0], causal=True, max_positions=config.window,
             positions=config.positions, dropout=config.dropout or 0.0,
         )  # fmt: skip
         self._add_output(config, vocab_size, E)
@@ -162,7 +162,7 @@ class TransformerLanguage(LanguageNetwork):
             assert new is not None
             return self.logits(y[:, 0]), new
         y, _, now = self.transformer.step(self.embedding(ids), None, TransformerState(state.known))
-        return self.logits(y), Context(torch.cat((state.ids, ids[:, None]), 1), state.lengths + 1, now.known)
+        return self.logits(y), Context(torch.cat((state.ids, ids[:, None]), 1), state.lengths + 1, now.cache)
 
     def _starts(self, T: int, known: int) -> list[tuple[int, int]]:
         """T new ids in pieces that are read at a time: what fits into the window, then half windows."""
@@ -190,4 +190,4 @@ class TransformerLanguage(LanguageNetwork):
         y = y.gather(1, places[..., None].expand(B, p, y.shape[2]))
         have = have + new
         same = bool((have == read.shape[1]).all())
-        return y, Context(read, have, now.known if same else ())
+        return y, Context(read, have, now.cache if same else ())

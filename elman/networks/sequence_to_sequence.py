@@ -145,7 +145,7 @@ class TransformerTranslator(Translator):
         def blocks(memory_size: int | None) -> Transformer:
             return Transformer(
                 E, num_layers, heads, hidden_size, causal=memory_size is not None, memory_size=memory_size, norm=norm,
-                positions=positions, most=most, dropout=dropout,
+                positions=positions, max_positions=most, dropout=dropout,
             )  # fmt: skip
 
         self.encoder, self.decoder = blocks(None), blocks(E)
