@@ -188,7 +188,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{tmp}"], "this is a folder"),
     (["train", "language", "{empty}"], "{empty}: the file is empty"),
     (["train", "language", "{latin}"], "{latin}: not UTF-8 at byte 5"),
-    (["train", "language", "{binary}"], "{binary}: not text: a zero byte at byte 3"),
+    (["train", "language", "{binary}"], "{binary}: not text: byte 3 is zero"),
     (["train", "language", "{short}"], "fewer than one window of 64"),
     (
         ["train", "language", "{text}", "--valid", "{text}", "--valid-fraction", "0.2"],
@@ -306,7 +306,7 @@ def whole(**changes: Any) -> bytes:
             b'{"format": 99, "task": "language", "config": {}, "elman": "9.0"}',
             "written in format 99 by elman 9.0",
         ),
-        ("config.json", b"{", "config.json: not JSON"),
+        ("config.json", b"{", "config.json: not valid JSON"),
         ("config.json", whole(task="speech"), "unknown task 'speech'"),
         (
             "config.json",

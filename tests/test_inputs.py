@@ -153,13 +153,13 @@ def test_what_is_answered(runs: dict[str, str], tmp_path: Path, capsys: pytest.C
     (tmp_path / "folder").mkdir()
     assert "answers to 2 inputs in" in capsys.readouterr().err
     for arguments, message in (
-        (["none.csv"], "none.csv: no such file. A text that looks like a file's name is given on standard input"),
+        (["none.csv"], "none.csv: no such file. If this is a text, give it on standard input"),
         (["./no such.csv"], "no such file"),
         ([str(tmp_path / "folder")], "this is a folder; give the files in it"),
         ([str(other)], "other.csv: has no column 'review'; it has text"),
         (["good film", "--column=text"], "--column: names a column of a table"),
-        ([str(table), "--out", str(table)], "is there already; name a new file"),
-        ([str(table), "--out", str(tmp_path / "no" / "a.csv")], "there is no folder"),
+        ([str(table), "--out", str(table)], "already exists; name a new file"),
+        ([str(table), "--out", str(tmp_path / "no" / "a.csv")], "does not exist"),
         ([str(table), "--out", str(tmp_path / "a.xyz")], "a table is written to .csv, .tsv"),
         ([str(table), str(lines), "--out", str(tmp_path / "a.csv")], "the answers to one file are written"),
         ([str(table), "--out", str(tmp_path / "a.csv"), "--json"], "--out: writes a file instead"),
@@ -170,7 +170,7 @@ def test_what_is_answered(runs: dict[str, str], tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_texts_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("What a film!", "and/or", "What is in reviews.csv", "u.s.a.", "x" * 5000, "a\0b", "https://a.b/c"):
         assert not is_file_argument(text)
@@ -216,7 +216,7 @@ def test_tags_are_written_back(runs: dict[str, str], tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == "the/D dog/N runs/V\na/D cat/N sits/V\n"
     (tmp_path / "x.ann").write_text("T1\tPer 0 4\tJohn\n")
     assert cli.main(["predict", runs["tag"], str(tmp_path / "x.ann")]) == 2
-    assert "this is BRAT's standoff format" in capsys.readouterr().err
+    assert "this is brat's standoff format" in capsys.readouterr().err
 
 
 def test_lists_of_words(tmp_path: Path) -> None:

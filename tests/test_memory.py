@@ -82,7 +82,7 @@ def test_data_in_memory(task: str, tmp_path: Path) -> None:
     saved = elman.load(tmp_path / "columns")
     assert saved.evaluate(saved.read(polars.DataFrame(columns)))["loss"] > 0
     with pytest.raises(
-        elman.ElmanError, match="<data in memory, 40 rows>: was read in training and cannot be read again"
+        elman.ElmanError, match="<data in memory, 40 rows>: was read during training and cannot be read again"
     ):
         saved.held_out()
     assert elman.train(task, rows, out=tmp_path / "columns", resume=True, progress=False, steps=2).sources.examples
@@ -108,11 +108,11 @@ def test_texts_in_memory(task: str, tmp_path: Path, caplog: pytest.LogCaptureFix
         )
     }  # fmt: skip
     assert len(prints) == 1
-    with pytest.raises(elman.ElmanError, match="has a, b; texts are a column 'text', or the only one"):
+    with pytest.raises(elman.ElmanError, match="has no column 'text' and more than one other: a, b"):
         elman.train(task, {"a": lines, "b": lines}, **options)
     (tmp_path / "a.csv").write_text("text\n" + text)
     elman.train(task, tmp_path / "a.csv", **options)
-    assert "a.csv: read as plain text, with what separates its cells" in caplog.text
+    assert "a.csv: the table is read as plain text, including its separators" in caplog.text
 
 
 def test_predictions_for_data_in_memory() -> None:
@@ -125,7 +125,7 @@ def test_predictions_for_data_in_memory() -> None:
         np.array(texts, dtype=object), tuple(texts), Frame({"text": texts}),
     ):  # fmt: skip
         assert [answer.record() for (answer,) in model.predict(given)] == said
-    with pytest.raises(elman.ElmanError, match="has a, b; texts are a column 'text', or the only one"):
+    with pytest.raises(elman.ElmanError, match="has no column 'text' and more than one other: a, b"):
         model.predict({"a": texts, "b": texts})
     with pytest.raises(elman.ElmanError, match="input 2 of 2: a text is needed, not int"):
         model.predict(["a", 1])
@@ -150,19 +150,19 @@ def test_series_in_memory() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"text": ["a"], "label": ["x", "y"]}, "columns of unequal length: text 1, label 2"),
-        ({"text": "a", "label": "x"}, "column 'text' is str; a list with a cell a row is needed"),
+        ({"text": ["a"], "label": ["x", "y"]}, "the columns have unequal lengths: text 1, label 2"),
+        ({"text": "a", "label": "x"}, "column 'text' is str; a list with one cell for each row is required"),
         ([("a", "x"), ("b",)], "row 2 of 2: 1 cells; rows are tuples such as"),
         ([("a", "x"), 3], "row 2 of 2: int; rows are tuples"),
-        ((["a", "b", "c", "d", "e"], ["x"] * 5), "row 1 of 2: 5 cells; .* columns are given as"),
-        (7, "paths, a table or rows are needed, not int"),
-        (b"abc", "paths, a table or rows are needed, not bytes"),
+        ((["a", "b", "c", "d", "e"], ["x"] * 5), "row 1 of 2: 5 cells; .* give columns as"),
+        (7, "paths, a table or rows are required, not int"),
+        (b"abc", "paths, a table or rows are required, not bytes"),
         ({"text": ["a", None], "label": ["x", "y"]}, "row 2: the text is empty"),
         ({"text": ["a", "b"], "label": ["x", float("nan")]}, "row 2: no label"),
         ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' holds neither a text nor a series"),
-        ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' holds half of a surrogate pair"),
-        ([("a", "x", 1), ("b", "y", 2)], "3 cells a row; the 2 cells text, label are needed"),
-        ([("a", object()), ("b", "y")], "a cell is object, which is neither a text, a number nor an array"),
+        ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' contains an unpaired surrogate"),
+        ([("a", "x", 1), ("b", "y", 2)], "3 cells in each row; the 2 cells text, label are required"),
+        ([("a", object()), ("b", "y")], "a cell is object, which is not a text, a number or an array"),
         ([[("The", "D"), ("dog", "N")]], r"row 1 of 1: a list of pairs .* a sentence is one pair, its words and its"),
         ([(np.ones((2, 2), complex), "x"), (np.ones((2, 2)), "y")], "row 1: column 'text' holds neither"),
         ([], "no data: give one file or more"),
@@ -216,7 +216,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert elman.cli.app.main(["evaluate", "run", "-", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 40
     assert elman.cli.app.main(["evaluate", "run"]) == 2
-    message = "<standard input>: was read in training and cannot be read again; give the data"
+    message = "<standard input>: was read during training and cannot be read again; give the data"
     assert message in capsys.readouterr().err
     standard_input(monkeypatch, io.BytesIO(b""))
     assert elman.cli.app.main(["train", "classify", "-", "--out", "other"]) == 2
@@ -238,11 +238,11 @@ def test_endless_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.data.source.MAX_STREAM_BYTES", 1 << 20)
     monkeypatch.setattr("elman.data.source._MAX_ROWS", 1000)
     standard_input(monkeypatch, io.BufferedReader(Endless()))
-    message = "<standard input>: gives more than 1 MiB and may have no end; write it into a file"
+    message = "<standard input>: gives more than 1 MiB and may never end; save it to a file first"
     with pytest.raises(elman.ElmanError, match=message):
         elman.train("language", "-", out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(elman.ElmanError, match="more than 1,000 rows, and may have no end"):
+    with pytest.raises(elman.ElmanError, match="more than 1,000 rows, which may never end"):
         elman.train("classify", (("a", "x") for _ in itertools.count()), progress=False)
     if os.path.exists("/dev/zero"):
         with pytest.raises(elman.ElmanError, match="</dev/zero>: gives more than 1 MiB"):

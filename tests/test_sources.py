@@ -74,7 +74,7 @@ def test_archives_of_one_file(tmp_path: Path) -> None:
 def test_archives_of_several_files(tmp_path: Path) -> None:
     files = {"b.csv": CSV.encode(), "a/c.csv": CSV.replace(",x", ",z").encode(), **JUNK}
     for path in (zipped(tmp_path / "a.zip", files), tarred(tmp_path / "a.tar.gz", files, "w:gz")):
-        message = r"holds 2 files: b.csv, a/c.csv; name one, .*::b.csv, or unpack it"
+        message = r"contains 2 files: b.csv, a/c.csv; name one, .*::b.csv, or unpack it"
         for read in (read_text, read_table, lambda path: read_labelled(path, TABLE)):
             with pytest.raises(elman.ElmanError, match=message):
                 read(path)
@@ -83,9 +83,9 @@ def test_archives_of_several_files(tmp_path: Path) -> None:
         with pytest.raises(elman.ElmanError, match=r"the archive has no 'd.csv'; it has "):
             read_text(f"{path}::d.csv")
     many = zipped(tmp_path / "many.zip", {f"pos/{k}.txt": b"a" for k in range(50)})
-    with pytest.raises(elman.ElmanError, match=r"holds 50 files: pos/0.txt, .*, and 40 more; name one"):
+    with pytest.raises(elman.ElmanError, match=r"contains 50 files: pos/0.txt, .*, and 40 more; name one"):
         read_text(many)
-    with pytest.raises(elman.ElmanError, match="there is no file in the archive"):
+    with pytest.raises(elman.ElmanError, match="the archive contains no file"):
         read_text(zipped(tmp_path / "none.zip", JUNK))
 
 
@@ -124,8 +124,8 @@ def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_formats_that_are_not_read(tmp_path: Path) -> None:
     for name, message in (
         ("a.xls", "an old Excel workbook; save it as .xlsx or .csv"),
-        ("a.pkl", "nothing is ever unpickled"),
-        ("a.7z", "an archive of a kind that is not read; unpack it"),
+        ("a.pkl", "elman never unpickles"),
+        ("a.7z", "an archive in an unsupported format; unpack it"),
         ("a.sqlite", "a database"),
         ("a.PDF", "a document"),
     ):
@@ -161,7 +161,7 @@ def test_formats_that_are_not_read(tmp_path: Path) -> None:
         ("l'\u00e9t\u00e9, gar\u00e7on".encode("latin-1"), "if it is Latin-1, try iconv -f ISO-8859-1"),
         ("\u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440".encode("cp1251"), "another encoding"),
         ("\u65e5\u672c\u8a9e\u306e\u6587".encode("shift_jis"), "another encoding"),
-        ("h\u00e9 ".encode() * 5 + b"\xed\xa0\x80", "the rest is UTF-8, but 3 such bytes are broken"),
+        ("h\u00e9 ".encode() * 5 + b"\xed\xa0\x80", "the rest is UTF-8, but 3 bytes are invalid"),
         ("\u00e9t\u00e9 \u00e0\n".encode() + b"\xff", r"at byte 9 \(0xff\), line 2; the rest is UTF-8"),
     ],
 )
@@ -263,7 +263,7 @@ def test_vectors(tmp_path: Path) -> None:
         with pytest.raises(elman.ElmanError, match=f"v.txt.*{message}"):
             read_vectors(str(path), {"cat"}, vector_size(str(path)))
     several = zipped(tmp_path / "glove.zip", {"50.txt": b"the 1 2\n", "100.txt": b"the 1 2 3\n", **JUNK})
-    with pytest.raises(elman.ElmanError, match=r"glove.zip: holds 2 files: 50.txt, 100.txt"):
+    with pytest.raises(elman.ElmanError, match=r"glove.zip: contains 2 files: 50.txt, 100.txt"):
         vector_size(several)
     assert vector_size(f"{several}::100.txt") == 3
     if hasattr(os, "mkfifo"):
@@ -293,5 +293,5 @@ def test_spaces_and_what_cannot_be_seen() -> None:
 def test_names_are_readable() -> None:
     assert printable(os.fsdecode(b"a\xff")) == "a\\xff"
     assert sources(["a", Path("b")]) == ["a", "b"]
-    with pytest.raises(elman.ElmanError, match="standard input can be read once"):
+    with pytest.raises(elman.ElmanError, match="standard input can be read only once"):
         sources(["-", "-"])

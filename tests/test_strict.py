@@ -87,10 +87,10 @@ LOADED: list[tuple[str, Callable[[Path], None], str]] = [
     ("language", change_json("config.json", lambda c: c | {"config": c["config"] | {"hidden_size": [10**8]}}), "fit"),
     ("language", change_json("config.json", lambda c: c | {"config": c["config"] | {"hidden_size": [10**20]}}), "most"),
     ("language", change_json("config.json", lambda c: c | {"format": "1"}), "format: should be a valid integer"),
-    ("language", text("config.json", "[" * 100_000), "config.json: not JSON"),
-    ("language", text("config.json", '{"format": NaN}'), "config.json: not JSON"),
-    ("language", text("config.json", '{"format": 1, "format": 1}'), "the key 'format' stands twice"),
-    ("language", text("config.json", '{"elman": "\\ud800"}'), "config.json: not JSON"),
+    ("language", text("config.json", "[" * 100_000), "config.json: not valid JSON"),
+    ("language", text("config.json", '{"format": NaN}'), "config.json: not valid JSON"),
+    ("language", text("config.json", '{"format": 1, "format": 1}'), "the key 'format' occurs twice"),
+    ("language", text("config.json", '{"elman": "\\ud800"}'), "config.json: not valid JSON"),
     ("language", text("config.json", '{"format": ' + "9" * 5000 + "}"), "config.json: "),
     ("language", text("config.json", b"\xff{}"), "config.json: cannot be read"),
     ("language", change_json("tokenizer.json", bigger), "without a gap"),
@@ -149,7 +149,7 @@ RESUMED: list[tuple[Callable[[Path], None], str]] = [
     (change_tensors("last.safetensors", lambda t, a: a["progress"].update(best={"x": 10**400})), "finite"),
     (change_tensors("last.safetensors", lambda t, a: a["progress"].update(best=[])), "best: should be"),
     (change_tensors("last.safetensors", lambda t, a: a.pop("progress")), "progress: is missing"),
-    (text("metrics.jsonl", b'{"step": 1, "x": "\xff"}\n{"step": 2}\n'), "metrics.jsonl, line 1: not JSON"),
+    (text("metrics.jsonl", b'{"step": 1, "x": "\xff"}\n{"step": 2}\n'), "metrics.jsonl, line 1: not valid JSON"),
     (text("metrics.jsonl", b'{"step": "1"}\n{"step": 2}\n'), "metrics.jsonl, line 1: step: should be"),
 ]
 
@@ -249,11 +249,11 @@ def test_numbers_that_are_none() -> None:
 def test_names_of_output(tmp_path: Path) -> None:
     (tmp_path / "in.svg").write_text("mine")
     (tmp_path / "link.svg").symlink_to(tmp_path / "in.svg")
-    for name, message in (("", "not the name"), (".", "folder"), (f"{tmp_path}/none/a.png", "there is no folder")):
+    for name, message in (("", "not the name"), (".", "folder"), (f"{tmp_path}/none/a.png", "does not exist")):
         with pytest.raises(elman.ElmanError, match=message):
             check_writable(name, "--plot")
     for name in ("in.svg", "link.svg"):
-        with pytest.raises(elman.ElmanError, match="is what is read"):
+        with pytest.raises(elman.ElmanError, match="is also an input"):
             check_writable(str(tmp_path / name), "--plot", ["a text", str(tmp_path / "in.svg")])
     check_writable(str(tmp_path / "new.png"), "--plot", [str(tmp_path / "in.svg")])
 

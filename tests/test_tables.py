@@ -62,11 +62,11 @@ def test_binary_forms(tmp_path: Path) -> None:
         assert table(str(tmp_path / name)) == ROWS
     with pytest.raises(elman.ElmanError, match=r"c.feather: a Feather table of version 1"):
         read_table(write(tmp_path / "c.feather", b"FEA1...."))
-    with pytest.raises(elman.ElmanError, match=r"d.parquet: not a parquet table"):
+    with pytest.raises(elman.ElmanError, match=r"d.parquet: not a valid parquet table"):
         read_table(write(tmp_path / "d.parquet", b"PAR1...."))
     whole = (tmp_path / "a.feather").read_bytes()
     for data in (whole[:40], whole[:-30], whole[:-12] + b"\xff" * 12, b"wor"):
-        with pytest.raises(elman.ElmanError, match=r"e.feather: not a feather table"):
+        with pytest.raises(elman.ElmanError, match=r"e.feather: not a valid feather table"):
             read_table(write(tmp_path / "e.feather", data))
 
 
@@ -127,7 +127,7 @@ def test_workbooks(tmp_path: Path) -> None:
     assert table(f"{two}::B") == {"x": ["y"]}
     with pytest.raises(elman.ElmanError, match=r"has no sheet 'C'; it has A, B"):
         read_table(f"{two}::C")
-    with pytest.raises(elman.ElmanError, match=r"broken.xlsx: not a workbook that can be read"):
+    with pytest.raises(elman.ElmanError, match=r"broken.xlsx: not a readable workbook"):
         read_table(write(tmp_path / "broken.xlsx", b"PK\x03\x04nothing"))
 
 
@@ -138,12 +138,17 @@ def test_workbooks(tmp_path: Path) -> None:
         ("a.csv", "text,label\n\nb,2\nc\n", "line 4: 1 column, where the header has 2", ["b"]),
         ("a.csv", 'text,label\n"b\nb",2\n"c",1,2\n', "line 4: 3 columns", ["b\nb"]),
         ("a.csv", 'sep=;\ntext;label\nb;2\n"c";1;2\n', "line 4: 3 columns", ["b"]),
-        ("a.csv", 'text,label\n"a,1\nb,2\nc,3\n', "line 2: the quote that opens here never closes", ["b", "c"]),
-        ("a.csv", 'text,label\n"a" a,1\nb,2\n', "line 2: text behind a closing quote", ["b"]),
-        ("a.csv", 'text,label\nb,2\n"a,1\nb,2\nc,3\n"d",4\n', "line 3: text behind a closing", ["b", "b", "c", "d"]),
+        (
+            "a.csv",
+            'text,label\n"a,1\nb,2\nc,3\n',
+            "line 2: a quote is opened on this line and never closed",
+            ["b", "c"],
+        ),
+        ("a.csv", 'text,label\n"a" a,1\nb,2\n', "line 2: text after a closing quote", ["b"]),
+        ("a.csv", 'text,label\nb,2\n"a,1\nb,2\nc,3\n"d",4\n', "line 3: text after a closing", ["b", "b", "c", "d"]),
         ("a.tsv", "text\tlabel\nb\t1\na\n", "line 3: 1 column", ["b"]),
         ("a.tsv", 'text\tlabel\n"b\nb"\t1\na\n', "line 4: 1 column", ["b\nb"]),
-        ("a.jsonl", '{"text":"b","label":1}\n{"text"\n[1]\n', "line 2: not JSON", ["b"]),
+        ("a.jsonl", '{"text":"b","label":1}\n{"text"\n[1]\n', "line 2: not valid JSON", ["b"]),
         ("a.json", '[{"text":"b","label":1}, 3]', "record 2: a number; an object", ["b"]),
         ("a.csv", "text,label\nb,1\n ,2\n", r"row 2: the text is empty \(line 3\)", ["b"]),
         ("a.csv", "text,label\nb,1\nc,\n", r"row 2: no label \(line 3\)", ["b"]),
@@ -203,14 +208,14 @@ def test_cells_stay_as_they_are(tmp_path: Path) -> None:
         ("texts,label", "has no column 'text'; it has texts, label: did you mean --text texts?"),
         ("Review,label", "has no column 'text'; it has Review, label: did you mean --text Review?"),
         ("text,labl", "has no column 'label'; it has text, labl: did you mean --label labl?"),
-        ("text,Class Name", "has no column 'label'; it has text, Class Name; --label names it"),
+        ("text,Class Name", "has no column 'label'; it has text, Class Name; --label sets the name"),
         ("TEXT,label", "did you mean --text TEXT?"),
         (
             "a good film,pos",
-            "has no column 'text'; it has a good film, pos; --text names it, the first line all columns",
+            "it has a good film, pos; --text sets the name, and the first line must name all columns",
         ),
         ('"""text""",label', """it has "text", label: did you mean --text '"text"'?"""),
-        ("text,text", "the column 'text' is there 2 times"),
+        ("text,text", "2 columns are named 'text'; rename them"),
     ],
 )
 def test_near_misses(header: str, message: str, tmp_path: Path) -> None:
@@ -238,7 +243,7 @@ def test_labels_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureF
     found = read_labelled(write(tmp_path / "a.csv", text), TABLE)
     names = ["1"] * 4 + ["007", "7"] + ["caf\u00e9"] * 2 + ["not ok"] * 2 + ["1.10", "1.1"]
     assert found.labels == [(name,) for name in names]
-    assert "labels '1' and '1.0' and '1.00' are taken as one, '1'" in caplog.text
+    assert "the labels '1' and '1.0' and '1.00' are merged into '1'" in caplog.text
     floats = read_labelled(write(tmp_path / "b.csv", "text,label\na,1.0\nb,0.0\n"), TABLE)
     assert floats.labels == [("1.0",), ("0.0",)]
     several = TABLE._replace(separator=";")
@@ -271,10 +276,10 @@ def test_records_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(elman.ElmanError, match="column 'text'"):
         read_labelled(path, TABLE)
     path = write(tmp_path / "b.json", '{"text": {"0": "a"}, "label": {"0": 1}}')
-    with pytest.raises(elman.ElmanError, match=r"an object with text, label; .*orient='records'"):
+    with pytest.raises(elman.ElmanError, match=r"an object with the keys text, label; .*orient='records'"):
         read_labelled(path, TABLE)
     path = write(tmp_path / "c.json", '[{"text": "a",\n "label": }]')
-    with pytest.raises(elman.ElmanError, match=r"c.json: not JSON: .* at line 2, column 11"):
+    with pytest.raises(elman.ElmanError, match=r"c.json: not valid JSON: .* at line 2, column 11"):
         read_labelled(path, TABLE)
 
 

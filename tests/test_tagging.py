@@ -83,13 +83,13 @@ def test_formats(tmp_path: Path) -> None:
     assert read_tagged([str(tmp_path / "c.csv")], None, "words", "tags").words == [["a", "b"]]
     assert read_tagged([str(tmp_path / "d.jsonl")], None, "words", "tags").words == [["a c", "b"]]
     for name, text, tag, message in (
-        ("x.txt", "a X\nb\n", None, r"x.txt, line 2: 1 columns, not 2; every word needs its tag"),
-        ("x.txt", "a\n", None, r"x.txt, line 1: 1 columns; a word and its tag are needed"),
-        ("x.txt", "a X\n", "upos", r"x.txt: --tag is the number of a column there, from 1, not 'upos'"),
+        ("x.txt", "a X\nb\n", None, r"x.txt, line 2: 1 columns, not 2; every word needs a tag"),
+        ("x.txt", "a\n", None, r"x.txt, line 1: 1 columns; a word and its tag are required"),
+        ("x.txt", "a X\n", "upos", r"x.txt: --tag must be the number of a column, from 1, not 'upos'"),
         ("x.conllu", CONLLU, "pos", r"unknown column of CoNLL-U 'pos'"),
         ("x.csv", 'words,tags\na b,X Y\n"a b c",X Y\n', None, r"x.csv, row 2: 3 words and 2 tags"),
         ("x.txt", "a X\nb\t\n", None, r"x.txt, line 2: a word or its tag is empty"),
-        ("x.txt", "a X\n", "0", r"--tag is the number of a column there, from 1, not '0'"),
+        ("x.txt", "a X\n", "0", r"--tag must be the number of a column, from 1, not '0'"),
         ("x.csv", "word,tags\na,X\n", None, r"x.csv: has no column 'words'; it has word, tags"),
     ):
         (tmp_path / name).write_text(text)
@@ -176,26 +176,26 @@ def test_tables_of_sentences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.ann", "T1\tPer 0 4\tJohn\n", "a.ann: this is BRAT's standoff format"),
-        ("a.txt", "T1\tPer 0 4\tJohn\nR1\tIn Arg1:T1 Arg2:T2\n", "a.txt: this is BRAT's standoff format"),
+        ("a.ann", "T1\tPer 0 4\tJohn\n", "a.ann: this is brat's standoff format"),
+        ("a.txt", "T1\tPer 0 4\tJohn\nR1\tIn Arg1:T1 Arg2:T2\n", "a.txt: this is brat's standoff format"),
         ("a.conll", "#begin document (a); part 000\na 0 0 In IN\n", "a.conll, line 1: this is CoNLL-2012"),
-        ("a.bio", "John\nruns\n", "a.bio, line 1: 1 columns; a word and its tag are needed"),
+        ("a.bio", "John\nruns\n", "a.bio, line 1: 1 columns; a word and its tag are required"),
         ("a.bio", "a\tX\nb c\nd\tX\n", "a.bio, line 2: 1 columns, not 2"),
         ("a.bio", "a X\nb X\nc X Y\n", "a.bio, line 3: 3 columns, not 2"),
         ("a.bio", "a x X\nb y\nc y X\n", "a.bio, line 2: 2 columns, not 3"),
         ("a.conllu", "1\ta\tX\n", "a.conllu, line 1: 3 columns, not 10"),
-        ("a.conllu", "x" + "\t_" * 9 + "\n", "a.conllu, line 1: 'x' is no id"),
+        ("a.conllu", "x" + "\t_" * 9 + "\n", "a.conllu, line 1: 'x' is not an id"),
         ("a.conllu", "1" + "\t_" * 9 + "\n", "a.conllu: all tags are '_'"),
-        ("a.txt", "7 John O\n7 runs O\n8 Mary O\n", "the first of 3 columns holds numbers"),
+        ("a.txt", "7 John O\n7 runs O\n8 Mary O\n", "the first of 3 columns contains numbers"),
         ("a.tsv", "sentence\ttagging\na b\tX Y\n", "a.tsv: has no column 'words'; it has sentence, tagging"),
-        ("a.jsonl", '{"words": ["a", null], "tags": ["X", null]}\n', "row 1: the column 'words' holds no list"),
+        ("a.jsonl", '{"words": ["a", null], "tags": ["X", null]}\n', "row 1: column 'words' must contain a list"),
         ("a.jsonl", '{"words": ["a", ""], "tags": ["X", "Y"]}\n', "a.jsonl, row 1: a word or its tag is empty"),
         ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["X"], "pos_tags": ["X"]}\n', "a.jsonl: has no column 'tags'"),
-        ("a.csv", "words,tags\n[1 ... 9],[1 ... 9]\n", "a.csv, row 1: the column 'words' holds an array"),
-        ("a.csv", "Sentence #,words,tags\n1,a,X\n,b,Y\n", "each row is one word, and 'Sentence #' says"),
-        ("a.txt", "The/D dog/N\nA/D cat/N\n", "a.txt, line 1: the line holds words with their tags, such as 'The/D'"),
-        ("a.csv", "words,tags\na b,X Y\na b,X\n", "a.csv, row 2: 2 words and 1 tags (line 3); --skip-bad leaves"),
-        ("a.bio", "a X\nb\n\nc X\n", "a.bio, line 2: 1 columns, not 2; every word needs its tag; --skip-bad"),
+        ("a.csv", "words,tags\n[1 ... 9],[1 ... 9]\n", "a.csv, row 1: column 'words' contains an array"),
+        ("a.csv", "Sentence #,words,tags\n1,a,X\n,b,Y\n", "each row is one word, and column 'Sentence #' names"),
+        ("a.txt", "The/D dog/N\nA/D cat/N\n", "line 1: the line contains words joined to their tags, such as 'The/D'"),
+        ("a.csv", "words,tags\na b,X Y\na b,X\n", "a.csv, row 2: 2 words and 1 tags (line 3); --skip-bad skips"),
+        ("a.bio", "a X\nb\n\nc X\n", "a.bio, line 2: 1 columns, not 2; every word needs a tag; --skip-bad"),
         ("a.txt", "# only\n# comments here\n", "a.txt"),
     ],
 )  # fmt: skip
@@ -212,22 +212,22 @@ def test_bad_rows_and_sentences_are_left_out(tmp_path: Path, caplog: pytest.LogC
         (
             "a.csv",
             "words,tags\na b,X Y\na b,X\nc,X,Y\nd e,Y X\n",
-            "a.csv: 1 bad row of 4 left out; the first, line 4: 3 col",
+            "a.csv: skipped 1 bad row of 4; the first, line 4: 3 col",
         ),
         (
             "a.csv",
             "words,tags\na b,X Y\na b,X\nd e,Y X\n",
-            "a.csv: 1 bad row of 3 left out; the first, row 2: 2 words and",
+            "a.csv: skipped 1 bad row of 3; the first, row 2: 2 words and",
         ),
         (
             "a.bio",
             "a X\nb Y\n\nc X\nc\n\nd Y\ne X\n",
-            "a.bio: 1 bad sentence of 3 left out; the first, line 5: 1 columns",
+            "a.bio: skipped 1 bad sentence of 3; the first, line 5: 1 columns",
         ),
         (
             "a.bio",
             "a\tX\nb\tY\n\nc\t\n\n\tX\n\nd\tY\ne\tX\n",
-            "a.bio: 2 bad sentences of 4 left out; the first, line 4: a w",
+            "a.bio: skipped 2 bad sentences of 4; the first, line 4: a w",
         ),
     ):
         caplog.clear()

@@ -301,7 +301,7 @@ def test_tensorboard(text_file: str, tmp_path: Path) -> None:
             lambda run: (run / "last.safetensors").write_bytes(b"\x08\0\0\0"),
             "last.safetensors: not a whole safetensors",
         ),
-        (lambda run: (run / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json: not valid JSON"),
         (lambda run: (run / "config.json").write_text("[]"), "not a run's config"),
         (lambda run: shutil.copy(run / "model.safetensors", run / "last.safetensors"), "not a checkpoint of this run"),
         (lambda run: Path(run.parent / "text.txt").write_text("other text " * 100), "not the data that the run"),

@@ -160,10 +160,10 @@ def test_tables(tmp_path: Path) -> None:
     (tmp_path / "q.tsv").write_text('de\ten\n"Wer\tWho\nist\tis\nda"\tthere\n"Ja", sagt er.\t"Yes," he says.\n')
     assert read_pairs([str(tmp_path / "q.tsv")], "de", "en").targets == ["Who", "is", "there", '"Yes," he says.']
     (tmp_path / "list.jsonl").write_text('{"de": ["a"], "en": "b"}\n')
-    with pytest.raises(elman.ElmanError, match=r"list.jsonl: column 'de' holds List\(String\), not text"):
+    with pytest.raises(elman.ElmanError, match=r"list.jsonl: column 'de' contains List\(String\), not text"):
         read_pairs([str(tmp_path / "list.jsonl")], "de", "en")
     (tmp_path / "broken.jsonl").write_text('{"de": 1\n')
-    with pytest.raises(elman.ElmanError, match=r"broken.jsonl, line 1: not JSON"):
+    with pytest.raises(elman.ElmanError, match=r"broken.jsonl, line 1: not valid JSON"):
         read_pairs([str(tmp_path / "broken.jsonl")], "de", "fr")
 
 
@@ -173,14 +173,16 @@ def test_sides_that_do_not_go_together(tmp_path: Path, caplog: pytest.LogCapture
     lines = ["x" * n for n in lengths]
     a.write_text("\n".join(lines))
     b.write_text("\n".join(lines[:4] + lines[5:]))
-    with pytest.raises(elman.ElmanError, match=r"a.de has 11 lines and .*a.en 10: .* seem to part at line 5"):
+    with pytest.raises(
+        elman.ElmanError, match=r"a.de has 11 lines and .*a.en 10: .* seem to be misaligned from line 5"
+    ):
         read_pairs([str(a), str(b)], "", "")
     with pytest.raises(elman.ElmanError, match="give two text files with the same number of lines"):
         read_pairs([str(a)], "", "")
     b.write_text("\n".join([*lines[:4], " ", *lines[5:]]))
     with caplog.at_level(logging.WARNING):
         assert len(read_pairs([str(a), str(b)], "", "").sources) == 10
-    assert "a.de, line 5: a side is empty; 1 such pairs of 11 are left out" in caplog.text
+    assert "a.de, line 5: skipped 1 of 11 pairs with an empty side" in caplog.text
 
 
 def test_long_lines(files: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:

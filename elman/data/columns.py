@@ -1,4 +1,4 @@
-"""Files with a word a line: CoNLL-U and its kin, columns parted by tabs or spaces, an empty line between sentences."""
+"""Files with one word on each line: CoNLL-U and similar formats."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from elman.errors import ElmanError, unknown_name
 #: The columns of CoNLL-U, https://universaldependencies.org/format.html
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
-#: 3; of CoNLL-U also 3-4, a token of several words, and 3.1, a word that is left out.
+#: An id: 3. CoNLL-U also has 3-4, a token of several words, and 3.1, an empty node.
 _ID = re.compile(r"\d+([-.]\d+)?")
 _WORD = ("form", "token", "tokens", "word", "words")
 _SENTENCE = {"sentence", "sentence_id", "sent_id", "sentence_number"}
-#: What a first line says that names the columns.
+#: Column names by which a header line is recognised.
 _NAMES = {
     *_WORD, *_SENTENCE, *CONLLU, "index", "pos", "tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags",
     "pos_tag", "pos_tags", "chunk", "chunks", "entity", "bio", "iob",
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 class _Line(NamedTuple):
-    """A line that is not empty; number: from 1."""
+    """A line that is not empty, with its number from 1."""
 
     number: int
     text: str
@@ -39,66 +39,69 @@ class _Line(NamedTuple):
 
 @final
 class ColumnFile(InputFile):
-    """A file with a word a line.
+    """A file with one word on each line and an empty line between sentences.
 
-    It is CoNLL-U where it has its ten columns and ids. Lines before a sentence that begin with # and are no words are
-    comments; -DOCSTART- begins a document. A first line such as "token pos ner" names the columns.
+    The columns are separated by tabs or spaces. The file is CoNLL-U if it has the ten columns of CoNLL-U and ids.
+    Lines before a sentence that begin with ``#`` and are not words are comments; ``-DOCSTART-`` begins a document. A
+    first line such as ``token pos ner`` names the columns.
 
-    inputs: the words of each sentence; tags: theirs; places: where each sentence begins.
+    Args:
+        path: The path of the file.
+        tag: The column with the tags: a name of CoNLL-U or of the first line, or a number from 1. Default: ``upos`` in
+            CoNLL-U and the last column in other files.
+        tagged: Whether each word must have a tag. If not, `tags` is empty. Default: ``True``.
+        skipped: Receives the sentences that cannot be read. Default: they are errors.
 
-    Arguments:
-        path: of the file.
-        tag: the column with the tags: a name of CoNLL-U or of the first line, or a number from 1; by default upos of
-            CoNLL-U, elsewhere the last.
-        left_out: hears of sentences with a line that cannot be read.
-        tagged: whether the words must have tags; if not, ``tags`` is empty.
+    Attributes:
+        inputs: The words of each sentence.
+        tags: The tags of each sentence.
+        places: The location of each sentence, for messages.
 
     Raises:
-        ElmanError: a line does not have as many columns as the others; a word or its tag is empty; the column is
-            unknown.
+        ElmanError: A line has more or fewer columns than the others, a word or its tag is empty, or the column of tags
+            is unknown.
     """
 
     def __init__(
-        self, path: str, tag: str | None = None, tagged: bool = True, left_out: SkippedRows | None = None
+        self, path: str, tag: str | None = None, tagged: bool = True, skipped: SkippedRows | None = None
     ) -> None:
-        self._left_out = left_out or SkippedRows(path, None, "sentence")
+        self._skipped = skipped or SkippedRows(path, None, "sentence")
         self.path, self.lines = printable(path), read_text(path).removesuffix("\n").split("\n")
         self.tabs = is_tab_separated(self.lines)
         sentences = list(self._blocks())
         conllu = name_inside(path).lower().endswith((".conllu", ".conll-u"))
-        self.width = len(CONLLU) if conllu else _width(sentences)
-        self.header = self._named(sentences)
+        self.width = len(CONLLU) if conllu else _most_frequent_width(sentences)
+        self.header = self._take_header(sentences)
         sentences = self._without_comments(sentences)
-        self.ids = conllu or self._has_ids(sentences)
-        self.conllu = self.ids and (self.width == len(CONLLU) or self.header is not None)
+        self.has_ids = conllu or self._first_column_counts(sentences)
+        self.conllu = self.has_ids and (self.width == len(CONLLU) or self.header is not None)
         if self.conllu and self.header is None:
             self.header = list(CONLLU)
-        sentences = [rows for rows in map(self._words, sentences) if rows]
+        sentences = [rows for rows in map(self._single_words, sentences) if rows]
         if tagged and self.width < 2 and sentences:
-            raise ElmanError(f"{self._at(sentences[0][0])}: {self.width} columns; a word and its tag are needed")
-        self.word = self._word_column(sentences)
-        self.tag = self._tag_column(tag) if tagged or self.conllu else -1
+            raise ElmanError(f"{self._at(sentences[0][0])}: {self.width} columns; a word and its tag are required")
+        self.word_column = self._find_word_column(sentences)
+        self.tag_column = self._find_tag_column(tag) if tagged or self.conllu else -1
         if tagged:
-            self._no_slashes(sentences)
-        sentences = [rows for rows in sentences if self._is_whole(rows)]
+            self._refuse_slash_format(sentences)
+        sentences = [rows for rows in sentences if self._is_complete(rows)]
         self.numbers = [[line.number for line in rows] for rows in sentences]
-        self.inputs = self.names = [[line.cells[self.word] for line in rows] for rows in sentences]
-        self.tags = [[line.cells[self.tag] for line in rows] for rows in sentences if tagged]
+        self.inputs = self.names = [[line.cells[self.word_column] for line in rows] for rows in sentences]
+        self.tags = [[line.cells[self.tag_column] for line in rows] for rows in sentences if tagged]
         self.places = [self._at(rows[0]) for rows in sentences]
-        if self.conllu and self.tags and {one for tags in self.tags for one in tags} == {"_"}:
-            raise ElmanError(
-                f"{self.path}: all tags are '_', which says that there is none; --tag names another column"
-            )
+        if self.conllu and self.tags and {tag for tags in self.tags for tag in tags} == {"_"}:
+            raise ElmanError(f"{self.path}: all tags are '_', which means no tag; name another column with --tag")
 
-    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
-        """The file with the tags: of CoNLL-U in their column, of others in a column behind those that there are."""
+    def with_predictions(self, out: str, predictions: Sequence[Prediction]) -> bytes:
+        """Return the file with predicted tags: in the tag column of CoNLL-U, in an additional column of other files."""
         lines, tabs = list(self.lines), self.tabs or out.lower().endswith(".tsv")
-        for numbers, one in zip(self.numbers, said, strict=True):
-            for number, tag in zip(numbers, one["predicted"] if one else ["_"] * len(numbers), strict=True):
+        for numbers, prediction in zip(self.numbers, predictions, strict=True):
+            tags = prediction["predicted"] if prediction else ["_"] * len(numbers)
+            for number, tag in zip(numbers, tags, strict=True):
                 line = lines[number - 1].rstrip(" \t")
                 if self.conllu:
                     cells = line.split("\t") if self.tabs else split_cells(line, False)
-                    lines[number - 1] = "\t".join([*cells[: self.tag], tag, *cells[self.tag + 1 :]])
+                    lines[number - 1] = "\t".join([*cells[: self.tag_column], tag, *cells[self.tag_column + 1 :]])
                 else:
                     lines[number - 1] = line + ("\t" if tabs else " ") + tag
         return "".join(f"{line}\n" for line in lines).encode()
@@ -107,12 +110,12 @@ class ColumnFile(InputFile):
         return f"{self.path}, line {line.number}"
 
     def _blocks(self) -> Iterator[list[_Line]]:
-        """The lines between empty ones and those that begin a document."""
+        """Yield the lines between empty lines and between beginnings of documents."""
         rows: list[_Line] = []
         for number, line in enumerate([*self.lines, ""], 1):
             if line.lower().startswith("#begin document"):
                 raise ElmanError(
-                    f"{self.path}, line {number}: this is CoNLL-2012; give the columns of the word and its tag alone"
+                    f"{self.path}, line {number}: this is CoNLL-2012; give only the columns of the word and its tag"
                 )
             if not line.strip() or line.startswith("-DOCSTART-"):
                 yield from [rows] if rows else []
@@ -120,11 +123,11 @@ class ColumnFile(InputFile):
             else:
                 rows.append(_Line(number, line, split_cells(line, self.tabs)))
 
-    def _named(self, sentences: list[list[_Line]]) -> list[str] | None:
-        """The columns' names, where a comment of CoNLL-U Plus has them, or the first line, which is then taken out."""
+    def _take_header(self, sentences: list[list[_Line]]) -> list[str] | None:
+        """Return the names of the columns, from a comment of CoNLL-U Plus or from the first line, which is removed."""
         for line in sentences[0] if sentences else ():
-            if found := re.fullmatch(r"#\s*global\.columns\s*=(.*)", line.text.rstrip(), re.IGNORECASE):
-                return [name.lower() for name in found[1].split()]
+            if match := re.fullmatch(r"#\s*global\.columns\s*=(.*)", line.text.rstrip(), re.IGNORECASE):
+                return [name.lower() for name in match[1].split()]
             if line.text.startswith("#"):
                 continue
             names = [cell.lower() for cell in line.cells]
@@ -142,114 +145,114 @@ class ColumnFile(InputFile):
         return None
 
     def _without_comments(self, sentences: list[list[_Line]]) -> list[list[_Line]]:
-        """The lines of each sentence that are words, all with as many columns."""
-        last = {line.cells[-1] for rows in sentences for k, line in enumerate(rows) if k or line.text[0] != "#"}
-        found = []
+        """Remove comments, and sentences with a line that has another number of columns."""
+        last_cells = {line.cells[-1] for rows in sentences for k, line in enumerate(rows) if k or line.text[0] != "#"}
+        kept = []
         for block in sentences:
-            rows = list(itertools.dropwhile(lambda line: self._is_comment(line, last), block))
+            rows = list(itertools.dropwhile(lambda line: self._is_comment(line, last_cells), block))
             wrong = next((line for line in rows if len(line.cells) != self.width), None)
             if wrong is None:
-                found.append(rows)
+                kept.append(rows)
                 continue
-            self._left_out.add(
-                f"line {wrong.number}", f"{len(wrong.cells)} columns, not {self.width}; every word needs its tag"
+            self._skipped.add(
+                f"line {wrong.number}", f"{len(wrong.cells)} columns, not {self.width}; every word needs a tag"
             )
-        return [rows for rows in found if rows]
+        return [rows for rows in kept if rows]
 
-    def _is_comment(self, line: _Line, last: set[str]) -> bool:
-        """Whether a line before a sentence that begins with # is no word; ``last``: the last cells of other lines."""
+    def _is_comment(self, line: _Line, last_cells: set[str]) -> bool:
+        """Return whether a line before a sentence is a comment, by the last cells of the other lines."""
         if line.text[0] != "#":
             return False
         if len(line.cells) != self.width:
             return True
         word, tag = line.cells[0], line.cells[-1]
-        if self.width == 1 or tag in last or (self.tabs and word == "#"):
+        if self.width == 1 or tag in last_cells or (self.tabs and word == "#"):
             return False
         return word == "#" or " " in word or tag.isdecimal()
 
-    def _has_ids(self, sentences: list[list[_Line]]) -> bool:
-        """Whether the first column numbers the words of each sentence."""
+    def _first_column_counts(self, sentences: list[list[_Line]]) -> bool:
+        """Return whether the first column numbers the words of each sentence."""
         if self.header is not None:
             return self.header[0] == "id"
         first = [[line.cells[0] for line in rows if line.text[0] != "#"] for rows in sentences]
         if self.width < 3 or not all(_ID.fullmatch(cell) for rows in first for cell in rows):
             return False
-        plain = [[int(cell) for cell in rows if cell.isdecimal()] for rows in first]
-        counted = all(rows in (list(range(len(rows))), list(range(1, len(rows) + 1))) for rows in plain)
-        return self.width == len(CONLLU) or (counted and max(map(len, plain), default=0) > 1)
+        numbers = [[int(cell) for cell in rows if cell.isdecimal()] for rows in first]
+        counts = all(rows in (list(range(len(rows))), list(range(1, len(rows) + 1))) for rows in numbers)
+        return self.width == len(CONLLU) or (counts and max(map(len, numbers), default=0) > 1)
 
-    def _words(self, rows: list[_Line]) -> list[_Line]:
-        """The lines of a sentence that are one word each."""
-        if not self.ids:
+    def _single_words(self, rows: list[_Line]) -> list[_Line]:
+        """Return the lines of a sentence that are a single word, without tokens of several words and empty nodes."""
+        if not self.has_ids:
             return rows
         if rows[0].text[0] == "#":
-            return self._words(rows[1:]) if rows[1:] else []
+            return self._single_words(rows[1:]) if rows[1:] else []
         for line in rows:
             if not _ID.fullmatch(line.cells[0]):
-                raise ElmanError(f"{self._at(line)}: {line.cells[0]!r} is no id, which are 1, 2, 3, ...")
+                raise ElmanError(f"{self._at(line)}: {line.cells[0]!r} is not an id; ids are 1, 2, 3, ...")
         return [line for line in rows if line.cells[0].isdecimal()]
 
-    def _word_column(self, sentences: list[list[_Line]]) -> int:
+    def _find_word_column(self, sentences: list[list[_Line]]) -> int:
         if self.header is not None:
             named = [name for name in _WORD if name in self.header]
             if named:
                 return self.header.index(named[0])
-            raise ElmanError(f"{self.path}: no column is named form; there are {', '.join(self.header)}")
-        every = [line.cells[0] for rows in sentences for line in rows]
-        if not self.ids and self.width > 2 and len(every) > 2 and all(cell.isdecimal() for cell in every):
+            raise ElmanError(f"{self.path}: no column is named form; the columns are {', '.join(self.header)}")
+        cells = [line.cells[0] for rows in sentences for line in rows]
+        if not self.has_ids and self.width > 2 and len(cells) > 2 and all(cell.isdecimal() for cell in cells):
             raise ElmanError(
-                f"{self.path}: the first of {self.width} columns holds numbers, where words should be; name the "
+                f"{self.path}: the first of {self.width} columns contains numbers instead of words; name the "
                 "columns in the first line, such as sentence_id, word, tag"
             )
-        return int(self.ids)
+        return int(self.has_ids)
 
-    def _tag_column(self, tag: str | None) -> int:
-        known = self.header or []
+    def _find_tag_column(self, tag: str | None) -> int:
+        names = self.header or []
         if tag is None:
-            return known.index("upos") if "upos" in known else self.width - 1
+            return names.index("upos") if "upos" in names else self.width - 1
         if tag.isdecimal() and 0 < int(tag) <= self.width:
             return int(tag) - 1
         if self.conllu and not tag.isdecimal():
-            if tag.lower() not in known:
-                raise unknown_name("column of CoNLL-U", tag, known)
-        elif tag.lower() not in known:
-            named = f"; there are {', '.join(known)}" if known else f", and there are {self.width}"
-            raise ElmanError(f"{self.path}: --tag is the number of a column there, from 1, not {tag!r}{named}")
-        return known.index(tag.lower())
+            if tag.lower() not in names:
+                raise unknown_name("column of CoNLL-U", tag, names)
+        elif tag.lower() not in names:
+            columns = f"the columns are {', '.join(names)}" if names else f"the file has {self.width} columns"
+            raise ElmanError(f"{self.path}: --tag must be the number of a column, from 1, not {tag!r}; {columns}")
+        return names.index(tag.lower())
 
-    def _is_whole(self, rows: Sequence[_Line]) -> bool:
-        """Whether all words of a sentence and their tags are there."""
+    def _is_complete(self, rows: Sequence[_Line]) -> bool:
+        """Return whether all words of a sentence and their tags are filled."""
         for line in rows:
-            if not line.cells[self.word].strip() or not line.cells[self.tag].strip():
-                self._left_out.add(f"line {line.number}", "a word or its tag is empty")
+            if not line.cells[self.word_column].strip() or not line.cells[self.tag_column].strip():
+                self._skipped.add(f"line {line.number}", "a word or its tag is empty")
                 return False
         return True
 
-    def _no_slashes(self, sentences: Sequence[Sequence[_Line]]) -> None:
-        """ElmanError where each cell is a word and its tag, word/TAG."""
+    def _refuse_slash_format(self, sentences: Sequence[Sequence[_Line]]) -> None:
+        """Raise an error if each cell is a word together with its tag, word/TAG."""
         cells = [cell for rows in sentences for line in rows for cell in line.cells]
         if cells and not self.conllu and all(re.fullmatch(r".+/[^/]+", cell) for cell in cells):
             raise ElmanError(
-                f"{self._at(sentences[0][0])}: the line holds words with their tags, such as {cells[0]!r}; a word and "
-                "its tag a line are needed, and an empty line between sentences"
+                f"{self._at(sentences[0][0])}: the line contains words joined to their tags, such as {cells[0]!r}; put "
+                "each word and its tag on a line, with an empty line between sentences"
             )
 
 
 def is_tab_separated(lines: Sequence[str]) -> bool:
-    """Whether tabs part the columns of all lines: most have one."""
+    """Return whether most lines contain a tab, so that tabs separate the columns."""
     full = [line for line in lines if line.strip() and line[0] != "#"]
     return 2 * sum("\t" in line for line in full) > len(full)
 
 
 def split_cells(line: str, tabs: bool) -> list[str]:
-    """The cells of a line."""
+    """Split a line into cells, at tabs if ``tabs`` is true or the line has one, else at spaces."""
     if tabs or "\t" in line:
         return [cell.strip() for cell in line.split("\t")]
     return re.split(" +", line.strip(" "))
 
 
-def _width(sentences: Sequence[Sequence[_Line]]) -> int:
-    """How many columns most lines have."""
+def _most_frequent_width(sentences: Sequence[Sequence[_Line]]) -> int:
+    """Return the number of columns that most lines have."""
     for comments in (False, True):
         counts = Counter(len(line.cells) for rows in sentences for line in rows if comments or line.text[0] != "#")
         if counts:

@@ -1,4 +1,4 @@
-"""Files whose rows a model is asked about, and the same files with its answers."""
+"""Files of inputs for a trained model, and the same files with its predictions."""
 
 from __future__ import annotations
 
@@ -20,70 +20,95 @@ from elman.data.tables import TABLES, SkippedRows, column, is_table, read_rows
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
-#: Endings by which an argument is a file's name and no text, beside those of tables.
+#: Endings by which an argument is taken for a file name and not for a text, in addition to those of tables.
 _FILES = (
     ".txt", ".text", ".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2", ".ann", ".ts", ".wav",
     ".flac", ".ogg", ".mp3",
 )  # fmt: skip
-_PACKED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
+_COMPRESSED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*|.*[/\\][^/\\]*")
+_HINT = "If this is a text, give it on standard input"
 
-#: What is said of one input: columns and their values; None where there is no answer.
+#: The predictions for one input, as columns and their values; None if there is no answer.
 Prediction = dict[str, Any] | None
 
 
 class InputFile(ABC):
-    """A file of inputs. inputs: a row each; names: how each is shown; places: where each stands, for messages."""
+    """A file of inputs.
+
+    Attributes:
+        inputs: The inputs, one for each row.
+        names: How each input is shown.
+        places: The location of each input, for messages: ``reviews.csv, row 3``.
+    """
 
     inputs: list[Any]
     names: list[Any]
     places: list[str]
 
     @abstractmethod
-    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
-        """The file ``out`` with what is said of each row."""
+    def with_predictions(self, out: str, predictions: Sequence[Prediction]) -> bytes:
+        """Return the content of the output file: the inputs together with their predictions.
+
+        Args:
+            out: The name of the output file, whose ending sets the format.
+            predictions: One for each input.
+        """
 
 
 @final
 class InputTable(InputFile):
-    """The rows of a table; ``inputs``: what is asked of each; names: how each is shown, and where it stands."""
+    """The rows of a table.
+
+    Args:
+        path: The path of the table, for messages.
+        table: The table.
+        inputs: The input of each row.
+        names: How each row is shown and located. Default: the inputs, and the path with the number of the row.
+    """
 
     def __init__(self, path: str, table: polars.DataFrame, inputs: list[Any], names: list[str] | None = None) -> None:
         self.table, self.inputs, self.names = table, inputs, names or inputs
         self.places = names or [f"{path}, row {k}" for k in range(1, len(inputs) + 1)]
 
-    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
-        """The table, all its columns as they are, with those of the answers behind them."""
-        return _table(out, self.table, said)
+    def with_predictions(self, out: str, predictions: Sequence[Prediction]) -> bytes:
+        """Return the table with all its columns, followed by those of the predictions."""
+        return _encode_table(out, self.table, predictions)
 
 
 @final
 class InputLines(InputFile):
-    """Inputs without other columns: the lines of a text, the series of a file, what the command line says."""
+    """Inputs without columns: the lines of a text file, the series of a file, or arguments of the command line.
+
+    Args:
+        inputs: The inputs.
+        places: The location of each input, for messages.
+        names: How each input is shown. Default: the inputs.
+    """
 
     def __init__(self, inputs: list[Any], places: list[str], names: list[str] | None = None) -> None:
         self.inputs, self.places, self.names = inputs, places, names or inputs
 
-    def with_predictions(self, out: str, said: Sequence[Prediction]) -> bytes:
-        """A table with the inputs and the answers; to any other file a line an input, the first answer."""
+    def with_predictions(self, out: str, predictions: Sequence[Prediction]) -> bytes:
+        """Return a table of inputs and predictions, or the first prediction for each input on a line of text."""
         if out.lower().endswith(TABLES):
-            return _table(out, polars.DataFrame({"input": self.names}), said)
-        lines = ("" if one is None else " ".join(_flat(one["predicted"]).splitlines()) for one in said)
+            return _encode_table(out, polars.DataFrame({"input": self.names}), predictions)
+        lines = ("" if row is None else " ".join(_joined(row["predicted"]).splitlines()) for row in predictions)
         return "".join(f"{line}\n" for line in lines).encode()
 
 
 def is_file_argument(argument: str) -> bool:
-    """Whether an argument of the command line is the name of a file, and no text.
+    """Return whether an argument of the command line is the name of a file and not a text.
 
-    It is one if there is such a file. A text that is also a file's name goes through standard input.
+    It is a file name if the file exists. A text that is also the name of a file must be given on standard input.
 
     Raises:
-        ElmanError: it is a folder; or it reads like a file's name, by its ending, and there is none.
+        ElmanError: The argument is a folder, or it looks like a file name but the file does not exist.
     """
     path = os.path.expanduser(argument)
     if os.path.isdir(path):
         raise ElmanError(f"{argument}: this is a folder; give the files in it. {_HINT}")
-    if os.path.exists(path) or os.path.exists(path.partition("::")[0]):  # or one in an archive
+    if os.path.exists(path) or os.path.exists(path.partition("::")[0]):  # or a file in an archive
         return True
     if "://" in argument:
         return is_table(argument)
@@ -93,24 +118,28 @@ def is_file_argument(argument: str) -> bool:
 
 
 def looks_like_file(argument: str) -> bool:
-    """Whether a text reads like the name of a file, by its ending."""
-    return bool(_PATH.fullmatch(argument)) and _PACKED.sub("", argument.lower()).endswith((*TABLES, *_FILES))
-
-
-_HINT = "A text that looks like a file's name is given on standard input"
+    """Return whether a text has the form of a file name with a known ending."""
+    return bool(_PATH.fullmatch(argument)) and _COMPRESSED.sub("", argument.lower()).endswith((*TABLES, *_FILES))
 
 
 def read_inputs(
-    argument: str, texts: Callable[[polars.DataFrame], list[str]], *columns: str, whole: bool = False
+    argument: str, to_inputs: Callable[[polars.DataFrame], list[str]], *columns: str, whole: bool = False
 ) -> InputFile:
-    """The inputs in a file: of a table what ``texts`` makes of it, which must have these columns; else its lines.
+    """Read the inputs in a table or a text file.
 
-    ``whole``: a text file is one input.
+    Args:
+        argument: The path.
+        to_inputs: Returns the inputs of a table, one for each row.
+        *columns: The columns that a table must have.
+        whole: Whether a text file is a single input. Default: ``False``, each line is an input.
+
+    Raises:
+        ElmanError: The file cannot be read or a column is missing.
     """
     (path,) = sources([argument])
     if is_table(path, columns):
         table = read_rows(path, columns, SkippedRows(path, None)).table
-        return InputTable(argument, table, texts(table))
+        return InputTable(argument, table, to_inputs(table))
     text = read_text(path).removesuffix("\n")
     if whole:
         return InputLines([text], [argument])
@@ -119,36 +148,48 @@ def read_inputs(
 
 
 def read_column_inputs(argument: str, name: str, whole: bool = False) -> InputFile:
-    """The inputs in a file: a column of a table, or the lines of a text."""
+    """Read the inputs in a column of a table, or in the lines of a text file; see `read_inputs`."""
     return read_inputs(argument, lambda table: column(table, name, argument), name, whole=whole)
 
 
 def check_output(out: str) -> None:
-    """ElmanError where answers cannot be written, before any is made."""
+    """Check that the output file can be written, before any prediction is made.
+
+    Raises:
+        ElmanError: The file exists, or its folder does not.
+    """
     if os.path.lexists(out):
-        raise ElmanError(f"--out {out}: is there already; name a new file")
+        raise ElmanError(f"--out {out}: already exists; name a new file")
     if "://" not in out:
         check_writable(out, "--out")
 
 
 def write_output(out: str, data: bytes) -> None:
-    """Writes a whole file or none; compressed by its ending."""
+    """Write a file atomically, compressed as the ending of its name says.
+
+    Args:
+        out: A path or a URL.
+        data: The content.
+
+    Raises:
+        ElmanError: The file cannot be written.
+    """
     try:
         if "://" in out:
             with fsspec.open(out, "wb", compression="infer") as file:
                 file.write(data)
             return
         folder, name = os.path.split(os.path.abspath(out))
-        number, part = tempfile.mkstemp(f"-{name}", ".", folder)
-        os.close(number)
+        descriptor, temporary = tempfile.mkstemp(f"-{name}", ".", folder)
+        os.close(descriptor)
         try:
-            with fsspec.open(part, "wb", compression="infer") as file:
+            with fsspec.open(temporary, "wb", compression="infer") as file:
                 file.write(data)
-            os.chmod(part, 0o666 & ~_umask())
-            os.replace(part, out)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, out)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.remove(part)
+                os.remove(temporary)
             raise
     except (OSError, ValueError) as error:
         raise ElmanError(f"--out {out}: cannot be written: {error}") from None
@@ -160,35 +201,34 @@ def _umask() -> int:
     return mask
 
 
-def _flat(value: Any) -> Any:
+def _joined(value: Any) -> Any:
     return " ".join(value) if isinstance(value, list) else value
 
 
-def _table(out: str, table: polars.DataFrame, said: Sequence[Prediction]) -> bytes:
-    ending, file = os.path.splitext(_PACKED.sub("", out.lower()))[1], io.BytesIO()
-    nested = ending in (".jsonl", ".ndjson", ".parquet")
-    names = dict.fromkeys(name for one in said if one for name in one) or {"predicted": None}
+def _encode_table(out: str, table: polars.DataFrame, predictions: Sequence[Prediction]) -> bytes:
+    ending, file = os.path.splitext(_COMPRESSED.sub("", out.lower()))[1], io.BytesIO()
+    allows_lists = ending in (".jsonl", ".ndjson", ".parquet")
+    names = dict.fromkeys(name for row in predictions if row for name in row) or {"predicted": None}
     for name in names:
-        cells = [one.get(name) if one else None for one in said]
-        table = table.with_columns(
-            polars.Series(_free(name, table.columns), cells if nested else [_flat(cell) for cell in cells])
-        )
+        cells = [row.get(name) if row else None for row in predictions]
+        cells = cells if allows_lists else [_joined(cell) for cell in cells]
+        table = table.with_columns(polars.Series(_unused_name(name, table.columns), cells))
     try:
         if ending == ".parquet":
             table.write_parquet(file)
         elif ending in (".jsonl", ".ndjson"):
             table.write_ndjson(file)
         elif ending in (".csv", ".tsv"):
-            plain = table.with_columns(polars.col(polars.String).replace("", None))  # an empty cell stays empty
-            plain.write_csv(file, separator="\t" if ending == ".tsv" else ",")
+            unquoted = table.with_columns(polars.col(polars.String).replace("", None))  # an empty cell stays empty
+            unquoted.write_csv(file, separator="\t" if ending == ".tsv" else ",")
         else:
             raise ElmanError(f"--out {out}: a table is written to .csv, .tsv, .jsonl, .ndjson or .parquet")
     except polars.exceptions.PolarsError as error:
-        what = str(error).splitlines()[0]
-        raise ElmanError(f"--out {out}: not for these columns: {what}; .jsonl and .parquet take lists") from None
+        reason = str(error).splitlines()[0]
+        raise ElmanError(f"--out {out}: cannot hold these columns: {reason}; .jsonl and .parquet take lists") from None
     return file.getvalue()
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    """The name, or the first of name_new, name_new_new, ... that no column has."""
-    return _free(f"{name}_new", taken) if name in taken else name
+def _unused_name(name: str, taken: Sequence[str]) -> str:
+    """Return the name, or the first of name_new, name_new_new, ... that no column has."""
+    return _unused_name(f"{name}_new", taken) if name in taken else name

@@ -1,4 +1,4 @@
-"""Labels as people spell them: one name for what is one."""
+"""Labels as people write them: normalised, split and merged."""
 
 from __future__ import annotations
 
@@ -10,64 +10,89 @@ from collections.abc import Sequence
 
 _log = logging.getLogger("elman")
 
-#: What cannot be seen at the ends of a label.
+#: Invisible characters at the ends of a label.
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
-#: Where so many rows or more have labels of which more than half are different, something is wrong.
+#: From this number of rows on, a warning is logged if more than half of the labels are different.
 _MANY = 20
 
 
 def label_key(label: str) -> str:
-    """What two spellings of one label have in common: "1" and "1.0", " pos" and "pos", "True" and "true"."""
-    plain = normalize_label(label)
-    if whole := _WHOLE.fullmatch(plain):
+    """Return a key that is equal for all spellings of a label: "1" and "1.0", " pos" and "pos", "True" and "true".
+
+    Example:
+        >>> label_key("1.0") == label_key(" 1")
+        True
+    """
+    name = normalize_label(label)
+    if whole := _WHOLE.fullmatch(name):
         return whole[1]
-    return plain.lower() if plain.lower() in ("true", "false") else plain
+    return name.lower() if name.lower() in ("true", "false") else name
 
 
 def normalize_label(label: str) -> str:
-    """A label without white space around it, each inside as one space, in Unicode's composed form."""
+    """Strip white space and invisible characters, collapse inner white space, and compose to Unicode NFC."""
     return " ".join(unicodedata.normalize("NFC", label).strip(_INVISIBLE).split()).strip(_INVISIBLE)
 
 
 def merge_spellings(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The labels of examples, each in one spelling, the shortest that occurs; the log says which were merged."""
+    """Give each label a single spelling, the shortest in the data, and log which spellings were merged.
+
+    Args:
+        labels: The labels of each example.
+
+    Returns:
+        The labels of each example without empty and repeated ones.
+    """
     spellings: dict[str, set[str]] = defaultdict(set)
-    for several in labels:
-        for label in several:
+    for example in labels:
+        for label in example:
             spellings[label_key(label)].add(normalize_label(label))
-    names = {key: min(found, key=lambda one: (len(one), one)) for key, found in spellings.items()}
-    for key, found in spellings.items():
-        if len(found) > 1:
-            _log.warning("labels %s are taken as one, %r", " and ".join(map(repr, sorted(found))), names[key])
+    names = {key: min(variants, key=lambda name: (len(name), name)) for key, variants in spellings.items()}
+    for key, variants in spellings.items():
+        if len(variants) > 1:
+            _log.warning("the labels %s are merged into %r", " and ".join(map(repr, sorted(variants))), names[key])
     return [
-        tuple(dict.fromkeys(names[label_key(label)] for label in several if normalize_label(label)))
-        for several in labels
+        tuple(dict.fromkeys(names[label_key(label)] for label in example if normalize_label(label)))
+        for example in labels
     ]
 
 
 def split_labels(cells: Sequence[str], separator: str | None) -> list[tuple[str, ...]]:
-    """The labels in the cells of a column: one each, or several with a separator between them."""
+    """Split the cells of a column into labels.
+
+    Args:
+        cells: The cells.
+        separator: The separator between the labels of a cell. ``None``: each cell is a single label.
+
+    Returns:
+        The labels of each cell; none for an empty cell.
+    """
     if separator is None:
         return [(cell,) if normalize_label(cell) else () for cell in cells]
     return [tuple(part for part in cell.split(separator) if normalize_label(part)) for cell in cells]
 
 
 def check_labels(labels: Sequence[tuple[str, ...]], place: str) -> None:
-    """Warns where most labels are of one example only, as numbers and texts are: they are no classes."""
+    """Log a warning if most labels occur only once, as numbers and free text do.
+
+    Args:
+        labels: The labels of each example.
+        place: The name of the data, for the message.
+    """
     counts: dict[tuple[str, ...], int] = defaultdict(int)
-    for several in labels:
-        counts[several] += 1
-    different = len(counts)
-    if len(labels) >= _MANY and different > len(labels) / 2:
-        numbers = sum(_is_number(one) for several in counts for one in several[:1])
+    for example in labels:
+        counts[example] += 1
+    distinct = len(counts)
+    if len(labels) >= _MANY and distinct > len(labels) / 2:
+        numbers = sum(_is_number(label) for example in counts for label in example[:1])
         hint = (
-            "did you mean regression? classify takes each number as a class of its own"
-            if numbers > different / 2
-            else "is --label the right column? a class has many examples (numbers: did you mean regression?)"
+            "did you mean regression? classify treats each number as a class of its own"
+            if numbers > distinct / 2
+            else "is --label the right column? A class needs many examples (numbers: did you mean regression?)"
         )
-        _log.warning("%s: %d of %d labels are different; %s", place, different, len(labels), hint)
+        _log.warning("%s: %d of %d labels are different; %s", place, distinct, len(labels), hint)
 
 
 def _is_number(text: str) -> bool:
@@ -78,4 +103,4 @@ def _is_number(text: str) -> bool:
     return True
 
 
-__all__ = ["check_labels", "merge_spellings", "label_key", "normalize_label", "split_labels"]
+__all__ = ["check_labels", "label_key", "merge_spellings", "normalize_label", "split_labels"]

@@ -1,4 +1,4 @@
-"""What is written: JSON of finite numbers, and paths that may be written to."""
+"""Checks before output is written: finite numbers in JSON, and paths that can be written to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from elman.errors import ElmanError
 
 
 def json_line(value: Any, what: str) -> str:
-    """The value as one line of JSON, its characters as escapes where standard output is not UTF-8.
+    """Return a value as one line of JSON.
 
-    Arguments:
-        what: what it is, for the message: "the metrics", say.
+    Characters outside ASCII are escaped if the encoding of standard output is not UTF-8.
+
+    Args:
+        value: The value; nested dicts, lists and tuples are allowed.
+        what: What the value is, for the error message, such as ``"the metrics"``.
 
     Raises:
-        ElmanError: a number in it is NaN or infinite, which JSON does not know.
+        ElmanError: A number in the value is NaN or infinite, which JSON cannot represent.
+
+    Example:
+        >>> json_line({"loss": 0.5}, "the metrics")
+        '{"loss": 0.5}'
     """
     check_finite(value, what)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -27,23 +34,37 @@ def json_line(value: Any, what: str) -> str:
 
 
 def check_finite(value: Any, what: str, key: str = "") -> None:
-    """ElmanError if a number in the nested value is NaN or infinite."""
+    """Check that all numbers in a nested value are finite.
+
+    Args:
+        value: The value; nested dicts, lists and tuples are allowed.
+        what: What the value is, for the error message.
+        key: The key of the value in its dict, for the error message. Default: ``""``.
+
+    Raises:
+        ElmanError: A number is NaN or infinite.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         place = f", {key}," if key else ""
-        raise ElmanError(f"{what}{place} would be {value}: the weights or the input are out of all bounds")
+        raise ElmanError(f"{what}{place} would be {value}: the weights or the input are too large or not finite")
     if isinstance(value, dict):
-        for name, one in value.items():
-            check_finite(one, what, str(name))
+        for name, item in value.items():
+            check_finite(item, what, str(name))
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            check_finite(one, what, key)
+        for item in value:
+            check_finite(item, what, key)
 
 
 def check_writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
-    """ElmanError if a file cannot be written to the path, or if it is one of the inputs.
+    """Check that a file can be written to a path.
 
-    Arguments:
-        option: the option that names it, for the message.
+    Args:
+        path: The path.
+        option: The option that gives the path, for the error message.
+        inputs: Files that must not be overwritten.
+
+    Raises:
+        ElmanError: The path is empty or a folder, its folder does not exist, or it is one of the inputs.
     """
     if not path.strip() or "\0" in path:
         raise ElmanError(f"{option}: {path!r} is not the name of a file")
@@ -51,7 +72,7 @@ def check_writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
         raise ElmanError(f"{option}: {path} is a folder; name a file")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise ElmanError(f"{option}: {path}: there is no folder {folder}")
-    for one in inputs:
-        if os.path.exists(path) and os.path.exists(one) and os.path.samefile(path, one):
-            raise ElmanError(f"{option}: {path} is what is read; choose another name")
+        raise ElmanError(f"{option}: {path}: the folder {folder} does not exist")
+    for name in inputs:
+        if os.path.exists(path) and os.path.exists(name) and os.path.samefile(path, name):
+            raise ElmanError(f"{option}: {path} is also an input; choose another name")

@@ -1,4 +1,4 @@
-"""Pairs of texts: two files line by line, or two columns of a table."""
+"""Pairs of texts: two aligned files, or two columns of a table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,18 @@ from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
+#: Misaligned lines differ in length again and again; this many lines are compared.
+_WINDOW = 5
+
 
 class Pairs(NamedTuple):
-    """Texts and what they are to become; ``places``: where each pair stands, for messages."""
+    """Pairs of texts.
+
+    Attributes:
+        sources: The source texts.
+        targets: The target texts.
+        places: The location of each pair, for messages: ``train.de, line 3``.
+    """
 
     sources: list[str]
     targets: list[str]
@@ -24,18 +33,28 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> Pairs:
-    """The pairs of two aligned text files, or of one table or more with columns ``source`` and ``target``; files, or
-    data in memory (`elman.data.source.sources`).
+    """Read pairs from two aligned text files, or from tables.
 
-    Pairs with an empty side are left out, and the log says how many and where the first is; with ``skip_bad`` rows of
-    tables that cannot be read, too.
+    Pairs with an empty side are skipped, and their number and the location of the first one are logged.
+
+    Args:
+        data: Paths or data in memory; see `elman.data.source.sources`.
+        source: The column of the source texts in tables.
+        target: The column of the target texts in tables.
+        skip_bad: Whether to skip rows of tables that cannot be read. Default: ``False``, they are errors.
 
     Raises:
-        ElmanError: a file cannot be read, a column is missing, or the two files differ in their number of lines.
+        ElmanError: A file cannot be read, a column is missing, the two files have different numbers of lines, or no
+            pair is complete.
+
+    Example:
+        >>> pairs = read_pairs(["train.de", "train.en"], "source", "target")  # doctest: +SKIP
+        >>> pairs.sources[0], pairs.targets[0]
+        ('Guten Morgen!', 'Good morning!')
     """
     data = sources(data)
-    alone = len(data) == 1 and isinstance(data[0], InMemory)
-    if alone or all(is_table(path, [source, target]) for path in data):
+    in_memory = len(data) == 1 and isinstance(data[0], InMemory)
+    if in_memory or all(is_table(path, [source, target]) for path in data):
         pairs = Pairs([], [], [])
         for path in data:
             table = read_table(path, {"source": source, "target": target}, skip_bad)
@@ -45,40 +64,39 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
     elif len(data) == 2:
         sides = [read_text(path).removesuffix("\n").split("\n") for path in data]
         if len(sides[0]) != len(sides[1]):
-            raise ElmanError(_uneven(data, sides))
+            raise ElmanError(_misalignment(data, sides))
         pairs = Pairs(sides[0], sides[1], [f"{printable(data[0])}, line {k}" for k in range(1, len(sides[0]) + 1)])
     else:
         raise ElmanError(
             f"{', '.join(map(printable, data))}: give two text files with the same number of lines, train.de "
             "train.en, or tables (.csv, .tsv, .jsonl, .xlsx, .parquet) with --source and --target columns"
         )
-    return _whole(pairs)
+    return _complete(pairs)
 
 
-def _whole(pairs: Pairs) -> Pairs:
-    """The pairs with two sides."""
+def _complete(pairs: Pairs) -> Pairs:
+    """Return the pairs whose sides are both filled."""
     sources, targets = [s.strip() for s in pairs.sources], [t.strip() for t in pairs.targets]
     kept = [k for k, (s, t) in enumerate(zip(sources, targets, strict=True)) if s and t]
     if not kept:
-        raise ElmanError(f"{pairs.places[0] if pairs.places else 'the data'}: no pair has two sides")
+        raise ElmanError(f"{pairs.places[0] if pairs.places else 'the data'}: every pair has an empty side")
     if len(kept) < len(sources):
         first = next(k for k in range(len(sources)) if k == len(kept) or kept[k] != k)
         _log.warning(
-            "%s: a side is empty; %d such pairs of %d are left out", pairs.places[first], len(sources) - len(kept),
-            len(sources),
+            "%s: skipped %d of %d pairs with an empty side, this is the first", pairs.places[first],
+            len(sources) - len(kept), len(sources),
         )  # fmt: skip
     return Pairs([sources[k] for k in kept], [targets[k] for k in kept], [pairs.places[k] for k in kept])
 
 
-def _uneven(data: Sequence[str], sides: list[list[str]]) -> str:
-    """What to say of files with different numbers of lines: where they seem to part."""
+def _misalignment(data: Sequence[str], sides: list[list[str]]) -> str:
+    """Return the message for files with different numbers of lines, with the line from which they seem misaligned."""
     ratios = [(len(t) + 5) / (len(s) + 5) for s, t in zip(*sides, strict=False)]
-    middle = statistics.median(ratios) if ratios else 1.0
-    window = 5  # lines that do not go together differ in length again and again
-    odd = [not 0.4 < ratio / middle < 2.5 for ratio in ratios]
-    first = next((k for k in range(len(odd)) if odd[k] and sum(odd[k : k + window]) >= 2), None)
-    where = min(map(len, sides)) if first is None else first
+    median = statistics.median(ratios) if ratios else 1.0
+    odd = [not 0.4 < ratio / median < 2.5 for ratio in ratios]
+    first = next((k for k in range(len(odd)) if odd[k] and sum(odd[k : k + _WINDOW]) >= 2), None)
+    line = (min(map(len, sides)) if first is None else first) + 1
     return (
-        f"{printable(data[0])} has {len(sides[0]):,} lines and {printable(data[1])} {len(sides[1]):,}: "
-        f"line by line they must belong together; they seem to part at line {where + 1}"
+        f"{printable(data[0])} has {len(sides[0]):,} lines and {printable(data[1])} {len(sides[1]):,}: the files must "
+        f"be aligned line by line; they seem to be misaligned from line {line}"
     )

@@ -1,4 +1,4 @@
-"""Records of Python and JSON as tables of text."""
+"""Tables of text from Python objects and JSON."""
 
 from __future__ import annotations
 
@@ -12,105 +12,126 @@ import polars
 
 from elman.errors import ElmanError
 
-#: What a row that cannot be read is reported to: where it stands ("line 7"), and what is wrong with it.
-Bad = Callable[[str, str], None]
+#: A function that receives the location of a row that cannot be read ("line 7") and the reason.
+ReportBadRow = Callable[[str, str], None]
 
 
 def column(table: polars.DataFrame, name: str, path: str = "") -> list[str]:
-    """The cells of a column as text; empty ones are ''.
+    """Return the cells of a column as text; missing cells are ``""``.
 
-    Arguments:
-        path: of the table, for the message.
+    Args:
+        table: The table.
+        name: The name of the column.
+        path: The path of the table, for the error message.
 
     Raises:
-        ElmanError: it holds what is not text: lists, records, bytes.
+        ElmanError: The column contains lists, records or bytes.
     """
-    found = table[name]
-    if found.dtype.is_nested() or found.dtype in (polars.Object, polars.Binary):
-        raise ElmanError(f"{path}{': ' * bool(path)}column {name!r} holds {found.dtype}, not text")
-    if found.dtype.is_float():
-        found = found.fill_nan(None)
-    return found.cast(polars.String).fill_null("").to_list()
+    cells = table[name]
+    if cells.dtype.is_nested() or cells.dtype in (polars.Object, polars.Binary):
+        raise ElmanError(f"{path}{': ' * bool(path)}column {name!r} contains {cells.dtype}, not text")
+    if cells.dtype.is_float():
+        cells = cells.fill_nan(None)
+    return cells.cast(polars.String).fill_null("").to_list()
 
 
 def list_column(table: polars.DataFrame, name: str) -> list[list[str]] | None:
-    """The cells of a column that holds lists, of text each; None where it does not hold lists."""
-    found = table[name]
-    if not isinstance(found.dtype, (polars.List, polars.Array)):
+    """Return the cells of a column of lists as lists of text; None if the column has another type."""
+    cells = table[name]
+    if not isinstance(cells.dtype, (polars.List, polars.Array)):
         return None
-    return [[str(one) for one in cell or () if one is not None] for cell in found.to_list()]
+    return [[str(item) for item in cell or () if item is not None] for cell in cells.to_list()]
 
 
 def frame_from_columns(columns: Mapping[Any, Iterable[Any]], source: str = "data") -> polars.DataFrame:
-    """A table of columns in memory: cells become text, None and NaN become nulls, and lists become lists of text.
+    """Return a table of columns in memory.
+
+    Cells become text, None and NaN become nulls, and lists become lists of text.
+
+    Args:
+        columns: The cells of each column.
+        source: The name of the data, for the error message. Default: ``"data"``.
 
     Raises:
-        ElmanError: the columns are of unequal length, or a column is no sequence.
+        ElmanError: The columns have unequal lengths, or a column is not a sequence.
     """
-    found: dict[str, polars.Series] = {}
+    frame: dict[str, polars.Series] = {}
     for key, cells in columns.items():
         name = str(key)
         if isinstance(cells, (str, bytes)) or not isinstance(cells, Iterable):
-            raise ElmanError(f"{source}: column {name!r} is {type(cells).__name__}; a list with a cell a row is needed")
-        if name in found:
-            raise ElmanError(f"{source}: the column {name!r} is there twice")
-        found[name] = cells if isinstance(cells, polars.Series) else _series(name, list(cells), source)
-    sizes = {name: len(cells) for name, cells in found.items()}
+            raise ElmanError(
+                f"{source}: column {name!r} is {type(cells).__name__}; a list with one cell for each row is required"
+            )
+        if name in frame:
+            raise ElmanError(f"{source}: more than one column is named {name!r}")
+        frame[name] = cells if isinstance(cells, polars.Series) else _series(name, list(cells), source)
+    sizes = {name: len(cells) for name, cells in frame.items()}
     if len(set(sizes.values())) > 1:
-        raise ElmanError(f"{source}: columns of unequal length: " + ", ".join(f"{n} {k:,}" for n, k in sizes.items()))
-    return polars.DataFrame(found)
+        raise ElmanError(
+            f"{source}: the columns have unequal lengths: " + ", ".join(f"{n} {k:,}" for n, k in sizes.items())
+        )
+    return polars.DataFrame(frame)
 
 
 def frame_from_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
-    """A table of rows in memory, and whether they are tuples, whose columns have an order and no names.
+    """Return a table of rows in memory, and whether its columns have only an order and no names.
+
+    Args:
+        rows: Dicts, or tuples or lists of two to four cells.
 
     Raises:
-        ElmanError: the rows are neither tuples (or lists) of two to four cells nor dicts.
+        ElmanError: The rows are of another type, or have different numbers of cells.
     """
     if not rows:
         return polars.DataFrame(), True
     if all(isinstance(row, Mapping) for row in rows):
-        return frame_from_columns(_by_key(rows)), False
+        return frame_from_columns(_columns_of(rows)), False
     width = len(rows[0]) if isinstance(rows[0], (tuple, list)) else 0
     for k, row in enumerate(rows, 1):
-        if isinstance(row, list) and row and all(isinstance(one, tuple) and len(one) == 2 for one in row):
+        if isinstance(row, list) and row and all(isinstance(pair, tuple) and len(pair) == 2 for pair in row):
             raise ElmanError(
                 f"data, row {k} of {len(rows)}: a list of pairs such as {row[0]!r}; a sentence is one pair, its words "
-                f"and its tags: ({[one[0] for one in row][:2]}, {[one[1] for one in row][:2]})"
+                f"and its tags: ({[word for word, _ in row][:2]}, {[tag for _, tag in row][:2]})"
             )
         if not isinstance(row, (tuple, list)) or len(row) != width or not 2 <= width <= 4:
             what = f"{len(row)} cells" if isinstance(row, (tuple, list)) else type(row).__name__
             raise ElmanError(
-                f"data, row {k} of {len(rows)}: {what}; rows are tuples such as (text, label), or dicts; columns are "
-                "given as {'text': [...], 'label': [...]}"
+                f"data, row {k} of {len(rows)}: {what}; rows are tuples such as (text, label), or dicts; give columns "
+                "as {'text': [...], 'label': [...]}"
             )
     return frame_from_columns({str(k): [row[k] for row in rows] for k in range(width)}), True
 
 
-def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataFrame, list[int]]:
-    """The table in a JSON file, and the line of each row, where each has one.
+def read_json(text: str, path: str, lines: bool, report: ReportBadRow) -> tuple[polars.DataFrame, list[int]]:
+    """Read a table in JSON: an array of objects, an object of columns, or an object on each line.
 
-    It is an object a line, an array of objects, or an object of columns. ``lines``: an object a line is meant, where
-    that is not clear.
+    Args:
+        text: The text.
+        path: The path of the file, for the error message.
+        lines: Whether to prefer an object on each line if the text could be read in several ways.
+        report: Receives the rows that cannot be read.
+
+    Returns:
+        The table, and the line number of each row. The list is empty if the rows are not on lines of their own.
 
     Raises:
-        ElmanError: it is not JSON, or of another form.
+        ElmanError: The text is not valid JSON, or has another form.
     """
     try:
         value = _load(text, path)
     except ElmanError:
         if lines or is_json(text.lstrip().partition("\n")[0]):
-            return _json_lines(text, path, bad)
+            return _json_lines(text, path, report)
         raise
     if not isinstance(value, list) and (lines or not isinstance(value, dict)):
-        return _json_lines(text, path, bad)
+        return _json_lines(text, path, report)
     if isinstance(value, dict):
         if all(isinstance(cells, list) for cells in value.values()):
             return frame_from_columns(value, path), []
         if any(isinstance(cells, (list, dict)) for cells in value.values()):
             raise ElmanError(
-                f"{path}: an object with {', '.join(list(value)[:5])}; an array of records is needed, or a record a "
-                "line (pandas: to_json(orient='records'))"
+                f"{path}: an object with the keys {', '.join(list(value)[:5])}; an array of records, or a record "
+                "on each line, is required (pandas: to_json(orient='records'))"
             )
         value = [value]
     rows = []
@@ -118,11 +139,11 @@ def read_json(text: str, path: str, lines: bool, bad: Bad) -> tuple[polars.DataF
         if isinstance(row, dict):
             rows.append(row)
         else:
-            bad(f"record {k}", f"{_kind(row)}; an object with the columns as keys is needed")
-    return frame_from_columns(_by_key(rows), path), []
+            report(f"record {k}", f"{_kind(row)}; an object with the columns as keys is required")
+    return frame_from_columns(_columns_of(rows), path), []
 
 
-def _json_lines(text: str, path: str, bad: Bad) -> tuple[polars.DataFrame, list[int]]:
+def _json_lines(text: str, path: str, report: ReportBadRow) -> tuple[polars.DataFrame, list[int]]:
     rows, lines = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -130,28 +151,28 @@ def _json_lines(text: str, path: str, bad: Bad) -> tuple[polars.DataFrame, list[
         try:
             row = _load(line, path)
         except ElmanError as error:
-            bad(f"line {number}", str(error).removeprefix(f"{path}: ").partition(" at line ")[0])
+            report(f"line {number}", str(error).removeprefix(f"{path}: ").partition(" at line ")[0])
             continue
         if isinstance(row, dict):
             rows.append(row)
             lines.append(number)
         else:
-            bad(f"line {number}", f"{_kind(row)}; an object with the columns as keys is needed")
-    return frame_from_columns(_by_key(rows), path), lines
+            report(f"line {number}", f"{_kind(row)}; an object with the columns as keys is required")
+    return frame_from_columns(_columns_of(rows), path), lines
 
 
 def _load(text: str, path: str) -> Any:
-    """JSON, its numbers as they are spelt."""
+    """Parse JSON and keep the spelling of its numbers."""
     try:
         return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
     except json.JSONDecodeError as error:
-        raise ElmanError(f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise ElmanError(f"{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise ElmanError(f"{path}: not a table in JSON: nested too deeply") from None
+        raise ElmanError(f"{path}: not a table: the JSON is nested too deeply") from None
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is JSON."""
+    """Return whether a text is valid JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -160,14 +181,14 @@ def is_json(text: str) -> bool:
 
 
 class _Number(str):
-    """A number of JSON, as it is spelt."""
+    """The spelling of a number in JSON."""
 
 
 def _kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else "a number" if isinstance(value, _Number) else repr(value)[:40]
 
 
-def _by_key(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
+def _columns_of(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -185,11 +206,11 @@ def _series(name: str, cells: list[Any], source: str) -> polars.Series:
             )
         return polars.Series(name, values, dtype=polars.String)
     except UnicodeEncodeError:
-        raise ElmanError(f"{source}: column {name!r} holds half of a surrogate pair, which is no text") from None
+        raise ElmanError(f"{source}: column {name!r} contains an unpaired surrogate, which is not valid text") from None
 
 
 def _is_series(value: Any) -> bool:
-    """Whether a cell is an array of numbers, (T,) or (T, C)."""
+    """Return whether a cell is an array of numbers of shape (T,) or (T, C)."""
     if isinstance(value, np.ndarray):
         return value.ndim > 1 or (value.dtype.kind in "iufbc" and value.ndim > 0)
     return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], (list, tuple, np.ndarray))
@@ -199,11 +220,11 @@ def _array(value: Any) -> np.ndarray:
     try:
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ElmanError(f"data: a cell is {type(value).__name__}, which becomes no array: {error}") from None
+        raise ElmanError(f"data: a cell is {type(value).__name__}, which cannot become an array: {error}") from None
 
 
 def _cell(value: Any) -> Any:
-    """A cell as text, a list of text, or None; a dict as it is."""
+    """Convert a cell to text, a list of text, or None; a dict stays a dict."""
     if isinstance(value, str) or value is None:
         return None if isinstance(value, _Number) and value == "NaN" else value
     if hasattr(value, "__array__") and not isinstance(value, np.ndarray):  # a tensor, a data frame, a NumPy scalar
@@ -214,18 +235,18 @@ def _cell(value: Any) -> Any:
         return np.asarray(value)
     if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
         items = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [None if one is None else str(one) for one in map(_cell, items)]  # none is lost: lists go together
+        return [None if item is None else str(item) for item in map(_cell, items)]  # keeps the length
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
     if isinstance(value, bool):
-        return str(value).lower()  # as JSON and polars spell it
+        return str(value).lower()  # the spelling of JSON and polars
     if isinstance(value, int):
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, bytes):
-        return {"bytes": value}  # not text: refused where it is asked for
+        return {"bytes": value}  # not text: refused by column()
     if type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
-        raise ElmanError(f"data: a cell is {type(value).__name__}, which is neither a text, a number nor an array")
+        raise ElmanError(f"data: a cell is {type(value).__name__}, which is not a text, a number or an array")
     text = str(value)  # dates, categories, ...
     return None if text in ("<NA>", "NaT") and type(value).__name__ in ("NAType", "NaTType") else text

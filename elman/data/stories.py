@@ -66,7 +66,7 @@ def _table(path: str, columns: tuple[str, str, str], kind: str, name: str, skip_
             continue
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
         left_out.add(f"row {row}", f"the {'answer' if q.strip() else 'question'} is empty{where}")
-    left_out.tell(len(found))
+    left_out.log(len(found))
     return found
 
 

@@ -1,4 +1,4 @@
-"""JSON that is what it says: for files that a person or a failing disk may have changed."""
+"""Strict JSON, for files that a person edited or a disk damaged."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from elman.errors import ElmanError
 
 
 def parse_json(text: str | bytes, source: str, infinity: bool = False) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text strictly.
 
-    Arguments:
-        source: the file, for the message.
-        infinity: whether Infinity is a number, as Python's json writes it; NaN is none either way.
+    Args:
+        text: The text.
+        source: The name of the file, for the error message.
+        infinity: Whether to accept ``Infinity``, which Python's ``json`` writes. ``NaN`` is never accepted.
+            Default: ``False``.
 
     Raises:
-        ElmanError: not JSON, an object that has a key twice, a number that is none, or arrays in arrays without end.
+        ElmanError: The text is not valid JSON, an object has a key twice, or the nesting is too deep.
+
+    Example:
+        >>> parse_json('{"steps": 100}', "config.json")
+        {'steps': 100}
     """
     try:
-        pydantic_core.from_json(text, allow_inf_nan=infinity)  # what is no UTF-8, too deep or no number ends here
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_number)
+        pydantic_core.from_json(text, allow_inf_nan=infinity)  # refuses invalid UTF-8, deep nesting and NaN
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_constant)
     except RecursionError:
-        raise ElmanError(f"{source}: not JSON that can be read: nested too deeply") from None
+        raise ElmanError(f"{source}: not valid JSON: nested too deeply") from None
     except ValueError as error:
-        raise ElmanError(f"{source}: not JSON: {error}") from None
+        raise ElmanError(f"{source}: not valid JSON: {error}") from None
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated!r} occurs twice in one object")
+    return result
 
 
-def _number(name: str) -> float:
+def _constant(name: str) -> float:
     if name == "NaN":
-        raise ValueError("NaN is no number")
+        raise ValueError("NaN is not allowed")
     return float(name)

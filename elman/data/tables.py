@@ -1,4 +1,4 @@
-"""Tables with named columns: .csv, .tsv, .json, .jsonl, .parquet, .feather, .arrow, .xlsx; or in memory."""
+"""Read tables with named columns: .csv, .tsv, .json, .jsonl, .parquet, .feather, .arrow, .xlsx, or in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars
 
 from elman.data.archive import BOOKS, name_inside, split_member, table_in_memory
-from elman.data.records import Bad, column, is_json, list_column, read_json
+from elman.data.records import ReportBadRow, column, is_json, list_column, read_json
 from elman.data.separated import Rows, read_separated
 from elman.data.source import InMemory, printable
 from elman.data.text import read_bytes, read_text
@@ -26,13 +26,13 @@ _SEPARATED, _JSON, _ARROW = (
     (".json", ".jsonl", ".ndjson"),
     (".feather", ".arrow", ".ipc"),
 )
-#: How a table's name ends, without what compresses it.
+#: Endings of tables, before the ending of a compression.
 TABLES = (*_SEPARATED, *_JSON, ".parquet", *_ARROW, *BOOKS)
 
-#: What polars raises of a damaged file; a panic is one that it did not foresee.
-_BROKEN = (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError)
+#: The exceptions that polars raises for a damaged file.
+_POLARS_ERRORS = (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError)
 
-#: What people call the columns that elman calls so.
+#: Common names of the columns, by the names that elman uses.
 _SYNONYMS = {
     "text": {"review", "sentence", "content", "body", "comment", "message", "tweet", "document", "input", "utterance"},
     "label": {"class", "category", "sentiment", "target", "stars", "rating", "y", "intent", "tag", "labels", "output"},
@@ -47,38 +47,68 @@ _SYNONYMS = {
 
 
 def is_table(path: str, columns: Sequence[str] = ()) -> bool:
-    """Whether a source is a table: by its name; a pipe by what it holds, where it must have these ``columns``."""
+    """Return whether a source is a table.
+
+    The ending of a file's name decides. For a stream, the content decides, and the table must have the columns.
+
+    Args:
+        path: The source.
+        columns: The columns that a stream must have. Default: none.
+    """
     if table_in_memory(path) is not None:
         return True
     ending = _ending(path)
     if not ending and isinstance(path, InMemory):
-        return _form_of(path, columns) is not None
+        return _detect_format(path, columns) is not None
     return ending in TABLES
 
 
 def read_table(
     path: str, columns: Sequence[str] | Mapping[str, str] | None = None, skip_bad: bool = False
 ) -> polars.DataFrame:
-    """The table in a source; cells of .csv, .tsv, .json and .xlsx are text.
+    """Read a table.
 
-    Arguments:
-        columns: those that must be there; by the option that names each, for the message, or as they are.
-        skip_bad: leave out rows that cannot be read, and log how many; by default the first one is an error.
+    Args:
+        path: A path, a URL or an in-memory source; see `elman.data.source.sources`.
+        columns: The names of required columns, or a mapping from the option that sets each name to the name. The
+            error message suggests the option. Default: none are required.
+        skip_bad: Whether to skip rows that cannot be read and to log their number. Default: ``False``, the first such
+            row is an error.
+
+    Returns:
+        The table. Cells of ``.csv``, ``.tsv``, ``.json`` and ``.xlsx`` files are text.
 
     Raises:
-        ElmanError: it cannot be read, or lacks one of the columns; those present are named.
+        ElmanError: The table cannot be read, a row is wrong, or a column is missing.
+
+    Example:
+        >>> table = read_table("reviews.csv", ["text", "label"])  # doctest: +SKIP
+        >>> table.columns
+        ['text', 'label']
     """
     return read_rows(path, columns, SkippedRows(path, skip_bad)).table
 
 
-def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left_out: SkippedRows) -> Rows:
-    """As `read_table`, with the line of each row; rows that cannot be read are told to ``left_out``."""
-    shown, wanted, lines = printable(path), columns or {}, np.zeros(0, dtype=np.int64)
+def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, skipped: SkippedRows) -> Rows:
+    """Read a table together with the line number of each row.
+
+    Args:
+        path: See `read_table`.
+        columns: See `read_table`.
+        skipped: Receives the rows that cannot be read.
+
+    Returns:
+        The table, and for each row the line of the file on which it begins, or 0.
+
+    Raises:
+        ElmanError: See `read_table`.
+    """
+    shown, required, lines = printable(path), columns or {}, np.zeros(0, dtype=np.int64)
     held = table_in_memory(path)
     if held is not None:
-        table = _named(held, path, wanted)
+        table = _with_names(held, path, required)
         return Rows(table, np.zeros(len(table), dtype=np.int64))
-    ending = _ending(path) or ((_form_of(path, ()) or ".csv") if isinstance(path, InMemory) else "")
+    ending = _ending(path) or ((_detect_format(path, ()) or ".csv") if isinstance(path, InMemory) else "")
     try:
         if ending == ".parquet":
             table = polars.read_parquet(io.BytesIO(read_bytes(path)))
@@ -87,97 +117,119 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, left
         elif ending in BOOKS:
             table = _book(path, shown)
         elif ending in _JSON:
-            table, numbers = read_json(read_text(path), shown, ending != ".json", left_out.add)
+            table, numbers = read_json(read_text(path), shown, ending != ".json", skipped.add)
             lines = np.array(numbers, dtype=np.int64)
         else:
-            table, lines = read_separated(read_text(path), shown, ending in (".tsv", ".tab"), left_out.add)
-    except _BROKEN as error:
+            table, lines = read_separated(read_text(path), shown, ending in (".tsv", ".tab"), skipped.add)
+    except _POLARS_ERRORS as error:
         if isinstance(error, ElmanError):
             raise
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ElmanError(f"{shown}: not a {ending[1:]} table: {why}") from None
-    left_out.tell(len(table))
-    require_columns(table, shown, wanted)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ElmanError(f"{shown}: not a valid {ending[1:]} table: {reason}") from None
+    skipped.log(len(table))
+    require_columns(table, shown, required)
     return Rows(table, lines if len(lines) == len(table) else np.zeros(len(table), dtype=np.int64))
 
 
 class SkippedRows:
-    """Rows of a source that cannot be used: the first is an error, or all are counted and left out.
+    """Handles the rows of a source that cannot be used: the first one is an error, or all are skipped and counted.
 
-    Arguments:
-        skip: whether they are left out; None: they cannot be, and the error does not say how.
-        unit: what they are called.
+    Args:
+        source: The source, for messages.
+        skip: Whether to skip such rows. ``None``: they are errors, and the message does not suggest ``--skip-bad``.
+        unit: What the rows are called in messages. Default: ``"row"``.
     """
 
     def __init__(self, source: str, skip: bool | None, unit: str = "row") -> None:
-        self.source, self.skip, self.unit, self.rows = printable(source), skip, unit, 0
+        self.source, self.skip, self.unit, self.count = printable(source), skip, unit, 0
         self._first = ""
 
-    def add(self, place: str, why: str) -> None:
-        """Takes note of a row; ElmanError where rows are not to be left out."""
-        if not self.skip:
-            hint = "" if self.skip is None else f"; --skip-bad leaves such {self.unit}s out"
-            raise ElmanError(f"{self.source}, {place}: {why}{hint}")
-        self._first = self._first or f"{place}: {why}"
-        self.rows += 1
+    def add(self, place: str, reason: str) -> None:
+        """Record a row that cannot be used.
 
-    def tell(self, kept: int) -> None:
-        """Logs how many rows were left out."""
-        if self.rows:
+        Args:
+            place: The location in the source, such as ``line 7``.
+            reason: What is wrong with it.
+
+        Raises:
+            ElmanError: Rows are not to be skipped.
+        """
+        if not self.skip:
+            hint = "" if self.skip is None else f"; --skip-bad skips such {self.unit}s"
+            raise ElmanError(f"{self.source}, {place}: {reason}{hint}")
+        self._first = self._first or f"{place}: {reason}"
+        self.count += 1
+
+    def log(self, kept: int) -> None:
+        """Log how many rows were skipped, and reset the count.
+
+        Args:
+            kept: The number of rows that were kept.
+        """
+        if self.count:
             _log.warning(
-                "%s: %d bad %s%s of %d left out; the first, %s", self.source, self.rows, self.unit,
-                "s"[: self.rows > 1],
-                kept + self.rows, self._first,
+                "%s: skipped %d bad %s%s of %d; the first, %s", self.source, self.count, self.unit,
+                "s"[: self.count > 1],
+                kept + self.count, self._first,
             )  # fmt: skip
-            self.rows, self._first = 0, ""
+            self.count, self._first = 0, ""
 
 
 def read_plain_text(path: str) -> str:
-    """The text of a file, all of it, as it is; the log says so where its name is that of a table."""
+    """Read the whole text of a file, and log a warning if its name is that of a table."""
     if not isinstance(path, InMemory) and _ending(path) in TABLES:
         _log.warning(
-            "%s: read as plain text, with what separates its cells; a data frame gives its texts alone",
+            "%s: the table is read as plain text, including its separators; to read the texts alone, give a data frame",
             path,
         )
     return read_text(path)
 
 
 def require_columns(table: polars.DataFrame, path: str, columns: Sequence[str] | Mapping[str, str]) -> None:
-    """ElmanError where a table lacks one of the columns; those present are named, and the nearest one."""
+    """Check that a table has columns.
+
+    Args:
+        table: The table.
+        path: The path of the table, for the error message.
+        columns: The names, or a mapping from the option that sets each name to the name.
+
+    Raises:
+        ElmanError: A column is missing. The message lists the table's columns and suggests the most similar one.
+    """
     options = columns if isinstance(columns, Mapping) else {}
     by_name = {name: option for option, name in options.items()}
     if len(by_name) < len(options):
-        one, two = [option for option, name in options.items() if list(options.values()).count(name) > 1][:2]
-        raise ElmanError(f"{path}: --{one} and --{two} name the same column, {options[one]!r}")
+        first, second = [option for option, name in options.items() if list(options.values()).count(name) > 1][:2]
+        raise ElmanError(f"{path}: --{first} and --{second} name the same column, {options[first]!r}")
     for name in by_name or columns:
         if name not in table.columns:
             message = f"{path}: has no column {name!r}; it has {', '.join(table.columns) or 'none'}"
             raise ElmanError(message + _suggestion(name, by_name.get(name), table.columns))
 
 
-def _suggestion(name: str, option: str | None, there: Sequence[str]) -> str:
-    folded = {one.casefold().strip(): one for one in there}
+def _suggestion(name: str, option: str | None, existing: Sequence[str]) -> str:
+    folded = {column.casefold().strip(): column for column in existing}
     near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     guess = folded.get(name.casefold()) or next((folded[s] for s in _SYNONYMS.get(name, ()) if s in folded), None)
     guess = guess or (folded[near[0]] if near else None)
     flag = f"--{option.replace('_', '-')}" if option else ""
     if guess is None:
-        return f"; {flag} names it, the first line all columns" if flag else ""
+        return f"; {flag} sets the name, and the first line must name all columns" if flag else ""
     quoted = shlex.quote(guess)
     return f": did you mean {flag} {quoted}?" if flag else f": did you mean {quoted}?"
 
 
-def _named(table: polars.DataFrame, path: str, wanted: Sequence[str] | Mapping[str, str]) -> polars.DataFrame:
-    """A table in memory, with the columns' names where it has only an order."""
-    names = list(wanted.values()) if isinstance(wanted, Mapping) else list(wanted)
+def _with_names(table: polars.DataFrame, path: str, required: Sequence[str] | Mapping[str, str]) -> polars.DataFrame:
+    """Name the columns of a table in memory that has only an order, and check the names of others."""
+    names = list(required.values()) if isinstance(required, Mapping) else list(required)
     if isinstance(path, InMemory) and path.positional:
         if table.width and names and table.width != len(names):
             raise ElmanError(
-                f"{path}: {table.width} cells a row; the {len(names)} cells {', '.join(names)} are needed; columns of "
-                "other names are given as {'name': [...]}"
+                f"{path}: {table.width} cells in each row; the {len(names)} cells {', '.join(names)} are required; "
+                "give other columns as {'name': [...]}"
             )
         return table.rename(dict(zip(table.columns, names, strict=False)))
-    require_columns(table, path, wanted)
+    require_columns(table, path, required)
     return table
 
 
@@ -190,7 +242,7 @@ def _arrow(data: bytes, shown: str) -> polars.DataFrame:
 
 
 def _book(path: str, shown: str) -> polars.DataFrame:
-    """The one sheet of a workbook that has rows, or the one that is named."""
+    """Return the only sheet of a workbook that has rows, or the one that the path names."""
     try:
         import fastexcel
     except ImportError:
@@ -203,18 +255,18 @@ def _book(path: str, shown: str) -> polars.DataFrame:
         names = book.sheet_names if wanted is None else [wanted]
         sheets = {name: book.load_sheet(name, dtypes="string").to_polars() for name in names}
     except fastexcel.FastExcelError as error:
-        raise ElmanError(f"{shown}: not a workbook that can be read: {str(error).splitlines()[0]}") from None
-    full = {name: sheet for name, sheet in sheets.items() if len(sheet)}
-    if len(full) > 1:
-        first = next(iter(full))
-        raise ElmanError(f"{shown}: has {len(full)} sheets: {', '.join(full)}; name one: {shown}::{first}")
-    table = next(iter((full or sheets).values()))
+        raise ElmanError(f"{shown}: not a readable workbook: {str(error).splitlines()[0]}") from None
+    filled = {name: sheet for name, sheet in sheets.items() if len(sheet)}
+    if len(filled) > 1:
+        first = next(iter(filled))
+        raise ElmanError(f"{shown}: has {len(filled)} sheets: {', '.join(filled)}; name one: {shown}::{first}")
+    table = next(iter((filled or sheets).values()))
     table = table.rename({name: name.strip() for name in table.columns})
     return table.filter(~polars.all_horizontal(polars.all().fill_null("").str.strip_chars() == ""))
 
 
-def _form_of(path: InMemory, columns: Sequence[str]) -> str | None:
-    """What kind of table a pipe gives; None where it seems to be none."""
+def _detect_format(path: InMemory, columns: Sequence[str]) -> str | None:
+    """Detect the format of a table in a stream; None if it does not seem to be a table."""
     assert isinstance(path.content, bytes)
     data = read_bytes(path)
     if data.startswith(b"PAR1"):
@@ -225,10 +277,10 @@ def _form_of(path: InMemory, columns: Sequence[str]) -> str | None:
     start = text.lstrip()
     if start[:1] in ("{", "[") and (not columns or is_json(start.partition("\n")[0]) or is_json(start)):
         return ".jsonl"
-    some = text[: 1 << 16].rpartition("\n")[0] or text
-    ending = ".tsv" if "\t" in some.partition("\n")[0] else ".csv"
+    sample = text[: 1 << 16].rpartition("\n")[0] or text
+    ending = ".tsv" if "\t" in sample.partition("\n")[0] else ".csv"
     try:
-        names = read_separated(some, path, ending == ".tsv", lambda place, why: None).table.columns
+        names = read_separated(sample, path, ending == ".tsv", lambda place, reason: None).table.columns
     except ElmanError:
         return None
     return ending if (len(names) > 1 or names == list(columns)) and set(columns) <= set(names) else None
@@ -240,7 +292,7 @@ def _ending(path: str) -> str:
 
 __all__ = [
     "TABLES",
-    "Bad",
+    "ReportBadRow",
     "SkippedRows",
     "column",
     "is_table",

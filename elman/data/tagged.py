@@ -1,4 +1,4 @@
-"""Sentences whose words have tags: CoNLL-U, files of two columns or more, tables."""
+"""Sentences with a tag for each word: CoNLL-U, files with several columns, and tables."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
-#: How the names of files with a word a line end, without what compresses them; .txt and .tsv can be others.
+#: Endings of files with one word on each line. Files ending in .txt and .tsv may have other forms.
 _COLUMNS = (".conllu", ".conll-u", ".conllup", ".conll", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".ner", ".pos")
-#: Other names of the columns of a table.
-_LIKE_WORDS, _LIKE_TAGS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels")
-#: What parts words in a cell; a no-break space does not.
+#: Alternative names of the columns of a table.
+_WORD_COLUMNS, _TAG_COLUMNS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels")
+#: White space that separates the words in a cell. A no-break space does not.
 _SPACES = re.compile("[ \t\r\n]+")
-#: How NumPy writes an array of texts or numbers, ['a' 'b'] or [0 1].
+#: The items of an array of texts or numbers as NumPy prints it: ['a' 'b'] or [0 1].
 _ITEM = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+|\.\.\.)(?=[\s\]]|$)""")
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _ARRAY = re.compile(rf"\[\s*(?:{_ITEM.pattern}\s*)*\]", re.DOTALL)
@@ -35,52 +35,79 @@ _BRAT = re.compile(r"[TRE]\d+\t\S+ \S+|[AMN#*]\d*\t\S+ [TRE]\d+")
 
 
 class Tagged(NamedTuple):
-    """Words and tags of each sentence; places: where each stands, for messages."""
+    """Tagged sentences.
+
+    Attributes:
+        words: The words of each sentence.
+        tags: The tags of each sentence.
+        places: The location of each sentence, for messages.
+    """
 
     words: list[list[str]]
     tags: list[list[str]]
     places: list[str]
 
     def part(self, rows: Sequence[int]) -> Tagged:
-        """Those sentences alone."""
+        """Return the sentences with these indices."""
         return Tagged([self.words[k] for k in rows], [self.tags[k] for k in rows], [self.places[k] for k in rows])
 
 
 def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, skip_bad: bool = False) -> Tagged:
-    """The sentences of the files.
+    """Read tagged sentences.
 
-    Tables: columns ``words`` and ``tags`` (or tokens, ner_tags and the like), lists or parted by spaces. Others, and a
-    .tsv that has no such columns: a word a line; see `ColumnFile`, also for ``tag``. ``skip_bad``: leave out rows, or
-    sentences of the latter, that cannot be read, and log how many.
+    A table has a sentence in each row: its cells are lists, or text separated by spaces. Any other file, and a
+    ``.tsv`` file without the columns, has one word on each line; see `elman.data.columns.ColumnFile`.
+
+    Args:
+        data: Paths or data in memory; see `elman.data.source.sources`.
+        tag: The column of tags in files with one word on each line; see `elman.data.columns.ColumnFile`.
+        words: The column of words in tables. For ``"words"``, a column ``tokens`` is accepted too.
+        tags: The column of tags in tables. For ``"tags"``, ``ner_tags``, ``pos_tags`` and ``labels`` are accepted too.
+        skip_bad: Whether to skip rows or sentences that cannot be read and to log their number. Default: ``False``.
 
     Raises:
-        ElmanError: a line or a row does not have as many tags as words; a column is missing; the file is BRAT's.
+        ElmanError: A sentence has more or fewer tags than words, a column is missing, the file has brat's format, or
+            there are no sentences.
+
+    Example:
+        >>> data = read_tagged(["train.conllu"], None, "words", "tags")  # doctest: +SKIP
+        >>> data.words[0], data.tags[0]
+        (['The', 'dog', 'barks'], ['DET', 'NOUN', 'VERB'])
     """
-    found = Tagged([], [], [])
+    result = Tagged([], [], [])
     for path in sources(data):
         if _is_sentences(path, words):
             part = _table(path, words, tags, SkippedRows(path, skip_bad))
         else:
-            left_out = SkippedRows(path, skip_bad, "sentence")
-            file = ColumnFile(path, tag, left_out=left_out)
-            left_out.tell(len(file.inputs))
+            skipped = SkippedRows(path, skip_bad, "sentence")
+            file = ColumnFile(path, tag, skipped=skipped)
+            skipped.log(len(file.inputs))
             part = Tagged(file.inputs, file.tags, file.places)
-        found = Tagged(found.words + part.words, found.tags + part.tags, found.places + part.places)
-    if not found.words:
+        result = Tagged(result.words + part.words, result.tags + part.tags, result.places + part.places)
+    if not result.words:
         raise ElmanError(f"{', '.join(data)}: no sentences")
-    return found
+    return result
 
 
 def read_words(path: str, words: str, tag: str | None, known: Collection[str]) -> InputFile:
-    """The sentences of a file whose words have no tags yet, or others: lists of words.
+    """Read the sentences of a file to be tagged; its own tags, if any, are ignored.
 
-    A text file has a word a line if its columns are parted by tabs, if each line is one word, or if the column of tags
-    (the last) holds ``known`` ones; else its lines are sentences as they are.
+    A text file has one word on each line if its columns are separated by tabs, if each line is a single word, or if
+    most cells of the tag column are known tags. In any other text file, each line is a sentence.
+
+    Args:
+        path: The path of the file.
+        words: The column of words in tables.
+        tag: The column of tags in files with one word on each line. Default: the last one.
+        known: The tags of the model.
+
+    Raises:
+        ElmanError: The file cannot be read, or a column is missing.
     """
     (path,) = sources([path])
     if _is_sentences(path, words):
         table = read_rows(path, None, SkippedRows(path, None)).table
-        return InputTable(path, table, _cells(path, table, _column(path, table, words, _LIKE_WORDS)))
+        return InputTable(path, table, _cells(path, table, _column(path, table, words, _WORD_COLUMNS)))
     if name_inside(path).lower().endswith((*_COLUMNS, ".tsv")) or _has_columns(path, tag, known):
         return ColumnFile(path, tag, tagged=False)
     lines = read_text(path).removesuffix("\n").split("\n")
@@ -88,7 +115,7 @@ def read_words(path: str, words: str, tag: str | None, known: Collection[str]) -
 
 
 def _is_sentences(path: str, words: str) -> bool:
-    """Whether a file is a table with a sentence in each row; ElmanError where it is BRAT's."""
+    """Return whether a file is a table with a sentence in each row; raise an error if it has brat's format."""
     if table_in_memory(path) is not None:
         return True
     name = name_inside(path).lower()
@@ -96,19 +123,20 @@ def _is_sentences(path: str, words: str) -> bool:
         lines = [line for line in read_text(path).split("\n") if line.strip()]
         if name.endswith(".ann") or _BRAT.match(lines[0]):
             raise ElmanError(
-                f"{printable(path)}: this is BRAT's standoff format, which has no words; convert it to a word and its "
-                "tag a line (brat's tools/anntoconll.py does)"
+                f"{printable(path)}: this is brat's standoff format, which does not contain the words; convert it to "
+                "lines of a word and its tag (with brat's tools/anntoconll.py)"
             )
     if not is_table(path) or not name.endswith(".tsv"):
         return is_table(path, [words])
     header = {cell.strip(' "') for cell in lines[0].split("\t")}
-    parted = re.search(r"\n[^\S\n]*\n", read_text(path).strip("\n")) is not None
-    named = words in header or (words == "words" and not header.isdisjoint(_LIKE_WORDS))
+    has_blank_lines = re.search(r"\n[^\S\n]*\n", read_text(path).strip("\n")) is not None
+    named = words in header or (words == "words" and not header.isdisjoint(_WORD_COLUMNS))
     rows = named and any(" " in cell for line in lines[1:] for cell in line.split("\t"))
-    return rows or not (parted or not any(" " in line for line in lines))
+    return rows or not (has_blank_lines or not any(" " in line for line in lines))
 
 
 def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
+    """Return whether a text file has one word on each line."""
     lines = [line for line in read_text(path).split("\n") if line.strip()]
     tabs = is_tab_separated(lines)
     rows = [split_cells(line, tabs) for line in lines if line[0] != "#" and not line.startswith("-DOCSTART-")]
@@ -119,79 +147,84 @@ def _has_columns(path: str, tag: str | None, known: Collection[str]) -> bool:
     return tabs or width == 1 or 2 * sum(row[column] in known for row in rows) > len(rows)
 
 
-def _table(path: str, words: str, tags: str, left_out: SkippedRows) -> Tagged:
-    ordered = isinstance(path, InMemory) and path.positional  # columns that have no names get these
-    table, lines = read_rows(path, [words, tags] if ordered else None, left_out)
-    names = _column(path, table, words, _LIKE_WORDS), _column(path, table, tags, _LIKE_TAGS)
+def _table(path: str, words: str, tags: str, skipped: SkippedRows) -> Tagged:
+    """Read a table with a sentence in each row."""
+    positional = isinstance(path, InMemory) and path.positional  # columns without names get these
+    table, lines = read_rows(path, [words, tags] if positional else None, skipped)
+    names = _column(path, table, words, _WORD_COLUMNS), _column(path, table, tags, _TAG_COLUMNS)
     require_columns(table, path, {"words": names[0], "tags": names[1]})
-    found, empty = Tagged([], [], []), 0
+    result, empty = Tagged([], [], []), 0
     for row, (w, t) in enumerate(zip(*(_cells(path, table, name) for name in names), strict=True), 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
         if len(w) != len(t):
-            left_out.add(f"row {row}", f"{len(w)} words and {len(t)} tags{where}")
+            skipped.add(f"row {row}", f"{len(w)} words and {len(t)} tags{where}")
             continue
-        if not all(one.strip() for one in (*w, *t)):
-            left_out.add(f"row {row}", f"a word or its tag is empty{where}")
+        if not all(item.strip() for item in (*w, *t)):
+            skipped.add(f"row {row}", f"a word or its tag is empty{where}")
             continue
         if not w:
             empty += 1
             continue
-        found.words.append(w)
-        found.tags.append(t)
-        found.places.append(f"{path}, row {row}")
-    left_out.tell(len(found.words))
-    if len(found.words) > 1 and all(len(one) == 1 for one in found.words):
-        _one_word_each(path, table, found)
+        result.words.append(w)
+        result.tags.append(t)
+        result.places.append(f"{path}, row {row}")
+    skipped.log(len(result.words))
+    if len(result.words) > 1 and all(len(sentence) == 1 for sentence in result.words):
+        _warn_of_single_words(path, table, result)
     if empty:
-        _log.warning("%s: %d of %d rows have no words; they are left out", path, empty, len(table))
-    return found
+        _log.warning("%s: skipped %d of %d rows without words", path, empty, len(table))
+    return result
 
 
-def _one_word_each(path: str, table: polars.DataFrame, found: Tagged) -> None:
-    """Says that each row is one word; ElmanError where a column names the sentence that it is of."""
-    how = "give a sentence in each row, or a file with a word a line and an empty line between sentences (.conll)"
+def _warn_of_single_words(path: str, table: polars.DataFrame, data: Tagged) -> None:
+    """Warn that each row is a single word; raise an error if a column names the sentence of each word."""
+    hint = "put a sentence in each row, or give a file with a word on each line and empty lines between sentences"
     numbers = [name for name in table.columns if name.lower().startswith("sent")]
     if numbers:
-        raise ElmanError(f"{path}: each row is one word, and {numbers[0]!r} says of which sentence; {how}")
-    _log.warning("%s: each of %d rows is one word, taken as a sentence; %s", path, len(found.words), how)
+        raise ElmanError(f"{path}: each row is one word, and column {numbers[0]!r} names its sentence; {hint} (.conll)")
+    _log.warning("%s: each of %d rows is one word and is used as a sentence; %s (.conll)", path, len(data.words), hint)
 
 
-def _column(path: str, table: polars.DataFrame, name: str, others: Sequence[str]) -> str:
-    """The column of that name or, where it is the usual one, the only one of the others."""
-    like = [other for other in others if other in table.columns]
-    if name in table.columns or name != others[0] or len(like) != 1:
+def _column(path: str, table: polars.DataFrame, name: str, alternatives: Sequence[str]) -> str:
+    """Return the column of that name or, if it is the default one, the only one of its alternatives."""
+    present = [other for other in alternatives if other in table.columns]
+    if name in table.columns or name != alternatives[0] or len(present) != 1:
         require_columns(table, path, [name])
         return name
-    return like[0]
+    return present[0]
 
 
 def _cells(path: str, table: polars.DataFrame, name: str) -> list[list[str]]:
-    """Lists, lists written as text, or text parted by spaces."""
-    found: list[list[str]] = []
+    """Return the cells of a column as lists: lists, lists written as text, or text separated by spaces."""
+    result: list[list[str]] = []
     cells = [cell.strip() if isinstance(cell, str) else cell for cell in table[name].to_list()]
     arrays = all(isinstance(cell, str) and _ARRAY.fullmatch(cell) for cell in cells if cell)
     for row, cell in enumerate(cells, 1):
-        read: Any = cell
-        if isinstance(read, str) and arrays:
-            if "..." in _QUOTED.sub("", read):
+        value: Any = cell
+        if isinstance(value, str) and arrays:
+            if "..." in _QUOTED.sub("", value):
                 raise ElmanError(
-                    f"{path}, row {row}: the column {name!r} holds an array that NumPy has cut short (...)"
+                    f"{path}, row {row}: column {name!r} contains an array that NumPy abbreviated (...); save the lists"
                 )
-            read = [str(ast.literal_eval(one)) if one[0] in "'\"" else one for one in _ITEM.findall(read[1:-1])]
-        elif isinstance(read, str) and read[:1] == "[" and read[-1:] == "]":
-            read = _literal(read)
-        read = _SPACES.split(read) if isinstance(read, str) and read else [] if read is None or read == "" else read
-        if not isinstance(read, list) or any(isinstance(one, (list, dict)) or one is None for one in read):
-            raise ElmanError(f"{path}, row {row}: the column {name!r} holds no list of texts, and no text")
-        found.append([str(one) for one in read])
-    return found
+            items = _ITEM.findall(value[1:-1])
+            value = [str(ast.literal_eval(item)) if item[0] in "'\"" else item for item in items]
+        elif isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+            value = _literal(value)
+        if isinstance(value, str) and value:
+            value = _SPACES.split(value)
+        elif value is None or value == "":
+            value = []
+        if not isinstance(value, list) or any(isinstance(item, (list, dict)) or item is None for item in value):
+            raise ElmanError(f"{path}, row {row}: column {name!r} must contain a list of texts, or a text")
+        result.append([str(item) for item in value])
+    return result
 
 
 def _literal(text: str) -> Any:
-    """The list that a text such as "['a', 'b']" writes; the text itself where it writes none."""
-    for read in (json.loads, ast.literal_eval):
+    """Parse a list written as text, "['a', 'b']"; return the text itself if it is not a list."""
+    for parse in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return text

@@ -1,4 +1,4 @@
-"""Text files, and every way in which they can be wrong."""
+"""Read UTF-8 text files, with errors that say what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -13,41 +13,63 @@ from elman.errors import ElmanError
 
 
 def read_text(path: str) -> str:
-    """The text of a UTF-8 file; a path or fsspec URL, unpacked by its ending (.gz, .bz2, .xz, .zip, .tar, ...).
+    """Read a UTF-8 text file.
 
-    Of a table in memory: its column ``text``, or the only one, a line a cell. A byte order mark is dropped and line
-    ends become "\\n". ElmanError names the file, the encoding that it seems to have, and the byte and line where the
-    bytes are not text.
+    A byte order mark is dropped, and line ends become ``"\\n"``. Of a table in memory, the text is the column ``text``
+    or the only column, one cell a line.
+
+    Args:
+        path: A path, an fsspec URL or an in-memory source. Compressed files and archives are unpacked
+            (``.gz``, ``.bz2``, ``.xz``, ``.zip``, ``.tar``, ...).
+
+    Raises:
+        ElmanError: The file cannot be read, is empty, or is not UTF-8. The message names the encoding that the file
+            seems to have, and the byte and the line that are wrong.
+
+    Example:
+        >>> text = read_text("corpus.txt.gz")  # doctest: +SKIP
     """
     if isinstance(path, InMemory) and table_in_memory(path) is not None:
         return "\n".join(texts_in_memory(path))
     data = read_bytes(path)
     if not data.strip():
         raise ElmanError(
-            f"{printable(path)}: " + ("the file is empty" if not data else "the file holds only white space")
+            f"{printable(path)}: " + ("the file is empty" if not data else "the file contains only white space")
         )
     return decode_utf8(data, printable(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a file; ElmanError with the file's name where they cannot be had."""
+    """Read the bytes of a file, unpacked.
+
+    Raises:
+        ElmanError: The file cannot be read; see `elman.data.archive.open_unpacked`.
+    """
     with open_unpacked(path) as (file, _):
         return file.read()
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """Changes with every character of the texts."""
+    """Return the SHA-256 hash of texts, as hexadecimal digits."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def texts_in_memory(source: InMemory, name: str = "text") -> list[str]:
-    """The texts of a table in memory: the cells of the column of that name, or of the only one; else its lines."""
+    """Return the texts of an in-memory source.
+
+    Args:
+        source: A table, or bytes whose lines are the texts.
+        name: The column of a table; if there is no such column, the table's only column is used. Default: ``"text"``.
+
+    Raises:
+        ElmanError: The table has several columns and none has this name.
+    """
     table = table_in_memory(source)
     if table is None:
         return read_text(source).removesuffix("\n").split("\n")
     if name not in table.columns and table.width != 1:
-        raise ElmanError(f"{source}: has {', '.join(table.columns)}; texts are a column {name!r}, or the only one")
+        raise ElmanError(f"{source}: has no column {name!r} and more than one other: {', '.join(table.columns)}")
     return column(table, name if name in table.columns else table.columns[0])
 
 
-__all__ = ["absolute", "fingerprint", "expand_home", "read_bytes", "read_text", "texts_in_memory"]
+__all__ = ["absolute", "expand_home", "fingerprint", "read_bytes", "read_text", "texts_in_memory"]

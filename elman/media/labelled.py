@@ -260,7 +260,7 @@ def _filled(found: Labelled, lines: np.ndarray, left_out: SkippedRows, several: 
             left_out.add(f"row {k + 1}", f"no label{where}")
         else:
             kept.append(k)
-    left_out.tell(len(kept))
+    left_out.log(len(kept))
     return kept
 
 
