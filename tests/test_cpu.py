@@ -280,7 +280,7 @@ def test_int8_reads_what_was_rounded() -> None:
                 law = layer.step(x, state)
             close(layer.step(x, state), law, 2e-6)
             with packed(layer):
-                assert "scale_ih" in layer.packed.fields  # type: ignore[union-attr]
+                assert "scale_ih" in layer.recurrence.packed.fields  # type: ignore[union-attr]
                 close(layer.step(x, state), law, 2e-6)
                 close(copy.deepcopy(layer).step(x, state), law, 2e-6)
                 close(pickle.loads(pickle.dumps(layer)).step(x, state), law, 2e-6)
@@ -299,9 +299,9 @@ def test_blocks_of_packed_weights_do_not_leave_any_behind() -> None:
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert layer.packed is not None
+    assert layer.recurrence.packed is not None
     second.__exit__(None, None, None)
-    assert layer.packed is None
+    assert layer.recurrence.packed is None
     with packed(object()):
         pass
 

@@ -1,4 +1,4 @@
-"""Docstrings of cells, layers and decoding: their examples run."""
+"""Docstrings of cells, layers, drop-in replacements and decoding: their examples run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import elman
 import elman.cells
 import elman.decoding
 import elman.layers
+import elman.nn
 
-PACKAGES = (elman.cells, elman.decoding, elman.layers)
+PACKAGES = (elman.cells, elman.decoding, elman.layers, elman.nn)
 MODULES = ["elman.errors", "elman.cells"] + [
     f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)
 ]

@@ -35,8 +35,9 @@ def test_values_and_gradients() -> None:
         c = v["f"] * c + v["i"] * v["g"]
         close(c, v["c"])
         close(v["o"] * torch.tanh(c), v["h"])
-    with Recorder(Recurrent("gru", 3, 4).double()) as gru:
-        next(iter(gru._names))(x)
+    gru_layer = Recurrent("gru", 3, 4).double()
+    with Recorder(gru_layer) as gru:
+        gru_layer(x)
     assert list(gru.layers()[0].values) == ["r", "z", "n", "h"]
     h = second.values["h"].clone().requires_grad_()
     assert second.gradients()[-1].item() == pytest.approx(2 * h[-1].norm().item())

@@ -1,4 +1,4 @@
-"""Weights packed once, for a loop that runs a network many times."""
+"""Pack int8 weights once, for a loop that runs a network many times."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from elman.layers.recurrent import Recurrent
+from elman.layers.recurrence import recurrences_of
 
 
 @contextmanager
 def packed(module: object) -> Iterator[None]:
-    """Packs the int8 weights of the recurrent layers in ``module`` for the time of a ``with`` block.
+    """Pack the int8 weights of the recurrent layers of a network for the duration of a ``with`` block.
 
     `quantize` rounds weights to int8 precision; inside the block the cpu engine reads them as int8, a quarter of the
-    bytes. Whoever opens the block promises that the weights stay as they are: a change inside it has no effect before
-    the block ends. Decoding loops open it around all their steps. Layers that are not quantised read their parameters
-    at every call and need no packing.
+    bytes. The caller promises that the weights do not change inside the block: a change has no effect until the block
+    ends. Decoding loops open the block around all their steps. Layers that are not quantised read their parameters at
+    every call and are not packed.
 
     Args:
-        module: a network; only its `Recurrent` layers with ``int8`` set are packed. What is no module of torch has
-            nothing to pack.
+        module (object): a network. Only the recurrent layers that `quantize` has rounded are packed. An object that
+            is not a ``torch.nn.Module`` has nothing to pack.
 
     Example::
 
@@ -31,14 +31,14 @@ def packed(module: object) -> Iterator[None]:
             for x in stream:
                 y, state = network.step(x, state)
     """
-    modules = module.modules() if isinstance(module, nn.Module) else ()
+    layers = [bound for _, bound in recurrences_of(module)] if isinstance(module, nn.Module) else []
     with torch.no_grad():
-        own = {m: m.pack() for m in modules if isinstance(m, Recurrent) and m.int8}
-    for layer, weights in own.items():
-        layer.packed = weights
+        weights = {layer.recurrence: layer.recurrence.pack(layer.weights) for layer in layers if layer.recurrence.int8}
+    for recurrence, pack in weights.items():
+        recurrence.packed = pack
     try:
         yield
     finally:
-        for layer, weights in own.items():
-            if layer.packed is weights:  # else another block has begun since, and goes on
-                layer.packed = None
+        for recurrence, pack in weights.items():
+            if recurrence.packed is pack:  # otherwise another block has started since, and goes on
+                recurrence.packed = None

@@ -1,4 +1,4 @@
-"""Weights in eight bits, for running a trained model."""
+"""Round the weights of a trained network to int8 precision."""
 
 from __future__ import annotations
 
@@ -6,30 +6,56 @@ import torch
 from torch import Tensor, nn
 
 from elman.engines.int8 import int8_scale
-from elman.layers.recurrent import Recurrent
+from elman.layers.recurrence import recurrences_of
 
 
 @torch.no_grad()
 def quantize(module: nn.Module) -> None:
-    """Rounds the matrices of all recurrent and linear layers in ``module``, in place, to int8 precision.
+    """Round the matrices of all recurrent and linear layers of a network to int8 precision, in place.
 
-    Every row w becomes s round(w / s), s = max |w| / 127. Biases, embeddings and per-unit vectors stay. Inside
-    `elman.layers.packed`, which decoding loops open, the cpu engine reads the weights as int8: a quarter of the bytes.
-    Everywhere else the rounded weights are used as they are, so that an evaluation shows what the rounding costs. For
-    running, not for training: an optimiser step leaves the grid again.
+    Every row w becomes s round(w / s), with s = max |w| / 127. Biases, embeddings and per-unit vectors are left
+    unchanged. Inside `elman.layers.packed`, which decoding loops open, the cpu engine reads the weights as int8, a
+    quarter of the bytes. Everywhere else the rounded weights are used in their own dtype, so that an evaluation shows
+    the cost of rounding. Use it for inference: an optimiser step takes the weights off the int8 grid.
 
-    Source: symmetric per-row quantisation, Jacob et al. 2018, https://arxiv.org/abs/1712.05877
+    Symmetric per-row quantisation, Jacob et al. 2018, https://arxiv.org/abs/1712.05877
+
+    Args:
+        module (nn.Module): a network. Its recurrent layers are those of `elman.layers` and `elman.nn`, and those of
+            every module that implements `elman.layers.recurrence.HasRecurrences`.
+
+    Raises:
+        ValueError: a matrix is computed from other parameters at every call (a parametrization, weight normalisation,
+            pruning), so that rounding would not last. Nothing is rounded then.
+
+    Example::
+
+        >>> lstm = elman.nn.LSTM(8, 16).eval()
+        >>> quantize(lstm)
+        >>> len(lstm.weight_hh_l0[0].unique()) <= 255
+        True
     """
-    for layer in module.modules():
-        if isinstance(layer, Recurrent):
-            for matrix in (layer.weight_ih, layer.weight_hh, layer.weight_hr):
-                if matrix is not None:
-                    _round(matrix)
-            layer.int8 = True
-        elif isinstance(layer, nn.Linear):
-            _round(layer.weight)
+    matrices = [(path, layer.weight) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    recurrences = []
+    for path, bound in recurrences_of(module):
+        name = ".".join(filter(None, (path, bound.name)))
+        w = bound.weights
+        matrices += [(name, m) for m in (w.weight_ih, w.weight_hh, w.weight_hr) if m is not None]
+        recurrences.append(bound.recurrence)
+    stored = {*module.parameters(), *module.buffers()}
+    for name, matrix in matrices:
+        if matrix not in stored:
+            raise ValueError(
+                f"quantize: a matrix of {name or 'the module'} is computed from other parameters at every call; "
+                "remove the parametrization, weight norm or pruning first"
+            )
+    for _, matrix in matrices:
+        _round(matrix)
+    for recurrence in recurrences:
+        recurrence.int8 = True
 
 
 def _round(matrix: Tensor) -> None:
+    """Round a matrix to the int8 grid of its rows, in place."""
     scale = int8_scale(matrix)[:, None]
     matrix.copy_((matrix / scale).round() * scale)

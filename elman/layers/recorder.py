@@ -1,4 +1,4 @@
-"""What happens inside recurrent layers, step by step: every value that a cell's equations name."""
+"""Record the gates and states of recurrent layers at every step, and the gradients that reach them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from elman import engines
-from elman.layers.recurrent import Recurrent
+from elman.layers.recurrence import Recurrence, recurrences_of
 
 
 class Recorded(NamedTuple):
-    """One layer over one sequence, in the order of the sequence.
+    """The record of one layer over one sequence, in the order of the sequence.
 
-    values: by the letter of the cell's equations (i, f, g, o, ...) or the part of the state (h, c), (T, H).
-    states: the h of each step, (1, H), with its place in the graph.
+    Attributes:
+        layer (str): the layer's name in the network; for a direction of an `elman.nn` module, the module's name and
+            the suffix of its parameters, such as ``encoder.l1_reverse``.
+        values (dict[str, Tensor]): by the names that the cell's equations use for gates (i, f, g, o, ...) and state
+            (h, c), each (T, H).
+        states (list[Tensor]): the h of each step, (1, H), attached to the graph.
     """
 
     layer: str
@@ -25,89 +29,118 @@ class Recorded(NamedTuple):
     states: list[Tensor]
 
     def gradients(self) -> Tensor:
-        """|dLoss/dh_t|, (T,), after ``loss.backward()``: by all ways, also through the steps that follow."""
+        """Return |dLoss/dh_t|, (T,), after ``loss.backward()``, through all paths, including later steps."""
         return torch.stack([h.new_zeros(()) if h.grad is None else h.grad.norm() for h in self.states])
 
 
 class Recorder:
-    """Runs a network's recurrent layers by their equations and keeps what these name.
+    """A context manager that runs a network's recurrent layers by their equations and records the values in them.
 
-    ::
+    The names of the values are those of the local variables of ``Cell.step``, read when it returns, so user-defined
+    cells need no changes. Only calls with batch size 1 are recorded. A call that continues from the state that the
+    last one returned, as in a loop over single steps, extends the layer's record; any other call starts it anew.
+
+    Args:
+        network (nn.Module): a network with recurrent layers of `elman.layers` or `elman.nn`, or modules that implement
+            `elman.layers.recurrence.HasRecurrences`.
+
+    Example::
 
         with Recorder(network) as recorder:
             loss = ...                        # one sequence, batch size 1
             loss.backward()
-        for layer in recorder.layers(): layer.values["f"], layer.gradients()
-
-    The names are those of the local variables of ``Cell.step``, read as it returns: nothing has to be said in a cell of
-    one's own. Layers are seen that read one sequence at a time.
+        for layer in recorder.layers():
+            layer.values["f"], layer.gradients()
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = network
-        self._names = {module: name for name, module in network.named_modules() if isinstance(module, Recurrent)}
-        self._steps: dict[str, list[tuple[dict[str, Tensor], tuple[Tensor, ...]]]] = {}
-        self._layer: Recurrent | None = None
+        self._names: dict[Recurrence, str] = {}
+        self._reverse: set[Recurrence] = set()
+        for path, bound in recurrences_of(network):
+            self._names[bound.recurrence] = ".".join(filter(None, (path, bound.name))) or "layer"
+            if bound.reverse != _reads_backward(network, path):
+                self._reverse.add(bound.recurrence)
+        self._steps: dict[Recurrence, list[tuple[dict[str, Tensor], tuple[Tensor, ...]]]] = {}
+        self._final: dict[Recurrence, tuple[Tensor, ...]] = {}
         self._depth = 0
-        self._seen: dict[str, Tensor] = {}
+        self._variables: dict[str, Tensor] = {}
 
     def __enter__(self) -> Self:
-        self._hooks = [module.register_forward_pre_hook(self._enter) for module in self._names]
+        self._observers = {recurrence: recurrence.observer for recurrence in self._names}
+        for recurrence in self._names:
+            recurrence.observer = self._run
         self._engine = engines.engine("eager")
         self._engine.__enter__()
-        self._before = sys.getprofile()
-        sys.setprofile(self._watch)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        sys.setprofile(self._before)
         self._engine.__exit__(kind, error, trace)
-        for hook in self._hooks:
-            hook.remove()
+        for recurrence, observer in self._observers.items():
+            recurrence.observer = observer
 
     def layers(self) -> list[Recorded]:
-        """What was recorded, by layer in the order in which they ran."""
-        found = []
-        for name, steps in self._steps.items():
-            ordered = steps[::-1] if self._backward(name) else steps
+        """Return the records, one for each layer, in the order in which the layers ran."""
+        records = []
+        for recurrence, steps in self._steps.items():
+            ordered = steps[::-1] if recurrence in self._reverse else steps
             keys = [key for key in ordered[0][0] if all(key in values for values, _ in ordered)]
             values = {key: torch.cat([values[key].detach() for values, _ in ordered]) for key in keys}
-            cell = next(module.cell for module, own in self._names.items() if own == name)
-            for k, part in enumerate(cell.state):
+            for k, part in enumerate(recurrence.cell.state):
                 values[part] = torch.cat([state[k].detach() for _, state in ordered])
-            found.append(Recorded(name or "layer", values, [state[0] for _, state in ordered]))
-        return found
+            records.append(Recorded(self._names[recurrence], values, [state[0] for _, state in ordered]))
+        return records
 
-    def _backward(self, name: str) -> bool:
-        """Whether the layer reads from the end: the second of two directions, or what says so of itself."""
-        module, parts = self._network, name.split(".") if name else []
-        backward = False
-        for part in parts:
-            backward |= getattr(module, "reads_backward", None) == part
-            module = getattr(module, part)
-        return backward or ".directions.1" in f".{name}"
+    def _run(self, recurrence: Recurrence, scan: engines.Scan) -> tuple[Tensor, engines.State]:
+        """Run a scan, and record it if it is of one sequence."""
+        if scan.x.shape[0] != 1:
+            return engines.run(scan)
+        if not self._continues(recurrence, scan.state):
+            self._steps.pop(recurrence, None)
+        cell, steps = recurrence.cell, self._steps.setdefault(recurrence, [])
 
-    def _enter(self, module: nn.Module, inputs: tuple) -> None:
-        self._layer = module if isinstance(module, Recurrent) and inputs[0].shape[0] == 1 else None
-        if self._layer is not None:
-            self._steps.pop(self._names[self._layer], None)  # a second run of the same layer: the last one counts
-
-    def _watch(self, frame: FrameType, event: str, value: Any) -> None:
-        if self._layer is None or event not in ("call", "return"):
-            return
-        outermost = frame.f_code is getattr(type(self._layer.cell).step, "__code__", None)
-        if event == "call":
-            if outermost:
-                self._depth, self._seen = 1, {}
-            elif self._depth:
+        def watch(frame: FrameType, event: str, value: Any) -> None:
+            outermost = frame.f_code is getattr(type(cell).step, "__code__", None)
+            if event == "call" and outermost:
+                self._depth, self._variables = 1, {}
+            elif event == "call" and self._depth:
                 self._depth += 1
-        elif self._depth:
-            self._depth -= 1
-            if frame.f_globals.get("__name__") == type(self._layer.cell).__module__:  # the equations, nothing below
-                found = {k: one for k, one in frame.f_locals.items() if isinstance(one, Tensor) and one.dim() == 2}
-                self._seen = found | self._seen
-            if not self._depth and value is not None:
-                state = (value,) if isinstance(value, Tensor) else tuple(value)
-                if state[0].requires_grad:
-                    state[0].retain_grad()
-                self._steps.setdefault(self._names[self._layer], []).append((self._seen, state))
+            elif event == "return" and self._depth:
+                self._depth -= 1
+                if frame.f_globals.get("__name__") == type(cell).__module__:  # the equations, nothing below them
+                    local = {k: v for k, v in frame.f_locals.items() if isinstance(v, Tensor) and v.dim() == 2}
+                    self._variables = local | self._variables
+                if not self._depth and value is not None:
+                    state = (value,) if isinstance(value, Tensor) else tuple(value)
+                    if state[0].requires_grad:
+                        state[0].retain_grad()
+                    steps.append((self._variables, state))
+
+        before = sys.getprofile()
+        sys.setprofile(watch)
+        try:
+            y, final = engines.run(scan)
+        finally:
+            sys.setprofile(before)
+            if not steps:
+                del self._steps[recurrence]
+        self._final[recurrence] = tuple(part.detach().clone() for part in final)
+        return y, final
+
+    def _continues(self, recurrence: Recurrence, state: engines.State) -> bool:
+        """Return whether a state is the one in which the layer's last call ended; zeros are a fresh start."""
+        final = self._final.get(recurrence, ())
+        same = len(final) == len(state) and all(map(torch.equal, final, state))
+        return same and any(bool(part.any()) for part in state)
+
+
+def _reads_backward(network: nn.Module, path: str) -> bool:
+    """Return whether a module reads the sequence from the end.
+
+    That is the second of two directions, or one that its parent names in ``reads_backward``. A backward layer within a
+    backward one reads forward.
+    """
+    module, backward = network, f".{path}.".count(".directions.1.") % 2 == 1
+    for name in path.split(".") if path else []:
+        backward ^= getattr(module, "reads_backward", None) == name
+        module = getattr(module, name)
+    return backward

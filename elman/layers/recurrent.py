@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from elman import cells, engines
+from elman import cells
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines.modes import readable, shape_of
 from elman.errors import ElmanError
 from elman.layers.arguments import flag, number, probability, real, size
+from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
 
@@ -95,7 +96,7 @@ def is_layer(name: str, layer: Any) -> RecurrentLayer:
     return layer
 
 
-class Recurrent(RecurrentLayer):
+class Recurrent(RecurrentLayer, HasRecurrences):
     """One cell, carried forward through time.
 
     Arguments:
@@ -135,10 +136,11 @@ class Recurrent(RecurrentLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.cell = cells.get(cell)
+        heads = size("heads", heads)
+        self.recurrence = Recurrence(cells.get(cell), heads)
         self.input_size = input_size = size("input_size", input_size)
         self.hidden_size = hidden_size = size("hidden_size", hidden_size)
-        proj_size, heads, dtype = size("proj_size", proj_size, 0), size("heads", heads), real(dtype)
+        proj_size, dtype = size("proj_size", proj_size, 0), real(dtype)
         if self.cell.projected != (proj_size > 0):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
             raise ValueError(f"{self.cell} {needs}, not {proj_size}")
@@ -152,7 +154,6 @@ class Recurrent(RecurrentLayer):
         self.weight_drop = probability("weight_drop", weight_drop)
         self.recurrent_dropout = probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = self._zoneouts(zoneout)
-        self.heads = heads
         if hidden_size % heads:
             raise ValueError(f"heads must divide hidden_size, {hidden_size}; {heads} does not")
         if heads > 1 and (proj_size or self.cell.inner_gates or not self._hidden_gates):
@@ -174,8 +175,6 @@ class Recurrent(RecurrentLayer):
         self.weight_hr = parameter(proj_size, hidden_size)
         for name in self.cell.weights:
             self.register_parameter(name, parameter(hidden_size))
-        self.int8 = False
-        self.packed: object | None = None  # see elman.layers.packed
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
@@ -223,6 +222,16 @@ class Recurrent(RecurrentLayer):
             vector.uniform_(low, high) if high > low else vector.fill_(low)
 
     @property
+    def cell(self) -> Cell:
+        """The equations."""
+        return self.recurrence.cell
+
+    @property
+    def heads(self) -> int:
+        """The number of groups of units that see only their own h."""
+        return self.recurrence.heads
+
+    @property
     def _hidden_gates(self) -> tuple[str, ...]:
         return self.cell.hidden_gates + self.cell.inner_gates
 
@@ -234,38 +243,28 @@ class Recurrent(RecurrentLayer):
     def sizes(self) -> tuple[int, ...]:
         return self.cell.State(self.output_size, *[self.hidden_size] * (len(self.cell.state) - 1))
 
+    def recurrences(self) -> list[Bound]:
+        return [Bound("", self.recurrence, self.weights())]
+
     def forward(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         x, lengths, resets = self.check(x, lengths, resets)
         self.check_state(x, state)
         state = self.initial_state(x) if state is None else tuple(state)
-        return engines.run(self._scan(x, state, lengths, resets))
-
-    def _scan(
-        self, x: Tensor, state: State, lengths: Tensor | None = None, resets: Tensor | None = None
-    ) -> engines.Scan:
-        """What an engine is to do, with the masks of this call."""
-        weights, mask = self.weights(), None
-        if self.heads > 1 and weights.weight_hh is not None:
-            weights = weights._replace(weight_hh=_block_diagonal(weights.weight_hh, self.heads))
-        if self.weight_drop and self.training and weights.weight_hh is not None:
-            weights = weights._replace(weight_hh=dropout(weights.weight_hh, self.weight_drop))
+        scan = self.recurrence.scan(self.weights(), x, state, lengths, resets)
+        if self.weight_drop and self.training and scan.weights.weight_hh is not None:
+            dropped = dropout(scan.weights.weight_hh, self.weight_drop)
+            scan = scan._replace(weights=scan.weights._replace(weight_hh=dropped), packed=None)
         if self.recurrent_dropout and self.training:
-            mask = dropout(torch.ones_like(state[0]), self.recurrent_dropout)
-        zoned = self._zoned(x) if any(self.zoneout) else None
-        packed = None if self.training else self.packed  # dropout of weights draws others
-        return engines.Scan(self.cell, weights, x, state, lengths, resets, mask, zoned, self.int8, self.heads, packed)
+            scan = scan._replace(hidden_mask=dropout(torch.ones_like(state[0]), self.recurrent_dropout))
+        if any(self.zoneout):
+            scan = scan._replace(zoneout=self._zoned(x))
+        return self.recurrence.run(scan)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
-
-    def pack(self) -> object | None:
-        """The weights as the engine that runs them packs them; None where it does not."""
-        x = self.weight_ih.new_zeros(1, 1, self.input_size)  # type: ignore[union-attr]
-        scan = self._scan(x, self.initial_state(x))
-        return engines.choose(scan).pack(scan)
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         if not self.training:
@@ -297,14 +296,6 @@ def features_only(*layers: RecurrentLayer) -> None:
                 f"cell: it reads raw columns of its input ({', '.join(layer.raw)}), which this network does not give; "
                 "build such a network from elman.layers, or choose another cell"
             )
-
-
-def _block_diagonal(weight: Tensor, heads: int) -> Tensor:
-    """R (G H, H) from its blocks (G H, H / heads)."""
-    size = weight.shape[1]
-    blocks = weight.view(-1, heads, size, size)
-    eye = torch.eye(heads, dtype=weight.dtype, device=weight.device)
-    return torch.einsum("ghij,hk->ghikj", blocks, eye).reshape(-1, heads * size)
 
 
 def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:

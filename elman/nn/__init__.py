@@ -1,8 +1,8 @@
-"""Drop-ins for torch.nn's recurrent modules: same constructors, calls, state dicts and numbers.
+"""Drop-in replacements for torch.nn's recurrent modules: same arguments, calls, state dicts and numbers.
 
-``import elman.nn as nn`` where it said ``torch.nn``, for RNN, LSTM, GRU and their cells. What runs
-inside are elman's engines. Batches of unequal length need no packing: give ``lengths``; a
-PackedSequence is taken too, and is run unpacked.
+Replace ``torch.nn`` by ``elman.nn`` for RNN, LSTM, GRU and their cells. They run on elman's engines, and
+`elman.layers.quantize`, `elman.layers.packed` and ``elman inspect`` work on them. Batches of sequences of unequal
+length need no packing: pass ``lengths``. A PackedSequence is accepted too.
 """
 
 from elman.nn.cells import GRUCell, LSTMCell, RNNCell

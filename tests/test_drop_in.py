@@ -1,4 +1,4 @@
-"""elman.nn's modules in code that was written for torch.nn's: what it looks at, changes, and gives wrongly."""
+"""elman.nn's modules in code written for torch.nn's: attributes, changes of parameters, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -148,6 +148,36 @@ def test_a_module_is_saved_whole() -> None:
     again = torch.load(file, weights_only=False)
     close(flat(again(x)), flat(module(x)))
     assert list(map(id, again._flat_weights)) == list(map(id, again.parameters()))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "RNNCell", "LSTMCell", "GRUCell"])
+def test_replicas_run_with_their_own_parameters(kind: str) -> None:
+    """As torch.nn.DataParallel makes them: shallow copies whose parameters are other tensors."""
+    results, x = [], torch.randn(B, D) if kind.endswith("Cell") else torch.randn(T, B, D)
+    for module in pair(kind):
+        replica = module._replicate_for_data_parallel()  # type: ignore[operator]
+        for name, parameter in module.named_parameters():
+            setattr(replica, name, parameter * 0.5)
+        results.append([*flat(replica(x)), *flat(module(x))])
+        grads = torch.autograd.grad(sum(part.sum() for part in flat(replica(x))), list(module.parameters()))  # type: ignore[arg-type]
+        results[-1] += grads
+    close(*results, 1e-5)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "RNNCell", "LSTMCell", "GRUCell"])
+def test_parameters_are_registered_once(kind: str) -> None:
+    theirs, mine = pair(kind)
+    for names in ("named_parameters", "named_buffers", "named_modules", "named_children"):
+        assert [name for name, _ in getattr(mine, names)()] == [name for name, _ in getattr(theirs, names)()]
+    assert repr(mine) == repr(theirs)
+    assert mine.share_memory() is mine and all(p.is_shared() for p in mine.parameters())
+    mine.load_state_dict(theirs.state_dict(), assign=True, strict=True)
+    assert [p.data_ptr() for p in mine.parameters()] == [p.data_ptr() for p in theirs.parameters()]
+    x = torch.randn(B, D) if kind.endswith("Cell") else torch.randn(T, B, D)
+    close(flat(mine(x)), flat(theirs(x)), 1e-5)
+    for convert in (torch.nn.Module.half, torch.nn.Module.double):
+        assert {p.dtype for p in convert(mine).parameters()} == {p.dtype for p in convert(theirs).parameters()}
+    close(flat(mine(x.double())), flat(theirs(x.double())))
 
 
 ARGUMENTS: list[tuple[str, Any]] = [
