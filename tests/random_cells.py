@@ -224,7 +224,7 @@ class RandomCell:
                 with elman.engine(name, strict=True):
                     y, final = engines.run(scan)
             except elman.ElmanError as error:
-                if "depends on nothing that is trained" in str(error):
+                if "the new state has no gradient" in str(error):
                     return f"cell {self.number} is no test: it is constant"
                 return f"cell {self.number} is refused: {error}\n{self.source()}"
             if not any(t.requires_grad for t in (y, *final)):

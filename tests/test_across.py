@@ -135,12 +135,12 @@ def _in_groups(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     ("step", "message"),
     [
         (_rows, "depends on the number of rows or units"),
-        (_pieces, "slice cuts a gate into pieces"),
-        (_median, "kernels do not know the operation median; all units of a row do the same"),
+        (_pieces, "slice splits a gate"),
+        (_median, "kernels do not support the operation median; all units of a row must compute the same"),
         (_half, "a number that depends on the number of rows or units"),
-        (_double, "kernels compute in one precision; they do not know sum with a dtype"),
-        (_over_rows, "kernels know amax over the units of a row"),
-        (_turned, "kernels know flip only around cumsum"),
+        (_double, "kernels compute in one precision and do not support sum with a dtype"),
+        (_over_rows, "kernels support amax only over the units of a row"),
+        (_turned, "kernels support flip only around cumsum"),
         (_in_groups, "RuntimeError: .*tried with 2 rows of 7 units"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 import elman
 from elman import engines
 from elman.cells import Cell
-from elman.engines.compiler.tracing import trace
+from elman.engines.compiler import Plan, trace
 from elman.engines.cpu.generate import cell_source
 from elman.layers import Recurrent
 from tests.conftest import close
@@ -99,7 +99,7 @@ def test_a_gate_that_is_not_used() -> None:
 
 def test_the_authors_letters_are_in_the_c() -> None:
     cell = elman.cells.CELLS["lstm"]
-    text = cell_source(cell, trace(cell))
+    text = cell_source(cell, Plan(trace(cell)))
     for line in (
         "const V i = v_sigmoid(",
         "const V f = v_sigmoid(",
@@ -164,16 +164,16 @@ def _outside(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
     ("step", "message"),
     [
         (_in_place, "changes a tensor in place"),
-        (_branch, "sum is not pointwise; a step that reads across units declares mixes_units = True"),
-        (_item, "looks at a value|which uses select"),
-        (_mean, "mean is not pointwise; a step that reads across units declares mixes_units = True"),
-        (_matrix, "a product with a matrix is an inner gate: name it in inner_gates"),
-        (_cumulative, "do not know the operation cumprod; docs/engines.md lists the operations that they know"),
-        (_random, "do not know the operation rand_like; a step draws nothing at random"),
-        (_dropped, "do not know the operation dropout .which uses bernoulli.; a step draws nothing at random"),
-        (_added, "add changes a tensor in place; write the value anew"),
-        (_rectified, "relu changes a tensor in place; write the value anew"),
-        (_softmax, "softmax is not pointwise; a step that reads across units declares mixes_units = True"),
+        (_branch, "sum is not pointwise; a cell whose step reads across units must declare mixes_units = True"),
+        (_item, "reads the value of a tensor|which uses select"),
+        (_mean, "mean is not pointwise; a cell whose step reads across units must declare mixes_units = True"),
+        (_matrix, "use an inner gate for a product with a matrix: declare it in inner_gates"),
+        (_cumulative, "do not support the operation cumprod; docs/engines.md lists the supported operations"),
+        (_random, "do not support the operation rand_like; a step must not draw random numbers"),
+        (_dropped, "do not support the operation dropout .which uses bernoulli.; a step must not draw random"),
+        (_added, "add changes a tensor in place; compute a new tensor instead"),
+        (_rectified, "relu changes a tensor in place; compute a new tensor instead"),
+        (_softmax, "softmax is not pointwise; a cell whose step reads across units must declare mixes_units = True"),
         (_outside, "arange"),
     ],
 )

@@ -75,7 +75,10 @@ def test_a_look_at_a_value(name: str) -> None:
     match = r"test_values.py, line \d+: "
     with pytest.raises(elman.ElmanError, match=match) as caught, elman.engine("cpu", strict=True):
         layer(torch.randn(B, T, D))
-    assert any(text in str(caught.value) for text in ("looks at a value", "not pointwise", "do not know", "in place"))
+    assert any(
+        text in str(caught.value)
+        for text in ("reads the value of a tensor", "not pointwise", "do not support", "in place")
+    )
 
 
 def _vector(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
@@ -102,11 +105,11 @@ def _gradient(self: Cell, x: Any, h: Any, s: Any, w: Any) -> Tensor:
 
 @pytest.mark.parametrize("step", [_vector, _state])
 def test_the_error_names_the_line(step: Callable[..., Any]) -> None:
-    refused(cell_of(step, weights={"p": 0.5}), step, "looks at a value; choose by torch.where|Can't call numpy")
+    refused(cell_of(step, weights={"p": 0.5}), step, "reads the value of a tensor; use torch.where|Can't call numpy")
 
 
 def test_a_gradient_that_looks() -> None:
-    with pytest.raises(elman.ElmanError, match="looks at a value"), elman.engine("cpu", strict=True):
+    with pytest.raises(elman.ElmanError, match="reads the value of a tensor"), elman.engine("cpu", strict=True):
         Recurrent(cell_of(_gradient), D, H)(torch.randn(B, T, D))
 
 

@@ -1,4 +1,4 @@
-"""Operations of torch on each unit by itself, in terms of the few that a backend writes."""
+"""Formulas for pointwise operations of torch, in terms of the primitive operations that a backend implements."""
 
 from __future__ import annotations
 
@@ -8,39 +8,8 @@ from typing import Any
 
 import torch
 
+from elman.engines.compiler.operations import PRIMITIVES
 from elman.engines.compiler.program import Node, of
-
-#: What a backend writes itself: operations of a step, and of torch's gradient of one.
-_NAMES = """
-    abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max
-    clamp_min copysign cos cosh div div_floor eq erf erfc exp expm1 floor fmod ge gt hardtanh hardtanh_backward hypot
-    le leaky_relu leaky_relu_backward log log1p logical_and logical_not logical_or logical_xor lt masked_fill maximum
-    minimum mul ne neg pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sigmoid_backward sign silu
-    silu_backward sin sinh softplus softplus_backward sqrt square sub tan tanh tanh_backward threshold_backward trunc
-    where
-"""
-PRIMITIVES = frozenset(_NAMES.split())
-#: Those that give truth values.
-TRUTHS = frozenset({
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "ge", "gt", "le", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "lt", "ne",
-})  # fmt: skip
-
-#: Which arguments of what are truth values; every other one is a number.
-TAKE_TRUTHS = {"where": (0,), "masked_fill": (1,), "logical_not": (0,), "bitwise_not": (0,)} | dict.fromkeys(
-    ("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"), (0, 1)
-)
-#: What only renames or repeats a value.
-SAME = frozenset({
-    "alias", "clone", "detach", "expand", "reshape", "squeeze", "unsqueeze", "view", "_to_copy", "_unsafe_view",
-})  # fmt: skip
-#: What makes a tensor of one number: that number, or which argument it is.
-FILLED = {"new_ones": 1.0, "ones": 1.0, "ones_like": 1.0} | dict.fromkeys(
-    ("empty_like", "new_zeros", "zero", "zeros", "zeros_like"), 0.0
-)
-FULL = {"fill": 1, "full": 1, "full_like": 1, "new_full": 2}
-#: What makes a number that is no part of the program.
-NUMBERS = frozenset({"lift_fresh", "lift_fresh_copy", "scalar_tensor"})
 
 
 def _where(truth: Node, value: Any, other: Any) -> Node:
@@ -48,7 +17,7 @@ def _where(truth: Node, value: Any, other: Any) -> Node:
 
 
 def _erf_gelu(x: Node) -> Node:
-    """The normal distribution function."""
+    """Return the distribution function of the standard normal distribution."""
     return 0.5 * (1 + of("erf", x * math.sqrt(0.5)))
 
 
@@ -78,7 +47,7 @@ def _elu_backward(g: Node, alpha: float, scale: float, input_scale: float, is_re
 
 
 def _sixth() -> float:
-    """1 / 6 as torch has it in the gradient of hardsigmoid, where it is rounded to float32."""
+    """Return 1 / 6 as the gradient of hardsigmoid in torch has it, rounded to float32."""
     one = torch.ones(1, dtype=torch.float64, device="cpu")
     return torch.ops.aten.hardsigmoid_backward(one, one).item()
 
@@ -128,11 +97,11 @@ def _logaddexp(a: Node, b: Node, base: float = math.e) -> Node:
 
 
 def _nan_to_num(
-    x: Node, nan: float | None = None, high: float | None = None, low: float | None = None, most: float = 0.0
+    x: Node, nan: float | None = None, high: float | None = None, low: float | None = None, largest: float = 0.0
 ) -> Node:
-    """``most``: the largest number of the dtype, which stands for infinity."""
-    x = _where(of("eq", x, math.inf), most if high is None else high, x)
-    x = _where(of("eq", x, -math.inf), -most if low is None else low, x)
+    """Replace infinity by ``largest``, the largest number of the dtype, unless ``high`` or ``low`` is given."""
+    x = _where(of("eq", x, math.inf), largest if high is None else high, x)
+    x = _where(of("eq", x, -math.inf), -largest if low is None else low, x)
     return _where(of("ne", x, x), nan or 0.0, x)
 
 
@@ -140,7 +109,7 @@ def _between(x: Node, low: Any, high: Any) -> Node:
     return (x >= low) & (x <= high)
 
 
-#: By name of the operation: what it is, and by name and number what its further results are.
+#: The formula of each operation by name, and of its further results by name and number.
 FORMULAS: dict[str, Callable[..., Node]] = {
     "addcmul": lambda s, a, b, value=1: s + value * (a * b),
     "addcdiv": lambda s, a, b, value=1: s + value * (a / b),
@@ -192,5 +161,5 @@ FORMULAS: dict[str, Callable[..., Node]] = {
     "xlogy": lambda x, y: _where(of("ne", y, y), math.nan, _where(of("eq", x, 0.0), 0.0, x * of("log", y))),
 }  # fmt: skip
 
-#: Everything pointwise that a step, or torch's gradient of one, may do.
+#: All supported pointwise operations, in a step and in torch's gradient of one.
 POINTWISE = PRIMITIVES | FORMULAS.keys()

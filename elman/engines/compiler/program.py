@@ -1,4 +1,4 @@
-"""Straight-line programs: what a cell's step, and its gradient, compute."""
+"""Straight-line programs of a cell's step and of its gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class TraceError(TypeError):
-    """The step cannot be made into a kernel; the message names the operation and the line."""
+    """The step cannot be made into a kernel. The message names the operation and the line."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,26 @@ class Size:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """One value: an operation of torch on earlier values and on numbers.
+    """A value: the result of an operation on earlier values and on numbers.
 
-    ``kind`` row: one for each row and unit, (B, H). unit: one for each unit, (H,). scalar: one for each row, (B, 1).
-    ``letter``: what the author of the step called it, if anything. ``where``: the line that made it.
+    In addition to pointwise operations of torch there are
 
-    Beside pointwise operations of torch there are ``index`` (the number of the unit, from 0) and some that read all
-    units of a row: ``total``, ``most`` and ``least`` (of the units of all arguments), ``inner`` (the product
-    R_k v + b_k of inner gate k) and ``inner_back`` (R_k^T g). A cumulative sum is ``scan`` (over the units that one
-    thread has) plus ``before`` (that of the units of the threads before it).
+    =========== =======================================================================================
+    index       the number of the unit, from 0
+    total       the sum over the units of all arguments; likewise ``amax`` and ``amin``
+    inner       the product R_k v + b_k of inner gate k
+    inner_back  the product R_k^T g with the transposed matrix
+    scan        the cumulative sum over the units of one thread
+    before      the sum over the units of all preceding threads; scan + before is the cumulative sum
+    =========== =======================================================================================
+
+    Attributes:
+        op: the operation.
+        arguments: nodes and numbers.
+        kind: "row" for a value of each row and unit (B, H), "unit" for one of each unit (H,), "scalar" for one of
+            each row (B, 1).
+        letter: the author's name for the value, or "".
+        where: the file and line that computes it, or "".
     """
 
     op: str
@@ -88,14 +99,14 @@ class Node:
 
 
 def of(op: str, *arguments: Any) -> Node:
-    """The node of a pointwise operation; its kind follows from those of its arguments."""
+    """Return the node of a pointwise operation. Its kind follows from the kinds of its arguments."""
     return Node(op, arguments, kind_of([a for a in arguments if isinstance(a, Node)]))
 
 
 def kind_of(
     nodes: Sequence[Node], other: Literal["row", "unit", "scalar"] = "unit"
 ) -> Literal["row", "unit", "scalar"]:
-    """The kind of what is computed from these, value by value; ``other`` where that says nothing."""
+    """Return the kind of a pointwise function of these nodes; ``other`` if they do not determine it."""
     kinds = {n.kind for n in nodes if n.op != "fill"}
     if "row" in kinds or kinds >= {"scalar", "unit"}:
         return "row"
@@ -103,17 +114,19 @@ def kind_of(
 
 
 class Program(NamedTuple):
-    """What a kernel needs to know of a cell.
+    """The computation of a cell's step and of its gradient.
 
-    ============ ===================================================================================
-    inputs       by name: ``x_i``, ``h_i``, ``s_c`` (the old state), ``d_h`` (of the new state)
-    units        the values (H,) that rows meet, as ``derive`` gives them
-    new          the new state
-    inner        what each inner gate's matrix is multiplied with
-    input_grads  of the gates W x + b; hidden_grads (inner gates last), state_grads, unit_grads likewise; None for zero
-    ============ ===================================================================================
-
-    unit_grads are to be summed over rows and time.
+    Attributes:
+        inputs: the inputs by name: ``x_i`` and ``h_i`` of gate i, ``s_c`` of the old state, ``d_c`` for the gradient of
+            the new state.
+        units: the per-unit values (H,), in the order in which ``derive`` returns them.
+        new: the new state.
+        inner: what the matrix of each inner gate is multiplied with.
+        input_grads: the gradients of the gates W x + b. None stands for 0, as in all gradients.
+        hidden_grads: the gradients of the gates R h + b, then of the products of inner gates.
+        state_grads: the gradients of the old state.
+        unit_grads: the gradients of the per-unit values, to be summed over rows and time.
+        derive: computes the per-unit values from the vectors of the cell.
     """
 
     inputs: dict[str, Node]
@@ -128,17 +141,23 @@ class Program(NamedTuple):
 
     @property
     def used(self) -> set[str]:
-        """The inputs that the new state depends on."""
-        seen = set(ancestors(self.new))
-        return {name for name, node in self.inputs.items() if node in seen}
+        """The names of the inputs that the new state depends on."""
+        read = set(ancestors(self.new))
+        return {name for name, node in self.inputs.items() if node in read}
+
+    @property
+    def gate_grads(self) -> list[Node | None]:
+        """The different gradients of gates, each once."""
+        return list(dict.fromkeys((*self.input_grads, *self.hidden_grads)))
 
     @property
     def grads(self) -> list[Node | None]:
+        """All gradients."""
         return [*self.input_grads, *self.hidden_grads, *self.state_grads, *self.unit_grads]
 
 
 def ancestors(nodes: Sequence[Node | None]) -> list[Node]:
-    """All that the nodes are made of, and the nodes, in an order in which they can be computed."""
+    """Return the nodes and all values that they depend on, in an order in which they can be computed."""
     order: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
@@ -154,55 +173,58 @@ def ancestors(nodes: Sequence[Node | None]) -> list[Node]:
 
 
 def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
-    """The program for any number of rows and units, from some that were traced with different ones.
+    """Return the program for any number of rows and units, from programs that were traced with different numbers.
 
-    A number that is not the same in all must go with a power of H, or of H and a number more. Nodes that do the same
-    with the same become one.
+    Equal nodes are merged.
+
+    Args:
+        programs: the programs of one step, traced with different numbers of rows and units.
+        units: the number of units H of each.
 
     Raises:
-        TraceError: it goes with something else.
+        TraceError: a number differs between the programs and is not a multiple of a power of H, or of H plus a number.
     """
-    made: dict[tuple[Node, ...], Node] = {}
-    alike: dict[tuple, Node] = {}
+    merged: dict[tuple[Node, ...], Node] = {}
+    equal: dict[tuple, Node] = {}
 
-    def one(values: tuple, where: str) -> Any:
+    def merge(values: tuple, where: str) -> Any:
         first = values[0]
         if all(isinstance(v, Node) for v in values):
-            if values not in made:
-                made[values] = joined(values, where)
-            return made[values]
+            if values not in merged:
+                merged[values] = merge_nodes(values, where)
+            return merged[values]
         if all(v == first or (v != v and first != first) for v in values):
             return first
         return _size(values, units, where)
 
-    def joined(nodes: tuple[Node, ...], where: str) -> Node:
+    def merge_nodes(nodes: tuple[Node, ...], where: str) -> Node:
         first = nodes[0]
         where = first.where or where
         if len({(n.op, n.kind, len(n.arguments)) for n in nodes}) > 1:
-            raise TraceError(f"{where}: the step does something else for another number of units")
-        arguments = tuple(one(values, where) for values in zip(*(n.arguments for n in nodes), strict=True))
+            raise TraceError(f"{where}: the step computes something else for another number of units")
+        arguments = tuple(merge(values, where) for values in zip(*(n.arguments for n in nodes), strict=True))
         if not arguments:  # an input
-            return alike.setdefault((first.op,), first) if first.op == "index" else first
+            return equal.setdefault((first.op,), first) if first.op == "index" else first
         plain = tuple(a if isinstance(a, Node) else (type(a), repr(a)) for a in arguments)
-        node = alike.setdefault((first.op, first.kind, plain), Node(first.op, arguments, first.kind, where=first.where))
+        node = equal.setdefault((first.op, first.kind, plain), Node(first.op, arguments, first.kind, where=first.where))
         if first.letter and not node.letter:
             object.__setattr__(node, "letter", first.letter)
         return node
 
-    def all_of(name: str) -> tuple:
-        return tuple(one(values, "the step") for values in zip(*(getattr(p, name) for p in programs), strict=True))
+    def merge_field(name: str) -> tuple:
+        return tuple(merge(values, "the step") for values in zip(*(getattr(p, name) for p in programs), strict=True))
 
     program = programs[0]
     if any(len(p.units) != len(program.units) or not program.derive.same(p.derive) for p in programs):
-        raise TraceError("the step: what it makes of its weights depends on the number of rows or units")
-    parts = "units new inner input_grads hidden_grads state_grads unit_grads"
-    inputs = {name: one(tuple(p.inputs[name] for p in programs), "the step") for name in program.inputs}
-    others: dict[str, Any] = {name: all_of(name) for name in parts.split()}
+        raise TraceError("the step: what it computes from its weights depends on the number of rows or units")
+    fields = "units new inner input_grads hidden_grads state_grads unit_grads"
+    inputs = {name: merge(tuple(p.inputs[name] for p in programs), "the step") for name in program.inputs}
+    others: dict[str, Any] = {name: merge_field(name) for name in fields.split()}
     return program._replace(inputs=inputs, **others)
 
 
 def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
-    """The number that is values[k] for units[k], wherever that is a power of H, or of H and a number more."""
+    """Return the multiple of a power of H, or of H plus a number, that is values[k] for H = units[k]."""
     if all(isinstance(v, (int, float)) and v != 0 for v in values) and values[0] / values[1] > 0:
         for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
             ratio = (values[0] / values[1]) ** (1 / power)
@@ -212,28 +234,28 @@ def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
             more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
             if min(units) + more > 0:
                 size = Size(values[0] / (units[0] + more) ** power, power, more)
-                made = [size.factor * (H + more) ** power for H in units]
-                if all(abs(m - v) <= 1e-9 * abs(v) for m, v in zip(made, values, strict=True)):
+                fitted = [size.factor * (H + more) ** power for H in units]
+                if all(abs(f - v) <= 1e-9 * abs(v) for f, v in zip(fitted, values, strict=True)):
                     return size
-    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels know multiples of H, "
-                     "1 / H, sqrt(H) and 1 / sqrt(H)")  # fmt: skip
+    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels support multiples of H, "
+                     "1 / H, sqrt(H) and 1 / sqrt(H) only")  # fmt: skip
 
 
 def name_of(function: Any) -> str:
-    """A function's name; that of the property for the getter of one."""
-    known = function.__self__ if function.__name__ == "__get__" else function
-    return str(getattr(known, "__qualname__", known.__name__))
+    """Return the name of a function, or of the property whose getter it is."""
+    named = function.__self__ if function.__name__ == "__get__" else function
+    return str(getattr(named, "__qualname__", named.__name__))
 
 
 @dataclass(frozen=True)
 class Made:
-    """Stands for a tensor among the arguments of a function: the key of the vector, or of the line, that made it."""
+    """A placeholder for a tensor among the arguments of a function: the key of a vector or of an earlier result."""
 
     key: Any
 
 
 def mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    """An argument with ``function`` of each part of it that is of a kind, in lists, tuples and slices too."""
+    """Return an argument with ``function`` applied to all values of a type, also in lists, tuples and slices."""
     if isinstance(value, kind):
         return function(value)
     if isinstance(value, slice):
@@ -244,49 +266,51 @@ def mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
 
 
 class Derive:
-    """The values (H,) that rows meet, from the cell's vectors; with gradients, as it is plain torch.
+    """Computes per-unit values (H,) from the vectors of a cell, with operations of torch and so with gradients.
 
     Args:
         vectors: the keys of the cell's vectors.
-        recipe: by line: a function, its arguments and keywords, with `Made` for what is known, and the key of what it
-            gives.
-        wanted: the keys of the values.
+        recipe: the calls in order: a function, its arguments and keywords, with `Made` for tensors, and the key of the
+            result.
+        wanted: the keys of the per-unit values.
     """
 
     def __init__(self, vectors: list[Any], recipe: list[tuple[Any, tuple, dict, Any]], wanted: list[Any]) -> None:
         self.vectors, self.wanted = vectors, wanted
         self.recipe: list[tuple[Any, tuple, dict, Any]] = []
         needed = set(wanted)
-        for line in reversed(recipe):
-            if line[3] in needed:
-                self.recipe.insert(0, line)
-                mapped((line[1], *line[2].values()), Made, lambda made: needed.add(made.key))
+        for call in reversed(recipe):
+            if call[3] in needed:
+                self.recipe.insert(0, call)
+                mapped((call[1], *call[2].values()), Made, lambda made: needed.add(made.key))
 
     def same(self, other: Derive) -> bool:
-        """Whether the other does the same; it may have been traced with another number of units."""
-        return list(self._lines()) == list(other._lines())
+        """Return whether the other computes the same. It may have been traced with another number of units."""
+        return list(self._calls()) == list(other._calls())
 
     @property
     def text(self) -> str:
-        """What is done, in the same words in every process."""
-        return repr([(function and name_of(function), *rest) for function, *rest in self._lines()])
+        """A description of the calls that is the same in every process."""
+        return repr([(function and name_of(function), *rest) for function, *rest in self._calls()])
 
-    def _lines(self) -> Iterator[tuple]:
-        places = {key: k for k, key in enumerate([*self.vectors, *(step[3] for step in self.recipe)])}
+    def _calls(self) -> Iterator[tuple]:
+        """Yield the calls with numbers in place of keys."""
+        numbers = {key: k for k, key in enumerate([*self.vectors, *(call[3] for call in self.recipe)])}
 
         def plain(value: Any) -> str:
-            return repr(mapped(value, Made, lambda made: Made(places[made.key])))
+            return repr(mapped(value, Made, lambda made: Made(numbers[made.key])))
 
         for function, arguments, keywords, output in self.recipe:
-            yield function, plain(arguments), {key: plain(value) for key, value in keywords.items()}, places[output]
-        yield None, [places[key] for key in self.wanted]
+            yield function, plain(arguments), {key: plain(value) for key, value in keywords.items()}, numbers[output]
+        yield None, [numbers[key] for key in self.wanted]
 
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        known: dict[Any, Any] = dict(zip(self.vectors, vectors, strict=True))
+        """Return the per-unit values, each (H,), from the vectors, each (H,)."""
+        results: dict[Any, Any] = dict(zip(self.vectors, vectors, strict=True))
 
         def value(argument: Any) -> Any:
-            return mapped(argument, Made, lambda made: known[made.key])
+            return mapped(argument, Made, lambda made: results[made.key])
 
         for function, arguments, keywords, output in self.recipe:
-            known[output] = function(*value(arguments), **{k: value(v) for k, v in keywords.items()})
-        return [known[key].reshape(-1).expand(vectors[0].shape) for key in self.wanted]  # one number: for every unit
+            results[output] = function(*value(arguments), **{k: value(v) for k, v in keywords.items()})
+        return [results[key].reshape(-1).expand(vectors[0].shape) for key in self.wanted]  # a single number is repeated

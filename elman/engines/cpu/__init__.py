@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from elman.cells import CELLS, Cell
-from elman.engines.compiler import projection, raw, sizes
-from elman.engines.compiler.program import Program, TraceError
+from elman.engines.compiler import Plan, Program, TraceError, projection, raw, sizes, trace
 from elman.engines.compiler.settings import fixed, settings
-from elman.engines.compiler.tracing import trace
 from elman.engines.cpu import generate, inference
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
@@ -124,7 +122,7 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
         program = trace(own, torch.float64 if dtype == torch.float64 else torch.float32)
         if cell.projected and "s_h" in program.used:
             raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
-        source = generate.source(own, program, DTYPES[dtype])
+        source = generate.source(own, Plan(program), DTYPES[dtype])
         digest = hashlib.sha256(f"{source}\0{program.derive.text}".encode()).hexdigest()[:16]
         key = f"{type(cell).__name__}-{DTYPES[dtype]}-{digest}"
         with _building:

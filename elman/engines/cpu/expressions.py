@@ -1,11 +1,11 @@
-"""C for the nodes of a program: an expression for each operation, a name for each value."""
+"""Prints the nodes of a program as C: an expression for each operation and a name for each value."""
 
 from __future__ import annotations
 
-from elman.engines.compiler.formulas import TRUTHS
+from elman.engines.compiler.operations import BOOLEAN
 from elman.engines.compiler.program import Node, Size, TraceError
 
-#: What a value is in C, given its arguments. Masks (the results of comparisons) are vectors of 0 and -1.
+#: The C of each operation. Truth values are masks, vectors of 0 and -1.
 _C = {
     "add": "{0} + {1}",
     "add2": "{0} + {1} * {2}",
@@ -91,10 +91,9 @@ _C = {
     "leaky_relu_backward": "choose({1} > 0, {0}, {0} * {2})",
     "hardtanh_backward": "choose(({1} > {2}) & ({1} < {3}), {0}, all(0))",
 }
-MASKS = TRUTHS
-#: Arguments that stay plain numbers in C.
+#: The positions of arguments that are plain numbers in C rather than vectors, by operation.
 _NUMBERS = {"pow": {1}, "softplus": {1, 2}, "softplus_backward": {2, 3}}
-#: Letters of an author that mean something else in C, or here.
+#: Names of an author that have another meaning in C or in a kernel.
 _WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
@@ -103,17 +102,19 @@ _WORDS = """
 _RESERVED = frozenset(_WORDS.split())
 _USED = "x h s w n d keep gates old sum all step V E M a phase inner total scalar sqrt"
 _TAKEN = frozenset(_USED.split())
-#: Functions that go lane by lane: too slow to be done twice.
-SLOW = {
-    "log", "log1p", "expm1", "sin", "cos", "erf", "pow", "softplus", "acos", "acosh", "asin", "asinh", "atan", "atan2",
-    "atanh", "cosh", "div_floor", "erfc", "fmod", "hypot", "remainder", "sinh", "tan",
-}  # fmt: skip
+#: The names in C of values of these operations that the author has not named.
+_NAMES = {"unit": "w", "amax": "most", "amin": "least"}
 
 
 class Writer:
-    """Statements for nodes, each computed once.
+    """Writes the statements that compute nodes, each of them once.
 
-    ``names``: the C of values that are at hand; more come with each statement.
+    Args:
+        given: the C of values that need not be computed.
+
+    Attributes:
+        lines: the statements.
+        names: the names in C of the values that the statements compute.
     """
 
     def __init__(self, given: dict[Node, str]) -> None:
@@ -123,18 +124,18 @@ class Writer:
         self.taken = set(_TAKEN)
 
     def __call__(self, node: Node | None) -> str:
-        """The C of a value; before it is used, its statement is written."""
+        """Return the C of a value, after writing the statements that compute it."""
         if node is None:
             return "all(0)"
         if node in self.names:
             return self.names[node]
         if node in self.given:
-            text, name = self.given[node], self.fresh(node.letter or ("w" if node.op == "unit" else node.op))
+            text, name = self.given[node], self._fresh(node.letter or _NAMES.get(node.op, node.op))
         elif node.op == "fill":
             return _number(node.arguments[0])
         else:
-            text, name = self._expression(node), self.fresh(node.letter or "v")
-        if node.op in MASKS:
+            text, name = self._expression(node), self._fresh(node.letter or "v")
+        if node.op in BOOLEAN:
             self.lines.append(f"const M {name} = {f'(M){text}' if node in self.given else text};")
         else:
             self.lines.append(f"const V {name} = {text};")
@@ -158,23 +159,28 @@ class Writer:
         if op == "leaky_relu" and len(arguments) == 1:
             arguments = [arguments[0], 0.01]
         if op == "flip":
-            raise TraceError(f"{node.where}: kernels know flip only around cumsum, x.flip(-1).cumsum(-1).flip(-1)")
+            raise TraceError(f"{node.where}: kernels support flip only around cumsum, x.flip(-1).cumsum(-1).flip(-1)")
         if op not in _C:
-            raise TraceError(f"{node.where}: kernels do not know the operation {op}")
+            raise TraceError(f"{node.where}: kernels do not support the operation {op}")
         texts = []
-        for place, argument in enumerate(arguments):
+        for position, argument in enumerate(arguments):
             if isinstance(argument, Node):
                 texts.append(self(argument))
             elif argument is None:
                 texts.append("")
-            elif place in _NUMBERS.get(op, ()) or isinstance(argument, bool):
+            elif position in _NUMBERS.get(op, ()) or isinstance(argument, bool):
                 texts.append(f"(real){_plain(argument)}")
             else:
                 texts.append(_number(argument))
         return _C[op].format(*texts)
 
-    def fresh(self, wanted: str) -> str:
-        """A name in C that nothing else has."""
+    def name(self, node: Node, wanted: str) -> str:
+        """Return a new name in C for a node whose statement the caller writes."""
+        self.names[node] = self._fresh(wanted)
+        return self.names[node]
+
+    def _fresh(self, wanted: str) -> str:
+        """Return a name in C that is not taken."""
         wanted = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in wanted)
         wanted = f"{wanted}_" if wanted in _RESERVED else wanted
         name, number = wanted if wanted != "v" else "v1", 1
@@ -186,7 +192,7 @@ class Writer:
 
 
 def _plain(value: float | Size) -> str:
-    """A number in C."""
+    """Return a number in C."""
     if isinstance(value, Size):
         base = f"((double)a->H + {value.more!r})" if value.more else "a->H"
         powers = {1.0: f"* {base}", -1.0: f"/ {base}", 0.5: f"* sqrt({base})", -0.5: f"/ sqrt({base})"}
@@ -201,6 +207,6 @@ def _plain(value: float | Size) -> str:
 
 
 def _number(value: float | Size) -> str:
-    """The same number in all lanes."""
+    """Return the C of a vector with the same number in all lanes."""
     text = _plain(value)
     return f"all((real){text})" if isinstance(value, Size) else f"all({text})"

@@ -19,7 +19,6 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.compiler.program import Program
 from elman.engines.cpu.build import load
-from elman.engines.cpu.generate import columns
 from elman.engines.int8 import int8_scale
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
@@ -56,7 +55,7 @@ class Library:
 
     def _columns(self) -> tuple[list[int], list[int]]:
         """Which of the different gradients of gates is that of each input gate, and of each hidden gate."""
-        order = columns(self.program)
+        order = self.program.gate_grads
         both = self.program.input_grads, self.program.hidden_grads
         inputs, hidden = ([order.index(g) for g in grads] for grads in both)
         return inputs, hidden
