@@ -61,10 +61,10 @@ WRONG: dict[str, Change] = {
     "an array": lambda s: first_leaf(s, lambda h: h.numpy()),
     "nested once more": lambda s: (s,) * (1 if len(s) > 1 else 2),
     "a leaf in a tuple": lambda s: first_leaf(s, lambda h: (h,)),
-    "another batch": lambda s: states.over(s, lambda h: h[:1]),
+    "another batch": lambda s: states.map_state(s, lambda h: h[:1]),
     "another size": lambda s: first_leaf(s, lambda h: h[:, :0]),
-    "one dimension more": lambda s: states.over(s, lambda h: h[None]),
-    "another dtype": lambda s: states.over(s, lambda h: h.double()),
+    "one dimension more": lambda s: states.map_state(s, lambda h: h[None]),
+    "another dtype": lambda s: states.map_state(s, lambda h: h.double()),
     "integers": lambda s: first_leaf(s, lambda h: h.long()),
     "another device": lambda s: first_leaf(s, lambda h: h.to("meta")),
 }
@@ -80,20 +80,20 @@ def test_a_state_of_another_structure_is_refused(name: str, wrong: str) -> None:
         calls.append(lambda: layer.step(x[:, 0], state))
     for gradients in (True, False):
         for call in calls:
-            with torch.set_grad_enabled(gradients), pytest.raises(ValueError, match=r"the state .* must be .* it is"):
+            with torch.set_grad_enabled(gradients), pytest.raises(ValueError, match=r"the state .* must .* got: "):
                 call()
 
 
 def test_the_error_shows_the_structure_that_is_wanted() -> None:
     x = torch.zeros(B, T, D)
-    with pytest.raises(ValueError, match=r"the state \(\(h, c\), \(h, c\)\) must be") as error:
+    with pytest.raises(ValueError, match=r"the state \(\(h, c\), \(h, c\)\) must have the shapes") as error:
         stack("lstm", D, 4, 2)(x, (torch.zeros(2, B, 4), torch.zeros(2, B, 4)))
-    assert "(((2, 4), (2, 4)), ((2, 4), (2, 4))), it is ((2, 2, 4), (2, 2, 4))" in str(error.value)
-    with pytest.raises(ValueError, match=r"the state \(h,\) must be \(\(2, 6\),\), it is \(2, 6\)"):
+    assert "(((2, 4), (2, 4)), ((2, 4), (2, 4))), got: ((2, 2, 4), (2, 2, 4))" in str(error.value)
+    with pytest.raises(ValueError, match=r"the state \(h,\) must have the shapes \(\(2, 6\),\), got: \(2, 6\)"):
         Recurrent("gru", D, 6)(x, torch.zeros(B, 6))
-    with pytest.raises(ValueError, match=r"must be torch.float32 on cpu, as x is; it is torch.float64 on cpu"):
+    with pytest.raises(ValueError, match=r"must be torch.float32 on cpu, like x, got: torch.float64 on cpu"):
         Recurrent("gru", D, 6)(x, (torch.zeros(B, 6).double(),))
-    with pytest.raises(ValueError, match=r"the state \(steps, \(\(\(h,\), y\),\)\) must be"):
+    with pytest.raises(ValueError, match=r"the state \(steps, \(\(\(h,\), y\),\)\) must have the shapes"):
         MultiRate([Recurrent("gru", D, 6)], [1])(x, (torch.zeros(B, 6),))
 
 

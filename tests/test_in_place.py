@@ -26,7 +26,7 @@ def parts(state: Any) -> list[Tensor]:
 @pytest.mark.parametrize("gradients", [True, False])
 def test_states_of_layers(layer: RecurrentLayer, engine_name: str, gradients: bool, steps: int) -> None:
     x = torch.randn(B, steps, D, dtype=torch.float64)
-    start = states.over(layer.initial_state(x), lambda s: s + 1)
+    start = states.map_state(layer.initial_state(x), lambda s: s + 1)
     with torch.set_grad_enabled(gradients):
         y, state = layer(x, start)
         before = [part.detach().clone() for part in (y, *parts(state))]

@@ -25,7 +25,7 @@ def inputs(batch: int = B, steps: int = T) -> Tensor:
 
 
 def some_state(layer: RecurrentLayer, x: Tensor) -> Any:
-    return states.over(layer.initial_state(x), lambda s: torch.randn_like(s))
+    return states.map_state(layer.initial_state(x), lambda s: torch.randn_like(s))
 
 
 def some_resets() -> Tensor:
@@ -116,9 +116,9 @@ def test_padded_equals_unpadded(layer: RecurrentLayer, engine_name: str) -> None
     start = some_state(layer, x)
     y, final = layer(x, start, LENGTHS)
     for row, n in enumerate(LENGTHS.tolist()):
-        one = states.over(start, lambda s, row=row: s[row : row + 1])
+        one = states.map_state(start, lambda s, row=row: s[row : row + 1])
         alone, after = layer(x[row : row + 1, :n], one) if n else (y[row : row + 1, :0], one)
-        close((y[row : row + 1, :n], states.over(final, lambda s, row=row: s[row : row + 1])), (alone, after))
+        close((y[row : row + 1, :n], states.map_state(final, lambda s, row=row: s[row : row + 1])), (alone, after))
         assert not y[row, n:].any()
 
 
@@ -192,7 +192,7 @@ def test_the_ends_of_a_bidirectional_layer() -> None:
 def test_gradcheck(cell_name: str) -> None:
     layer = recurrent(cell_name).double()
     x = inputs(2, 3).requires_grad_()
-    state = states.over(some_state(layer, x), Tensor.requires_grad_)
+    state = states.map_state(some_state(layer, x), Tensor.requires_grad_)
     lengths = torch.tensor([3, 2])
     with elman.engine("eager"):
         run = lambda x, *parts: states.flatten(layer(x, parts, lengths)).values()  # noqa: E731
@@ -296,8 +296,8 @@ def test_deterministic(layer: RecurrentLayer) -> None:
         ({"lengths": torch.tensor([1, 4])}, "between 0 and T = 3"),
         ({"lengths": torch.tensor([-1, 2])}, "between 0 and T = 3"),
         ({"resets": torch.zeros(2, 3)}, "resets must be bool"),
-        ({"state": (torch.zeros(2, 6),)}, r"the state \(h, c\) must be"),
-        ({"state": (torch.zeros(2, 6), torch.zeros(3, 6))}, r"it is \(\(2, 6\), \(3, 6\)\)"),
+        ({"state": (torch.zeros(2, 6),)}, r"the state \(h, c\) must have the shapes"),
+        ({"state": (torch.zeros(2, 6), torch.zeros(3, 6))}, r"got: \(\(2, 6\), \(3, 6\)\)"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Tensor], message: str) -> None:

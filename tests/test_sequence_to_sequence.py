@@ -17,7 +17,7 @@ from elman.decoding.beam import Search, beam_search
 from elman.layers.attention import AttentionKind, Memory, attention
 from elman.layers.heads import VocabularyHead, linear_cross_entropy
 from elman.layers.rotary import rotate
-from elman.layers.state import over
+from elman.layers.state import map_state
 from elman.layers.transformer import SelfAttention, Transformer, sinusoids
 from elman.networks.sequence_to_sequence import RecurrentTranslator, TransformerTranslator, Translator
 from tests.conftest import close
@@ -346,4 +346,4 @@ def test_the_end_is_not_taken_for_an_answer_because_it_is_among_the_best() -> No
 
 def test_named_states_keep_their_names() -> None:
     memory = Memory(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 3))
-    assert isinstance(over(memory, torch.neg), Memory)
+    assert isinstance(map_state(memory, torch.neg), Memory)

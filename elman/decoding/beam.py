@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elman.config import Options
 from elman.layers.packed import packed
-from elman.layers.state import over
+from elman.layers.state import map_state
 
 
 class Search(Options):
@@ -138,7 +138,7 @@ class _Search:
         device, B, K = max_lengths.device, len(max_lengths), search.beam
         self.K, self.rows, self.max_lengths = K, torch.arange(B, device=device), max_lengths
         repeated = self.rows.repeat_interleave(K)
-        self.memory, self.state = memory, over(state, lambda t: t[repeated])
+        self.memory, self.state = memory, map_state(state, lambda t: t[repeated])
         self.ids = torch.full((B * K, 1), start_id, device=device)
         self.sums = torch.full((B, K), -math.inf, device=device)
         self.sums[:, 0] = 0.0  # all hypotheses of a row start equal: only the first counts
@@ -219,7 +219,7 @@ class _Search:
 
     def _continue(self, parents: Tensor, ids: Tensor) -> None:
         """Replace the hypotheses by their parents, each extended by an id."""
-        self.state = over(self.state, lambda t: t[parents])
+        self.state = map_state(self.state, lambda t: t[parents])
         self.ids = torch.cat((self.ids[parents], ids[:, None]), 1)
         self.weights = [weights[parents] for weights in self.weights]
         self.coverage = self.coverage[parents]  # type: ignore[index]
@@ -245,12 +245,12 @@ class _Search:
             kept = torch.tensor(unfinished, dtype=torch.long, device=self.rows.device)
             flat = (kept[:, None] * K + torch.arange(K, device=kept.device)).flatten()
             self.rows, self.max_lengths, self.sums = self.rows[kept], self.max_lengths[kept], self.sums[kept]
-            self.memory = over(self.memory, lambda t: t[kept])
+            self.memory = map_state(self.memory, lambda t: t[kept])
             self._select(flat)
 
     def _select(self, flat: Tensor) -> None:
         """Keep the hypotheses with these indices."""
-        self.state = over(self.state, lambda t: t[flat])
+        self.state = map_state(self.state, lambda t: t[flat])
         self.ids = self.ids[flat]
         self.weights = [weights[flat] for weights in self.weights]
         self.coverage = self.coverage[flat]  # type: ignore[index]

@@ -17,7 +17,7 @@ from elman.errors import unknown_name
 from elman.layers.dot_product import dot_product_attention, masked_softmax
 from elman.layers.recurrent import real_steps
 from elman.layers.rotary import rotate, rotations
-from elman.layers.state import over
+from elman.layers.state import map_state
 
 #: `Additive` splits the queries so that its hidden units hold at most this many numbers at a time.
 _SCORES = 1 << 24
@@ -105,7 +105,7 @@ class Attention(nn.Module, ABC):
         """
         B, R = len(memory.values), len(query)
         if self.sequential and R != B:
-            memory, B = over(memory, lambda t: t.repeat_interleave(R // B, 0)), R
+            memory, B = map_state(memory, lambda t: t.repeat_interleave(R // B, 0)), R
         context, weights, state = self(query.view(B, R // B, -1), memory, state)
         return context.reshape(R, -1), weights.reshape(R, -1), state
 

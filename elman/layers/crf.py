@@ -1,4 +1,4 @@
-"""The linear-chain conditional random field: tags that go together."""
+"""A linear-chain conditional random field."""
 
 from __future__ import annotations
 
@@ -10,17 +10,33 @@ from elman.layers.recurrent import real_steps
 
 
 class CRF(nn.Module):
-    """p(tags | scores) over whole sequences, for K tags.
+    """A linear-chain conditional random field: the distribution p(tags | scores) over sequences of K tags.
 
     ::
 
         s(tags) = start[y_1] + sum_t scores[t, y_t] + sum_t transitions[y_t, y_{t+1}] + end[y_T]
-        p(tags) = exp s(tags) / Z,  Z = sum over all sequences of tags of exp s
+        p(tags) = exp s(tags) / Z,  Z = sum of exp s over all sequences of tags
 
     Lafferty, McCallum & Pereira 2001, https://dl.acm.org/doi/10.5555/645530.655813
 
+    Args:
+        tags (int): K, the number of tags.
+
     Shapes:
-        scores (B, T, K); tags (B, T), what stands beyond a row's length counts for nothing; lengths (B,), 1 or more.
+        - scores: (B, T, K).
+        - tags: (B, T), integers in 0..K - 1. Tags beyond a row's length are ignored.
+        - lengths: (B,), integers in 1..T.
+
+    Raises:
+        TypeError: ``tags`` is not an int.
+        ValueError: ``tags`` is below 1.
+
+    Example::
+
+        >>> crf = CRF(tags=3)
+        >>> scores, lengths = torch.randn(2, 4, 3), torch.tensor([4, 2])
+        >>> best = crf.decode(scores, lengths)
+        >>> loss = -crf.log_probability(scores, best, lengths).mean()
     """
 
     def __init__(self, tags: int) -> None:
@@ -31,20 +47,20 @@ class CRF(nn.Module):
         self.end = nn.Parameter(torch.zeros(tags))
 
     def log_probability(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """log p(tags), (B,)."""
+        """Return log p(tags), (B,), in nats."""
         return self.score(scores, tags, lengths) - self.log_norm(scores, lengths)
 
     def score(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """s(tags), (B,)."""
+        """Return s(tags), (B,)."""
         real = real_steps(lengths, scores.shape[1])
         tags = tags.masked_fill(~real, 0)
-        own = scores.gather(2, tags[..., None])[..., 0].masked_fill(~real, 0.0).sum(1)
+        emissions = scores.gather(2, tags[..., None])[..., 0].masked_fill(~real, 0.0).sum(1)
         moves = self.transitions[tags[:, :-1], tags[:, 1:]].masked_fill(~real[:, 1:], 0.0).sum(1)
         last = tags.gather(1, (lengths - 1)[:, None])[:, 0]
-        return self.start[tags[:, 0]] + own + moves + self.end[last]
+        return self.start[tags[:, 0]] + emissions + moves + self.end[last]
 
     def log_norm(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """log Z, (B,), step by step: alpha_t[k] = log of the sum over all beginnings that end in k."""
+        """Return log Z, (B,), by the forward algorithm: alpha_t[k] is the log sum over prefixes that end in k."""
         real = real_steps(lengths, scores.shape[1])
         alpha = self.start + scores[:, 0]
         for t in range(1, scores.shape[1]):
@@ -53,7 +69,7 @@ class CRF(nn.Module):
         return torch.logsumexp(alpha + self.end, 1)
 
     def marginals(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """p(y_t = k | scores), (B, T, K): the derivative of log Z by scores[t, k]; 0 beyond a row's length."""
+        """Return p(y_t = k | scores), (B, T, K), as the gradient of log Z; 0 beyond a row's length."""
         with torch.inference_mode(False), torch.enable_grad():
             x = scores.detach().clone().requires_grad_()
             (p,) = torch.autograd.grad(self.log_norm(x, lengths.clone()).sum(), x)
@@ -61,7 +77,10 @@ class CRF(nn.Module):
 
     @torch.no_grad()
     def decode(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """The most probable tags, (B, T), 0 beyond a row's length: Viterbi 1967, doi 10.1109/TIT.1967.1054010."""
+        """Return the most probable tags, (B, T), 0 beyond a row's length.
+
+        Viterbi 1967, https://doi.org/10.1109/TIT.1967.1054010
+        """
         B, T, _ = scores.shape
         real = real_steps(lengths, T)
         best, back = self.start + scores[:, 0], []

@@ -1,4 +1,4 @@
-"""Recurrent encoders and decoders: one sequence read, another one written."""
+"""Recurrent encoders and decoders with attention, for sequence-to-sequence networks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import Recurrent, RecurrentLayer, features_only
 from elman.layers.stack import Stack, stack
-from elman.layers.state import State, flatten, over, shapes
+from elman.layers.state import State, flatten, map_state, shapes
 
 
 def deep_encoder(
     cell: str | Cell, input_size: int, hidden_size: int, num_layers: int, *, gnmt: bool = False, dropout: float = 0.0,
 ) -> Stack:  # fmt: skip
-    """An encoder that reads from both ends: y is (B, S, 2 ceil(H / 2)).
+    """Construct a bidirectional encoder whose output is (B, S, 2 ceil(H / 2)).
 
-    Each direction has half of the units. With ``gnmt`` the first layer alone is bidirectional, and from the third
-    on each adds to what it reads (Wu et al. 2016, https://arxiv.org/abs/1609.08144).
+    Args:
+        cell (str | Cell): The cell.
+        input_size (int): D, the number of input features.
+        hidden_size (int): H, the number of units of both directions together; rounded up to an even number.
+        num_layers (int): The number of layers.
+        gnmt (bool): Whether only the first layer is bidirectional, and layers from the third on have residual
+            connections (Wu et al. 2016, https://arxiv.org/abs/1609.08144). Default: ``False``.
+        dropout (float): The dropout probability between layers. Default: 0.0.
+
+    Returns:
+        Stack: The encoder.
     """
     half = (hidden_size + 1) // 2
     if not gnmt:
@@ -37,7 +46,13 @@ def deep_encoder(
 
 
 class DecoderState(NamedTuple):
-    """layers: of each one; attention: what it knows of the past; fed: (B, C), what is fed in, or () for nothing."""
+    """The state of an `AttentiveDecoder`.
+
+    Args:
+        layers (tuple[State, ...]): The state of each layer.
+        attention (tuple): The state of the attention.
+        fed (tuple[Tensor, ...]): With input feeding, the previous output (B, ``output_size``); otherwise empty.
+    """
 
     layers: tuple[State, ...]
     attention: tuple
@@ -45,20 +60,48 @@ class DecoderState(NamedTuple):
 
 
 class AttentiveDecoder(nn.Module):
-    """A recurrent stack that looks at a memory: ``y, weights, state = decoder(x, memory, state, lengths)``.
+    """A recurrent decoder with attention: ``y, weights, state = decoder(x, memory, state, lengths)``.
 
     ::
 
         h^1 = RNN_1(x)                       context_t = attention(h^1_t, memory)
-        h^k = RNN_k([h^{k-1}; context])      for k > 1, plus h^{k-1} from the third layer on
-        y   = tanh(W [h^L; context])         (Luong's attentional vector)
+        h^k = RNN_k([h^{k-1}; context])      for k > 1; from the third layer on, plus h^{k-1}
+        y   = tanh(W [h^L; context])
 
-    So attention goes from the first layer to all (Wu et al. 2016, https://arxiv.org/abs/1609.08144), and in training
-    every layer runs over all steps at once. With ``input_feeding`` y_{t-1} is read beside x_t (Luong, Pham & Manning
-    2015, https://arxiv.org/abs/1508.04025): then it goes step by step.
+    The first layer computes the queries, and all layers above it read the context (Wu et al. 2016,
+    https://arxiv.org/abs/1609.08144). In training, every layer therefore runs over all steps at once. With
+    ``input_feeding``, the first layer reads [x_t; y_{t-1}] (Luong, Pham & Manning 2015,
+    https://arxiv.org/abs/1508.04025), and the decoder runs step by step.
+
+    Args:
+        cell (str | Cell): The cell of all layers.
+        input_size (int): E, the number of input features.
+        hidden_size (int): H, the number of units of a layer.
+        num_layers (int): L, the number of layers.
+        attention (Attention): The attention; its queries have size H.
+        output_size (int): The number of output features.
+        input_feeding (bool): Whether the previous output is part of the input. Default: ``False``.
+        dropout (float): The dropout probability between layers and before the output. Default: 0.0.
 
     Shapes:
-        x (B, T, E), lengths (B,) or None; y (B, T, ``output_size``); weights (B, T, S).
+        - x: (B, T, E).
+        - memory: See `Attention.read`; S steps.
+        - state: A `DecoderState`; None for zeros.
+        - lengths: (B,), or None if every row has T steps.
+        - y: (B, T, ``output_size``).
+        - weights: (B, T, S).
+
+    Raises:
+        ValueError: The attention has queries of another size.
+        ElmanError: The cell reads raw columns of its input.
+
+    Example::
+
+        >>> attention = elman.layers.attention.General(query_size=16, memory_size=6)
+        >>> decoder = AttentiveDecoder("lstm", 8, 16, 2, attention, output_size=10)
+        >>> y, weights, state = decoder(torch.randn(4, 3, 8), attention.read(torch.randn(4, 5, 6)))
+        >>> y.shape, weights.shape
+        (torch.Size([4, 3, 10]), torch.Size([4, 3, 5]))
     """
 
     def __init__(
@@ -75,7 +118,10 @@ class AttentiveDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if attention.query_size != hidden_size:
-            raise ValueError(f"the attention's queries must be of the decoder's size, {hidden_size}")
+            raise ValueError(
+                f"the attention must have the query_size of the decoder's hidden_size, {hidden_size}, "
+                f"got: {attention.query_size}"
+            )
         self.attention, self.input_feeding, self.output_size = attention, input_feeding, output_size
         C = attention.output_size
         sizes = [input_size + (output_size if input_feeding else 0)] + [hidden_size + C] * (num_layers - 1)
@@ -85,7 +131,7 @@ class AttentiveDecoder(nn.Module):
         self.output = nn.Linear(hidden_size + C, output_size)
 
     def initial_state(self, x: Tensor) -> DecoderState:
-        """Zeros for the batch of x."""
+        """Return a state of zeros for the batch of x (B, ...)."""
         fed = (x.new_zeros(x.shape[0], self.output_size),) if self.input_feeding else ()
         return DecoderState(tuple(layer.initial_state(x) for layer in self._layers), (), fed)
 
@@ -96,74 +142,92 @@ class AttentiveDecoder(nn.Module):
     def forward(
         self, x: Tensor, memory: Memory, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor, DecoderState]:
+        """Return y (B, T, output_size), the attention weights (B, T, S), and the new state."""
         state = self.initial_state(x) if state is None else self._checked(state)
         if not self.input_feeding:
-            return self._over(x, memory, state, lengths)
+            return self._run(x, memory, state, lengths)
         outputs, weights = [], []
         for t in range(x.shape[1]):
             now = None if lengths is None else (lengths > t).long()
-            y, looked, new = self._over(torch.cat((x[:, t : t + 1], state.fed[0][:, None]), -1), memory, state, now)
+            fed = torch.cat((x[:, t : t + 1], state.fed[0][:, None]), -1)
+            y, step_weights, new = self._run(fed, memory, state, now)
             state = new._replace(fed=(y[:, 0],))
             outputs.append(y)
-            weights.append(looked)
+            weights.append(step_weights)
         return torch.cat(outputs, 1), torch.cat(weights, 1), state
 
     def step(self, x: Tensor, memory: Memory, state: DecoderState) -> tuple[Tensor, Tensor, DecoderState]:
-        """One step: x (B, E) to y (B, C), weights (B, S) and the state; fast where gradients are off."""
+        """Return y (B, output_size), the attention weights (B, S), and the new state, for x (B, E)."""
         first, *rest = self._layers
         state = self._checked(state)
         h, layer_state = first.step(torch.cat((x, *state.fed), -1), state.layers[0])
-        context, weights, attended = self.attention.step(h, memory, state.attention)
+        context, weights, attention_state = self.attention.step(h, memory, state.attention)
         new = [layer_state]
         for k, layer in enumerate(rest, 1):
             above, layer_state = layer.step(torch.cat((h, context), -1), state.layers[k])
             h = above + h if k > 1 else above
             new.append(layer_state)
         y = torch.tanh(self.output(torch.cat((h, context), -1)))
-        return y, weights, DecoderState(tuple(new), attended, (y,) if self.input_feeding else ())
+        return y, weights, DecoderState(tuple(new), attention_state, (y,) if self.input_feeding else ())
 
     def _checked(self, state: Any) -> DecoderState:
-        """The state, if it is one of this decoder; of the parts of its layers each layer sees to its own."""
+        """Return the state if it has the structure of this decoder; each layer checks its own part."""
         wanted, feeds = len(self.layers), int(self.input_feeding)
         if not isinstance(state, DecoderState) or len(state.layers) != wanted or len(state.fed) != feeds:
             raise ValueError(
-                f"the state must be a DecoderState (layers, attention, fed) of {wanted} layers with {feeds} tensors "
-                f"fed in, as initial_state gives it; it is {shapes(state)}"
+                f"the state must be a DecoderState (layers, attention, fed) of {wanted} layers with {feeds} "
+                f"fed tensors, see initial_state; got: {shapes(state)}"
             )
         return state
 
-    def _over(
+    def _run(
         self, x: Tensor, memory: Memory, state: DecoderState, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, DecoderState]:
+        """Run every layer over all steps of x."""
         first, *rest = self._layers
         h, layer_state = first(x, state.layers[0], lengths)
-        context, weights, attended = self.attention(h, memory, state.attention)
+        context, weights, attention_state = self.attention(h, memory, state.attention)
         new = [layer_state]
         for k, layer in enumerate(rest, 1):
             above, layer_state = layer(torch.cat((self.dropout(h), context.to(h.dtype)), -1), state.layers[k], lengths)
             h = above + h if k > 1 else above
             new.append(layer_state)
         y = torch.tanh(self.output(torch.cat((self.dropout(h), context.to(h.dtype)), -1)))
-        return y, weights, DecoderState(tuple(new), attended, state.fed)
+        return y, weights, DecoderState(tuple(new), attention_state, state.fed)
 
 
 class Bridge(nn.Module):
-    """The decoder's first state from the encoder's last: tanh(W s + b), s all that the encoder's last layer knows."""
+    """Compute the initial state of a decoder from the final state of an encoder: tanh(W s + b).
+
+    s is the state of the encoder's last layer.
+
+    Args:
+        encoder (Stack): The encoder.
+        decoder (AttentiveDecoder): The decoder.
+    """
 
     def __init__(self, encoder: Stack, decoder: AttentiveDecoder) -> None:
         super().__init__()
         x = torch.zeros(1, encoder.input_size)
         self.sizes = [part.shape[1] for part in flatten(decoder.initial_state(x).layers).values()]
-        known = sum(part.shape[1] for part in flatten(_last(encoder.initial_state(x))).values())
-        self.linear = nn.Linear(known, sum(self.sizes))
+        size = sum(part.shape[1] for part in flatten(_last(encoder.initial_state(x))).values())
+        self.linear = nn.Linear(size, sum(self.sizes))
 
     def forward(self, encoded: State, first: DecoderState) -> DecoderState:
-        """``first``: a state of the decoder, of the right form."""
-        known = torch.cat(list(flatten(_last(encoded)).values()), -1)
-        parts = iter(torch.tanh(self.linear(known)).split(self.sizes, -1))
-        return first._replace(layers=over(first.layers, lambda _: next(parts)))
+        """Compute the initial state of the decoder.
+
+        Args:
+            encoded (State): The final state of the encoder.
+            first (DecoderState): Any state of the decoder, such as zeros; its attention state and fed output are kept.
+
+        Returns:
+            DecoderState: The initial state.
+        """
+        s = torch.cat(list(flatten(_last(encoded)).values()), -1)
+        parts = iter(torch.tanh(self.linear(s)).split(self.sizes, -1))
+        return first._replace(layers=map_state(first.layers, lambda _: next(parts)))
 
 
 def _last(state: State) -> Any:
-    """What the last layer of a stack knows."""
+    """Return the state of the last layer of a stack."""
     return state[-1]

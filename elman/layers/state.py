@@ -1,4 +1,4 @@
-"""The state of recurrent layers: tensors in nested tuples."""
+"""The state of recurrent layers: tensors in nested tuples, and functions on them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,40 @@ from torch import Tensor
 
 from elman.engines.modes import shape_of
 
-#: (h,) or (h, c) of one cell, each (B, ·); a tuple of those for a stack; None for zeros.
+#: The state of a layer: (h,) or (h, c) for one cell, each (B, ·); a tuple of states for a stack; None for zeros.
 State = Any
-#: Nested as a state is, with the size of each part in its place; named tuples where the parts have names.
+#: The sizes of the tensors of a state, nested like the state; named tuples where the parts have names.
 Sizes = Any
 
 
 def zeros(sizes: Sizes, x: Tensor) -> State:
-    """The state of these sizes that is 0, for the batch of x, with its dtype and device."""
+    """Return a state of zeros.
+
+    Args:
+        sizes (Sizes): The sizes of its tensors.
+        x (Tensor): An input (B, ...), which gives the batch size, dtype and device.
+
+    Returns:
+        State: Tensors (B, size), nested like ``sizes``.
+    """
     if isinstance(sizes, int):
         return x.new_zeros(x.shape[0], sizes)
     return tuple([zeros(part, x) for part in sizes])
 
 
 def fits(state: State, sizes: Sizes, x: Tensor) -> bool:
-    """Whether a state is nested as ``sizes`` is, of tensors (B, size) that go with the batch of x.
+    """Return whether a state has the nesting and sizes in ``sizes``, and the batch size, dtype and device of x.
 
-    Lists do as tuples do; a tensor is never taken for a tuple of its rows. Dtype and device are those of x; under
-    autocast, where layers differ in what they compute with, any floating-point dtype goes.
+    Lists are accepted for tuples, but a tensor is not accepted for the tuple of its rows. Under autocast, any
+    floating-point dtype is accepted, since layers compute in different ones.
+
+    Args:
+        state (State): The state to check.
+        sizes (Sizes): The sizes of its tensors.
+        x (Tensor): The input (B, ...).
+
+    Returns:
+        bool: Whether the state fits.
     """
     if isinstance(sizes, int):
         return (
@@ -42,17 +58,37 @@ def fits(state: State, sizes: Sizes, x: Tensor) -> bool:
 
 
 def misfit(state: State, sizes: Sizes, x: Tensor) -> str:
-    """What is wrong with a state that does not fit: the structure that is wanted, and the one that is given."""
+    """Return the error message for a state that does not pass `fits`.
+
+    Args:
+        state (State): The state.
+        sizes (Sizes): The sizes that its tensors should have.
+        x (Tensor): The input (B, ...).
+
+    Returns:
+        str: The expected structure and the actual one, or the dtype and device if only these differ.
+    """
     wanted, given = shapes(zeros(sizes, x.new_empty(x.shape[0], 0, device="meta"))), shapes(state)
-    about = f"the state {_names(sizes)} must be"
     if wanted != given:
-        return f"{about} {wanted}, it is {given}"
+        return f"the state {_names(sizes)} must have the shapes {wanted}, got: {given}"
     kinds = sorted({f"{part.dtype} on {part.device}" for part in flatten(state).values()})
-    return f"{about} {x.dtype} on {x.device}, as x is; it is {', '.join(kinds)}"
+    return f"the state {_names(sizes)} must be {x.dtype} on {x.device}, like x, got: {', '.join(kinds)}"
 
 
 def shapes(state: State) -> str:
-    """How a state, or what was given for one, is nested, with the shapes of its tensors."""
+    """Return the nesting of a state and the shapes of its tensors as text, for messages.
+
+    Args:
+        state (State): A state, or any other object that was given for one.
+
+    Returns:
+        str: The text.
+
+    Example::
+
+        >>> shapes((torch.zeros(2, 4), torch.zeros(2, 6)))
+        '((2, 4), (2, 6))'
+    """
     if isinstance(state, Tensor):
         return str(tuple(state.shape))
     if not isinstance(state, (tuple, list)):
@@ -61,6 +97,7 @@ def shapes(state: State) -> str:
 
 
 def _names(sizes: Sizes, name: str = "") -> str:
+    """Return the names of the parts of a state, nested like the state."""
     if isinstance(sizes, int):
         return name
     names = getattr(sizes, "_fields", [""] * len(sizes))
@@ -68,24 +105,60 @@ def _names(sizes: Sizes, name: str = "") -> str:
 
 
 def _tuple(parts: list[str]) -> str:
+    """Format parts like a tuple."""
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
-def over(state: State, function: Callable[[Tensor], Tensor]) -> State:
-    """The same nested tuples, named ones too, with ``function`` of each tensor."""
+def map_state(state: State, function: Callable[[Tensor], Tensor]) -> State:
+    """Apply a function to every tensor of a state.
+
+    Args:
+        state (State): A nested tuple of tensors, which may include named tuples.
+        function (Callable[[Tensor], Tensor]): The function.
+
+    Returns:
+        State: The results, nested like ``state``.
+
+    Example::
+
+        >>> map_state((torch.zeros(2, 4), (torch.zeros(2, 4),)), lambda h: h[:1])
+        (tensor([[0., 0., 0., 0.]]), (tensor([[0., 0., 0., 0.]]),))
+    """
     if isinstance(state, Tensor):
         return function(state)
-    parts = tuple(over(part, function) for part in state)
+    parts = tuple(map_state(part, function) for part in state)
     return type(state)(*parts) if hasattr(state, "_fields") else parts
 
 
 def detach(state: State) -> State:
-    """The same state, cut off from the steps that made it: for truncated backpropagation through time."""
-    return over(state, Tensor.detach)
+    """Return the state without its history, for truncated backpropagation through time.
+
+    Args:
+        state (State): A state.
+
+    Returns:
+        State: The same values, detached from the graph of gradients.
+
+    Example::
+
+        for x in chunks:
+            y, state = layer(x, state)
+            y.sum().backward()
+            state = elman.detach(state)
+    """
+    return map_state(state, Tensor.detach)
 
 
 def flatten(state: State, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors by their place: ((h, c), (h, c)) has "0.0", "0.1", "1.0" and "1.1"."""
+    """Return the tensors of a state by their path.
+
+    Args:
+        state (State): A state.
+        prefix (str): The path of the state itself. Default: ``""``.
+
+    Returns:
+        dict[str, Tensor]: The tensors. Those of ((h, c), (h, c)) have the keys "0.0", "0.1", "1.0" and "1.1".
+    """
     if isinstance(state, Tensor):
         return {prefix: state}
     flat: dict[str, Tensor] = {}
@@ -95,7 +168,14 @@ def flatten(state: State, prefix: str = "") -> dict[str, Tensor]:
 
 
 def unflatten(flat: dict[str, Tensor]) -> State:
-    """The state that `flatten` took apart."""
+    """Return the state for tensors by their path; the inverse of `flatten`.
+
+    Args:
+        flat (dict[str, Tensor]): The result of `flatten`.
+
+    Returns:
+        State: The state.
+    """
     if set(flat) == {""}:
         return flat[""]
     parts: dict[int, dict[str, Tensor]] = {}
