@@ -134,15 +134,15 @@ def test_sounds(tmp_path: Path) -> None:
             "a.csv",
             "id,x,label\n1,2,u\n1,q,u\n1,3,u\n",
             {"series": "id"},
-            r"a.csv, row 2: column 'x' holds 'q' among numbers",
+            r"a.csv, row 2: column 'x' contains 'q' among numbers",
         ),
-        ("a.csv", "id,x,label\n1,b,u\n", {"series": "id"}, r"a.csv: no column of numbers beside id, label"),
+        ("a.csv", "id,x,label\n1,b,u\n", {"series": "id"}, r"a.csv: no column of numbers besides id, label"),
         ("a.ts", "@classLabel false\n@data\n", {}, r"a.ts, line 1: the series have no class labels"),
-        ("a.ts", "@classLabel true u\n@data\n1,2:3:u\n", {}, r"a.ts, line 3: channels of unequal length: 2, 1"),
+        ("a.ts", "@classLabel true u\n@data\n1,2:3:u\n", {}, r"a.ts, line 3: the channels have unequal lengths: 2, 1"),
         ("a.ts", "@classLabel true u\n@data\n1,?:3,4:u\n", {}, r"a.ts, line 3: step 2 of channel 1 is nan"),
         ("a.ts", "@classLabel true u\n@data\n1,2:w\n", {}, r"line 3: the label 'w' is not one of @classLabel: u"),
         ("a.ts", "@classLabel true u\n@data\n1,2:u\n1:2:u\n", {}, r"a.ts, line 4: 2 channels; those before have 1"),
-        ("a.ts", "@timeStamps true\n@data\n", {}, r"a.ts, line 1: time stamps in .ts files are not read"),
+        ("a.ts", "@timeStamps true\n@data\n", {}, r"a.ts, line 1: time stamps in .ts files are not supported"),
         ("a.csv", "file,label\nno.wav,u\n", {}, r"no.wav: no such file"),
         ("a.csv", "text,label\n", {}, r"a.csv: no example in it"),
         ("a.csv", "id,t,x,label\n1,,2,u\n", {"series": "id", "time": "t"}, r"a.csv, row 1: column 't' is empty"),
@@ -161,7 +161,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
     for label, header in (("up", "x,y"), ("down", "x,z")):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.csv").write_text(header + "\n1,2\n")
-    with pytest.raises(elman.ElmanError, match=r"up/1.csv: 2 channels: x, y; 2 are wanted: x, z"):
+    with pytest.raises(elman.ElmanError, match=r"up/1.csv: 2 channels: x, y; 2 are required: x, z"):
         read(tmp_path)
 
 

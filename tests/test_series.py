@@ -67,30 +67,30 @@ def test_steps_are_in_the_order_of_time(times: list[str], order: list[int], tmp_
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        (["1/2/2020", "2/1/2020"], "row 1: column 'when' holds '1/2/2020': no date of the column says whether the day"),
+        (["1/2/2020", "2/1/2020"], "row 1: column 'when' contains '1/2/2020': no date of the column shows"),
         (["13/1/2020", "1/13/2020"], "'1/13/2020', a date with the month first; .* has the day first"),
-        (["9:59", "10:00:30"], "row 2: column 'when' holds '10:00:30' .* give one form of time"),
-        (["9:59", "10:00 PM"], "give one form of time"),
-        (["2020-01-02", "2020-01-02 10:00"], "give one form of time"),
-        (["2020-01-02", "1/13/2020"], "give one form of time"),
-        (["2020-01-02T10:00:00Z", "2020-01-02T10:00:00"], "give one form of time"),
-        (["t1", "2"], "row 1: column 'when' holds 't1' among numbers|give one form of time|holds '2'"),
-        (["t1", "T2"], "give one form of time"),
-        (["1h", "30m"], "give one form of time"),
-        (["Monday", "Tuesday"], "row 1: column 'when' holds 'Monday', which is no number, time or date that sorts"),
-        (["t-1", "t-2"], "which is no number, time or date that sorts"),
-        (["1/2/20", "2/2/20"], "which is no number, time or date that sorts"),
-        (["2020-02-30", "2020-02-01"], "'2020-02-30', which is no number, time or date that sorts"),
-        (["2020-01-01 10:00 CET", "2020-01-01 09:00 CET"], "which is no number, time or date that sorts"),
+        (["9:59", "10:00:30"], "row 2: column 'when' contains '10:00:30' .* use a single form"),
+        (["9:59", "10:00 PM"], "use a single form"),
+        (["2020-01-02", "2020-01-02 10:00"], "use a single form"),
+        (["2020-01-02", "1/13/2020"], "use a single form"),
+        (["2020-01-02T10:00:00Z", "2020-01-02T10:00:00"], "use a single form"),
+        (["t1", "2"], "row 1: column 'when' contains 't1' among numbers|use a single form|contains '2'"),
+        (["t1", "T2"], "use a single form"),
+        (["1h", "30m"], "use a single form"),
+        (["Monday", "Tuesday"], "row 1: column 'when' contains 'Monday', which is not a number, time or date"),
+        (["t-1", "t-2"], "which is not a number, time or date"),
+        (["1/2/20", "2/2/20"], "which is not a number, time or date"),
+        (["2020-02-30", "2020-02-01"], "'2020-02-30', which is not a number, time or date"),
+        (["2020-01-01 10:00 CET", "2020-01-01 09:00 CET"], "which is not a number, time or date"),
         (["1", "2", "1"], "rows 1 and 3 of series 'a': both have '1' in column 'when'"),
         (["9:00", "9:00"], "rows 1 and 2 of series 'a': both have '9:00'"),
         (["2020-01-01T10:00Z", "2020-01-01T12:00+02:00"], "rows 1 and 2 of series 'a': both have"),
         (["1", ""], "row 2: column 'when' is empty"),
         (["1", "NA"], "row 2: column 'when' is empty"),
-        (["23:58", "23:59", "0:00", "0:01"], "row 3: the times of column 'when' pass midnight; give the dates too"),
-        (["1e99999999999999999999", "1"], "column 'when' holds a number that is too large"),
-        (["t" + "9" * 5000, "t1"], r"row 1: column 'when' holds 't9{59}\.\.\.', which is no number"),
-        (["1,5", "2,5"], "row 1: column 'when' holds '1,5', which has a decimal comma: give --decimal ,"),
+        (["23:58", "23:59", "0:00", "0:01"], "row 3: the times of column 'when' continue past midnight"),
+        (["1e99999999999999999999", "1"], "column 'when' contains a number that is too large"),
+        (["t" + "9" * 5000, "t1"], r"row 1: column 'when' contains 't9{59}\.\.\.', which is not a number"),
+        (["1,5", "2,5"], "row 1: column 'when' contains '1,5', which has a decimal comma"),
     ],
 )  # fmt: skip
 def test_times_that_do_not_sort(times: list[str], message: str, tmp_path: Path) -> None:
@@ -156,19 +156,19 @@ def test_what_is_a_number(cells: list[str], reading: dict, values: list[float], 
 @pytest.mark.parametrize(
     ("cells", "decimal", "message"),
     [
-        (["1,5", "2,25"], None, r"row 1: column 'x' holds '1,5', which has a decimal comma: give --decimal ,"),
-        (["1,234", "2"], None, r"row 1: column 'x' holds '1,234': give --decimal , for a decimal comma, --decimal \."),
-        (["1.5", "2"], ",", r"row 1: column 'x' holds '1.5', which is no number with a decimal comma"),
-        (["1,5", "1.5"], None, r"row 1: column 'x' holds '1,5' and '1.5': decimal commas and points in one column"),
+        (["1,5", "2,25"], None, r"row 1: column 'x' contains '1,5', which has a decimal comma: give --decimal ,"),
+        (["1,234", "2"], None, r"row 1: column 'x' contains '1,234': give --decimal , for a decimal comma"),
+        (["1.5", "2"], ",", r"row 1: column 'x' contains '1.5', which is not a number with a decimal comma"),
+        (["1,5", "1.5"], None, r"row 1: column 'x' contains '1,5' and '1.5': decimal commas and points in one column"),
         (["1", "?", "?", "?"], None, r"step 2 of channel x is nan, not a number; for missing values give --missing"),
-        (["a", "b", "c", "4"], None, r"row 1: column 'x' holds 'a' among numbers"),
-        (["1", "true"], None, r"row 2: column 'x' holds 'true' among numbers"),
-        (["inf", "1"], None, r"row 1: column 'x' holds 'inf' among numbers"),
+        (["a", "b", "c", "4"], None, r"row 1: column 'x' contains 'a' among numbers"),
+        (["1", "true"], None, r"row 2: column 'x' contains 'true' among numbers"),
+        (["inf", "1"], None, r"row 1: column 'x' contains 'inf' among numbers"),
         (["1e400", "1"], None, r"step 1 of channel x is inf, not a number"),
         (["1e305", "1"], None, r"step 1 of channel x is 1e\+305, too large"),
-        (["1_000", "1"], None, r"row 1: column 'x' holds '1_000' among numbers"),
-        (["12%", "13%"], None, r"no column of numbers beside id, label; x: '12%' is not a number"),
-        (["?", "NA"], None, r"no column of numbers beside id, label; x: has no values"),
+        (["1_000", "1"], None, r"row 1: column 'x' contains '1_000' among numbers"),
+        (["12%", "13%"], None, r"no column of numbers besides id, label; x: '12%' is not a number"),
+        (["?", "NA"], None, r"no column of numbers besides id, label; x: has no values"),
     ],
 )  # fmt: skip
 def test_what_is_no_number(cells: list[str], decimal: str | None, message: str, tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "p.csv").write_text("x,z\n1,7\n2,7\n")
     table = polars.DataFrame({"x": [1.0, 2.0]})
     assert model.predict(table)[0][0].text == model.predict(table.to_numpy())[0][0].text
-    with pytest.raises(elman.ElmanError, match="column 'z' holds numbers; the model's channels are x"):
+    with pytest.raises(elman.ElmanError, match="column 'z' contains numbers; the model's channels are x"):
         model.predict(table.with_columns(z=polars.Series([1, 2])))
-    with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' holds numbers; the model's channels are x"):
+    with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' contains numbers; the model's channels are x"):
         model.predict(tmp_path / "p.csv")
     chosen = elman.train("classify", tmp_path / "t.csv", series="id", channels=["x"], steps=1, **SMALL)
     assert chosen.inputs.known.channels == ["x"]
@@ -229,7 +229,7 @@ def test_columns_of_several_tables_are_read_alike(tmp_path: Path) -> None:
     assert np.isnan(found.inputs[0][:, 1]).all()
     (tmp_path / "b.csv").write_text("id,x,y,label\n1,5,hi,v\n1,6,ho,v\n")
     (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,2,u\n1,2,3,u\n")
-    with pytest.raises(elman.ElmanError, match=r"b.csv: column 'y' holds text, where .*a.csv has numbers"):
+    with pytest.raises(elman.ElmanError, match=r"b.csv: column 'y' contains text, but in .*a.csv numbers"):
         read_labelled(paths, LONG)
 
 
@@ -256,10 +256,10 @@ def test_a_row_a_series(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "columns", "reading", "message"),
     [
-        ("t0,t1,t3,t4,label\n1,2,3,4,u\n", WIDE, {}, r"the steps of 't' go from 0 to 4 without 2"),
+        ("t0,t1,t3,t4,label\n1,2,3,4,u\n", WIDE, {}, r"step 2 of 't' is missing between 0 and 4"),
         ("x0,x1,x2,y0,y1,y2,y3,label\n1,2,3,4,5,6,7,u\n", WIDE, {}, r"'y' has 4 steps and 'x' 3"),
         ("t0,t1,t2,label\n1,?,3,u\n", WIDE, {}, r"row 1: step 2 of channel t is nan, not a number; for missing values"),
-        ("a,b,c,label\n1,2,3,u\n", WIDE, {"wide": True}, r"no columns that are steps: t0, t1, t2"),
+        ("a,b,c,label\n1,2,3,u\n", WIDE, {"wide": True}, r"no columns are steps, such as t0, t1, t2"),
         ("t0,t1,label\nhi,2,u\n", WIDE, {"wide": True}, r"column 't0' is a step, but 'hi' is not a number"),
         ("t1,t 1,t2,label\n1,2,3,u\n", WIDE, {}, r"columns 't1' and 't 1' are both step 1 of 't'"),
         ("id,a,b,label\n1,2,3,u\n2,2,3,v\n", LONG, {}, r"every series has one row; if a row is a series, give --wide"),

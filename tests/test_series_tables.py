@@ -103,18 +103,18 @@ def test_headers_of_ts_files(text: str, shape: tuple[int, int], labels: list[str
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@univariate true\n@data\n1:2:u\n", "line 3: 2 channels; the header says 1"),
-        ("@dimensions 3\n@data\n1:2:u\n", "line 3: 2 channels; the header says 3"),
-        ("@equalLength true\n@data\n1,2:u\n1:u\n", "line 4: 1 steps; the header says that all series have 2"),
-        ("@equalLength true\n@seriesLength 3\n@data\n1,2:u\n", "line 4: 2 steps; the header says .* have 3"),
+        ("@univariate true\n@data\n1:2:u\n", "line 3: 2 channels, but the header says 1"),
+        ("@dimensions 3\n@data\n1:2:u\n", "line 3: 2 channels, but the header says 3"),
+        ("@equalLength true\n@data\n1,2:u\n1:u\n", "line 4: 1 steps, but the header says that all series have 2"),
+        ("@equalLength true\n@seriesLength 3\n@data\n1,2:u\n", "line 4: 2 steps, but the header says .* have 3"),
         ("@targetLabel true\n@data\n1,2:0.5\n", r"line 1: .*numbers to predict \(@targetLabel\), not class labels"),
         ("@relation x\n@data\n1,2:u\n", "line 1: unknown header @relation"),
-        ("@univariate maybe\n@data\n1:u\n", "line 1: @univariate is true or false, not 'maybe'"),
-        ("@dimensions two\n@data\n1:u\n", "line 1: @dimensions is a number, not 'two'"),
-        ("1,2:u\n", "line 1: series stand behind a line @data; this is before it"),
+        ("@univariate maybe\n@data\n1:u\n", "line 1: @univariate must be true or false, not 'maybe'"),
+        ("@dimensions two\n@data\n1:u\n", "line 1: @dimensions must be a number, not 'two'"),
+        ("1,2:u\n", "line 1: this line comes before @data; series must come after it"),
         ("@data\n1,2::u\n", "line 2: channel 2 has no values"),
-        ("@data\n1,x:u\n", "line 2: not numbers between commas in channel 1"),
-        ("@data\n1_0,2:u\n", "line 2: not numbers between commas in channel 1"),
+        ("@data\n1,x:u\n", "line 2: channel 1 must be numbers separated by commas"),
+        ("@data\n1_0,2:u\n", "line 2: channel 1 must be numbers separated by commas"),
         ("@data\n1,inf:u\n", "line 2: step 2 of channel 1 is inf, not a number"),
         ("@data\n1,,2:u\n", "line 2: step 2 of channel 1 is nan, not a number"),
         ("@classLabel true u\n@data\n1,2:U\n", "line 3: the label 'U' is not one of @classLabel: u"),
@@ -214,4 +214,4 @@ def test_series_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "elman"):
         found = read_labelled(str(tmp_path / "a.csv"), columns)
     assert [x[:, 0].tolist() for x in found.inputs] == [[1, 2], [1, 2]]
-    assert "column 'id': '3' and ' 3' are taken as one" in caplog.text
+    assert "column 'id': '3' and ' 3' are merged" in caplog.text

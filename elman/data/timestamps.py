@@ -1,4 +1,4 @@
-"""Cells of a table as points in time: numbers, counted names, times of day, dates, dates with a time."""
+"""Read the cells of a table as points in time: numbers, numbered names, times of day, dates, dates with a time."""
 
 from __future__ import annotations
 
@@ -45,31 +45,45 @@ _COUNTED = re.compile(r"(?P<before>[^\d+\-:/.,]*)(?P<number>\d{1,40})(?P<after>[
 
 
 class Timestamps(NamedTuple):
-    """A column as ranks (N,), which sort as the times do; seconds (N,) since midnight where it holds times of day."""
+    """A column of points in time.
+
+    Attributes:
+        ranks (numpy.ndarray): Integers (N,) that sort in the order of the times.
+        seconds (numpy.ndarray, optional): Seconds since midnight (N,), if the column contains times of day.
+    """
 
     ranks: np.ndarray
     seconds: np.ndarray | None
 
 
-class _Read(NamedTuple):
-    """A cell: its form, which all must share; what sorts it; of 1/2/2020, both readings of the date."""
+class _ParsedCell(NamedTuple):
+    """A cell: its form, which all cells must share, and its sort key; two keys for an ambiguous date, 1/2/2020."""
 
     form: str
     key: Any
-    other: Any = None
+    alternative: Any = None
 
 
 def date_order(columns: Sequence[tuple[str, polars.Series]], known: DateOrder | None) -> DateOrder | None:
-    """Whether dates such as 13/1/2020 have the day first or the month, as columns of several tables say it.
+    """Find out whether dates such as 13/1/2020 begin with the day or with the month.
 
-    Arguments:
-        columns: with the path of the table, for messages.
-        known: as the training data said it.
+    Args:
+        columns (Sequence[tuple[str, polars.Series]]): Columns, each with the path of its table for error messages.
+        known (str, optional): The order in the training data, ``"day"`` or ``"month"``.
+
+    Returns:
+        str, optional: ``"day"`` or ``"month"``; None if all dates are ambiguous.
 
     Raises:
-        ElmanError: they contradict each other.
+        ElmanError: The dates contradict each other.
+
+    Example::
+
+        >>> import polars
+        >>> date_order([("a.csv", polars.Series("time", ["13/1/2020", "1/2/2020"]))], None)
+        'day'
     """
-    found, place = known, "the training data"
+    order, place = known, "the training data"
     for path, column in columns:
         if column.dtype != polars.String:
             continue
@@ -78,95 +92,106 @@ def date_order(columns: Sequence[tuple[str, polars.Series]], known: DateOrder | 
             if match is None:
                 continue
             first, second = int(match["first"]), int(match["second"])
-            says: DateOrder | None = "day" if first > 12 >= second else "month" if second > 12 >= first else None
-            if says is not None and found not in (None, says):
+            implied: DateOrder | None = "day" if first > 12 >= second else "month" if second > 12 >= first else None
+            if implied is not None and order not in (None, implied):
                 raise ElmanError(
-                    f"{path}: column {column.name!r} holds {cell!r}, a date with the {says} first; "
-                    f"{place} has the {found} first"
+                    f"{path}: column {column.name!r} contains {cell!r}, a date with the {implied} first; "
+                    f"{place} has the {order} first"
                 )
-            if says is not None and found is None:
-                found, place = says, f"{path} with {cell!r}"
-    return found
+            if implied is not None and order is None:
+                order, place = implied, f"{path} with {cell!r}"
+    return order
 
 
 def read_timestamps(
     column: polars.Series, path: str, order: DateOrder | None = None, decimal: Decimal | None = None
 ) -> Timestamps:
-    """A column of a table as points in time.
+    """Read a column of a table as points in time.
 
-    Arguments:
-        column: numbers, dates or times as such, or text.
-        path: for messages.
-        order: of dates such as 1/2/2020.
-        decimal: the decimal mark of numbers that are text.
+    Args:
+        column (polars.Series): Numbers, dates, times, or text.
+        path (str): The path of the table, for error messages.
+        order (str, optional): The order of dates such as 1/2/2020, ``"day"`` or ``"month"`` first; see `date_order`.
+        decimal (str, optional): The decimal mark of numbers in text; see `elman.data.cells.read_cells`.
+
+    Returns:
+        Timestamps: The order of the cells.
 
     Raises:
-        ElmanError: a cell is empty, or holds no time, or cells have different forms, or dates are ambiguous.
+        ElmanError: A cell is empty or is not a point in time, the cells have different forms, or the dates are
+            ambiguous.
+
+    Example::
+
+        >>> import polars
+        >>> read_timestamps(polars.Series("time", ["9:30", "8:00", "10:15"]), "a.csv").ranks
+        array([1, 0, 2])
     """
-    kind, place = column.dtype, f"{path}, row %d: column {column.name!r}"
+    dtype, place = column.dtype, f"{path}, row %d: column {column.name!r}"
 
-    def wrong(cell: str, what: str) -> ElmanError:
+    def error(cell: str, reason: str) -> ElmanError:
         row = int((cells == cell).arg_true()[0]) + 1
-        return ElmanError(f"{place % row} holds {short(cell)}{what}")
+        return ElmanError(f"{place % row} contains {short(cell)}{reason}")
 
-    text = isinstance(kind, (polars.String, polars.Categorical, polars.Enum))
-    cells = present(column) if text else column
-    missing = cells.is_null() | cells.is_nan() if kind.is_float() else cells.is_null()
+    is_text = isinstance(dtype, (polars.String, polars.Categorical, polars.Enum))
+    cells = present(column) if is_text else column
+    missing = cells.is_null() | cells.is_nan() if dtype.is_float() else cells.is_null()
     if missing.any():
-        raise ElmanError(f"{place % (int(missing.arg_true()[0]) + 1)} is empty; every step needs its time")
-    if kind.is_numeric() or kind.is_temporal():
-        return Timestamps(_ranks((cells if kind.is_numeric() else cells.to_physical()).to_list()), None)
-    if not text:
-        raise ElmanError(f"{place % 1} holds {kind}, not times")
-    given = cells.unique(maintain_order=True)
-    if all_numbers(given):
-        plain = plain_numbers(cells, given, path, decimal)
+        raise ElmanError(f"{place % (int(missing.arg_true()[0]) + 1)} is empty; every step needs a time")
+    if dtype.is_numeric() or dtype.is_temporal():
+        return Timestamps(_ranks((cells if dtype.is_numeric() else cells.to_physical()).to_list()), None)
+    if not is_text:
+        raise ElmanError(f"{place % 1} contains {dtype}, not times")
+    distinct = cells.unique(maintain_order=True)
+    if all_numbers(distinct):
+        numbers = plain_numbers(cells, distinct, path, decimal)
         try:
-            return Timestamps(_ranks([decimal_numbers.Decimal(x) for x in plain]), None)
+            return Timestamps(_ranks([decimal_numbers.Decimal(number) for number in numbers]), None)
         except decimal_numbers.InvalidOperation:
-            raise ElmanError(f"{path}: column {column.name!r} holds a number that is too large") from None
-    read: dict[str, _Read] = {}
-    for cell in given:
-        one = _read(cell, order) if len(cell) < 100 else None
-        if one is None:
-            raise wrong(cell, ", which is no number, time or date that sorts; write dates as 2020-12-31")
-        read[cell] = one
-        first = given[0]
-        if one.form != read[first].form:
-            raise wrong(cell, f" ({one.form}) and {first!r} ({read[first].form}): give one form of time")
-    every = [read[cell] for cell in cells]
-    ranks = _ranks([one.key for one in every])
-    if every[0].other is not None and order is None and not np.array_equal(ranks, _ranks([x.other for x in every])):
-        raise wrong(
+            raise ElmanError(f"{path}: column {column.name!r} contains a number that is too large") from None
+    parsed: dict[str, _ParsedCell] = {}
+    first = distinct[0] if len(distinct) else ""
+    for cell in distinct:
+        result = _parse(cell, order) if len(cell) < 100 else None
+        if result is None:
+            raise error(cell, ", which is not a number, time or date; write dates as 2020-12-31")
+        parsed[cell] = result
+        if result.form != parsed[first].form:
+            raise error(cell, f" ({result.form}) and {first!r} ({parsed[first].form}): use a single form")
+    rows = [parsed[cell] for cell in cells]
+    ranks = _ranks([row.key for row in rows])
+    ambiguous = rows[0].alternative is not None and order is None
+    if ambiguous and not np.array_equal(ranks, _ranks([row.alternative for row in rows])):
+        raise error(
             cells[0],
-            ": no date of the column says whether the day or the month is first; write them as 2020-12-31",
+            ": no date of the column shows whether the day or the month is first; write dates as 2020-12-31",
         )
-    clock = every[0].form.startswith("time of day")
-    return Timestamps(ranks, np.array([float(one.key) for one in every]) if clock else None)
+    is_clock = rows[0].form.startswith("time of day")
+    return Timestamps(ranks, np.array([float(row.key) for row in rows]) if is_clock else None)
 
 
 def _ranks(keys: list[Any]) -> np.ndarray:
-    places = {key: k for k, key in enumerate(sorted(set(keys)))}
-    return np.array([places[key] for key in keys], dtype=np.int64)
+    ranks = {key: k for k, key in enumerate(sorted(set(keys)))}
+    return np.array([ranks[key] for key in keys], dtype=np.int64)
 
 
-def _read(cell: str, order: DateOrder | None) -> _Read | None:
-    """A cell that is not empty and not a number; None where it is no time."""
-    clock = _clock(cell)
+def _parse(cell: str, order: DateOrder | None) -> _ParsedCell | None:
+    """Parse a cell that is not empty and not a number; None if it is not a point in time."""
+    clock = _parse_clock(cell)
     if clock is not None:
-        return _Read(f"time of day, {clock[0]}", clock[1])
+        return _ParsedCell(f"time of day, {clock[0]}", clock[1])
     for form, pattern in _DAY.items():
         match = pattern.fullmatch(cell)
         if match is not None:
-            return _dated(form, match, order)
+            return _parse_date(form, match, order)
     match = _COUNTED.fullmatch(cell)
     if match is not None and (match["before"] or match["after"]):
-        return _Read(f"{match['before']}#{match['after']}", int(match["number"]))
+        return _ParsedCell(f"{match['before']}#{match['after']}", int(match["number"]))
     return None
 
 
-def _clock(text: str) -> tuple[str, Fraction] | None:
-    """The form of a time and its seconds."""
+def _parse_clock(text: str) -> tuple[str, Fraction] | None:
+    """Return the form of a time of day and its seconds since midnight."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None
@@ -183,8 +208,8 @@ def _clock(text: str) -> tuple[str, Fraction] | None:
     return form, seconds + (Fraction(int(fraction), 10 ** len(fraction)) if fraction else 0)  # type: ignore[return-value]
 
 
-def _dated(form: str, match: re.Match[str], order: DateOrder | None) -> _Read | None:
-    """A date with or without a time, in seconds since the year 1."""
+def _parse_date(form: str, match: re.Match[str], order: DateOrder | None) -> _ParsedCell | None:
+    """Parse a date with or without a time, in seconds since the year 1."""
     parts = match.groupdict()
     year, form = int(parts["y"]), form + (f", with {parts['mark']}" if parts.get("mark") else "")
     month = int(parts["m"]) if parts.get("m") else 0
@@ -192,17 +217,20 @@ def _dated(form: str, match: re.Match[str], order: DateOrder | None) -> _Read | 
         month = _MONTHS.index(parts["name"][:3].lower()) + 1
     if parts.get("first"):
         first, second = int(parts["first"]), int(parts["second"])
-        days = [_day(year, second, first), _day(year, first, second)]  # the day first, the month first
+        days = [
+            _ordinal(year, second, first),
+            _ordinal(year, first, second),
+        ]  # with the day first, with the month first
         if order is not None:
             days = [days[order == "month"]] * 2
         if days == [None, None] or (order is not None and days[0] is None):
             return None
-        days = [day if day is not None else other for day, other in zip(days, days[::-1], strict=True)]
+        days = [day if day is not None else swapped for day, swapped in zip(days, days[::-1], strict=True)]
     else:
-        days = [_day(year, month, int(parts.get("d") or 1))]
+        days = [_ordinal(year, month, int(parts.get("d") or 1))]
     seconds: Fraction | int = 0
     if parts.get("clock"):
-        clock = _clock(parts["clock"])
+        clock = _parse_clock(parts["clock"])
         if clock is None or clock[1] > 86400:
             return None
         zone = parts["zone"]
@@ -214,10 +242,10 @@ def _dated(form: str, match: re.Match[str], order: DateOrder | None) -> _Read | 
     if days[0] is None:
         return None
     keys = [day * 86400 + seconds for day in days if day is not None]
-    return _Read(form, *keys)
+    return _ParsedCell(form, *keys)
 
 
-def _day(year: int, month: int, day: int) -> int | None:
+def _ordinal(year: int, month: int, day: int) -> int | None:
     try:
         return datetime.date(year, month, day).toordinal()
     except ValueError:

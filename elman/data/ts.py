@@ -1,4 +1,4 @@
-"""Series in sktime's .ts files."""
+"""Read labelled series from .ts files, the format of sktime and of the UCR and UEA archives."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from elman.data.cells import listed, read_cells, short
 from elman.data.text import read_text
 from elman.errors import ElmanError
 
-#: What a header may say beside the data; names in small letters.
-_KNOWN = (
+#: The directives of a header besides @data, in lower case.
+_DIRECTIVES = (
     "problemname", "timestamps", "missing", "univariate", "dimension", "dimensions", "equallength", "serieslength",
     "classlabel", "targetlabel",
 )  # fmt: skip
 
 
 class TsSeries(NamedTuple):
-    """values: (T, C) float64 each, NaN where missing; label: None where the file has none; place: for messages."""
+    """A series of a .ts file.
+
+    Attributes:
+        values (numpy.ndarray): The series (T, C), float64, NaN where missing.
+        label (str, optional): Its label; None if the file has none.
+        place (str): Its location, for messages.
+    """
 
     values: np.ndarray
     label: str | None
@@ -28,65 +34,77 @@ class TsSeries(NamedTuple):
 
 
 def read_ts(path: str, labelled: bool | None = True, channels: int = 0) -> list[TsSeries]:
-    """The series of a .ts file: channels stand between colons, the label last.
+    """Read the series of a .ts file.
+
+    Each line after ``@data`` is a series: its channels, separated by colons, and its label at the end.
 
     Löning et al. 2019, https://arxiv.org/abs/1909.07872
 
-    Arguments:
-        path: the file.
-        labelled: whether series must have labels; None: those that are there are read.
-        channels: C, by which labels are known where the header does not say whether there are any; 0: unknown.
+    Args:
+        path (str): The path of the file.
+        labelled (bool, optional): Whether the series must have labels. ``None``: labels are read if there are any.
+            Default: ``True``.
+        channels (int): C, by which labels are recognised if the header does not mention them; 0 is unknown.
+            Default: 0.
+
+    Returns:
+        list[TsSeries]: The series.
 
     Raises:
-        ElmanError: the file has time stamps, or no labels though they are needed; a line is not such a series, or not
-            what the header says.
+        ElmanError: The file has time stamps, required labels are missing, a line is not a series, or a series
+            contradicts the header.
     """
     header: dict[str, list[str]] = {}
-    said: dict[str, int] = {}
-    found: list[TsSeries] = []
-    inside = False
+    lines: dict[str, int] = {}
+    result: list[TsSeries] = []
+    in_data = False
     for number, line in enumerate(read_text(path).split("\n"), 1):
         line, place = line.strip(), f"{path}, line {number}"
         if not line or line.startswith(("#", "%")):
             continue
-        if inside:
-            found.append(_series(line, place, header, labelled, channels))
-            _as_said(found, header, place)
+        if in_data:
+            result.append(_parse_series(line, place, header, labelled, channels))
+            _check_against_header(result, header, place)
             continue
         if not line.startswith("@"):
-            raise ElmanError(f"{place}: series stand behind a line @data; this is before it")
+            raise ElmanError(f"{place}: this line comes before @data; series must come after it")
         name, *rest = line[1:].split(None, 1) or [""]
         name = name.lower()
         if name == "data":
-            inside = True
+            in_data = True
             if labelled and header.get("classlabel", ["true"])[0] != "true":
-                raise ElmanError(f"{path}, line {said['classlabel']}: the series have no class labels")
+                raise ElmanError(f"{path}, line {lines['classlabel']}: the series have no class labels")
             continue
-        if name not in _KNOWN:
-            raise ElmanError(
-                f"{place}: unknown header @{name[:40]}; known are {', '.join(f'@{n}' for n in _KNOWN)}, @data"
-            )
-        header[name], said[name] = _words(rest[0] if rest else ""), number
-        first = header[name][:1]
-        if name in ("timestamps", "missing", "univariate", "equallength", "classlabel", "targetlabel"):
-            header[name] = [first[0].lower() if first else "false", *header[name][1:]]
-            if header[name][0] not in ("true", "false"):
-                raise ElmanError(f"{place}: @{name} is true or false, not {short(first[0])}")
-        if name == "timestamps" and header[name][0] == "true":
-            raise ElmanError(f"{place}: time stamps in .ts files are not read; give plain values")
-        if name == "targetlabel" and header[name][0] == "true":
-            raise ElmanError(f"{place}: the series have numbers to predict (@targetLabel), not class labels")
-        if name in ("dimension", "dimensions", "serieslength") and not (
-            first and re.fullmatch(r"[0-9]{1,9}", first[0])
-        ):
-            raise ElmanError(f"{place}: @{name} is a number, not {short(first[0] if first else '')}")
-    if not found:
-        raise ElmanError(f"{path}: no series; they stand behind a line @data")
-    return found
+        header[name], lines[name] = _parse_directive(name, rest[0] if rest else "", place), number
+    if not result:
+        raise ElmanError(f"{path}: no series; they must come after a line @data")
+    return result
 
 
-def _words(text: str) -> list[str]:
-    """Words between white space; quotes hold those with white space together."""
+def _parse_directive(name: str, text: str, place: str) -> list[str]:
+    """Return the words of a directive of the header, the first of them in lower case if it is true or false."""
+    if name not in _DIRECTIVES:
+        raise ElmanError(
+            f"{place}: unknown header @{name[:40]}; known are {', '.join(f'@{n}' for n in _DIRECTIVES)}, @data"
+        )
+    words = _split_words(text)
+    first = words[:1]
+    if name in ("timestamps", "missing", "univariate", "equallength", "classlabel", "targetlabel"):
+        words = [first[0].lower() if first else "false", *words[1:]]
+        if words[0] not in ("true", "false"):
+            raise ElmanError(f"{place}: @{name} must be true or false, not {short(first[0])}")
+    if name == "timestamps" and words[0] == "true":
+        raise ElmanError(f"{place}: time stamps in .ts files are not supported; give plain values")
+    if name == "targetlabel" and words[0] == "true":
+        raise ElmanError(f"{place}: the series have numbers to predict (@targetLabel), not class labels")
+    is_count = name in ("dimension", "dimensions", "serieslength")
+    if is_count and not (first and re.fullmatch(r"[0-9]{1,9}", first[0])):
+        raise ElmanError(f"{place}: @{name} must be a number, not {short(first[0] if first else '')}")
+    return words
+
+
+def _split_words(text: str) -> list[str]:
+    """Split a text at white space outside quotes."""
     words, quote = [""], ""
     for c in text:
         if quote:
@@ -101,24 +119,24 @@ def _words(text: str) -> list[str]:
     return [word for word in words if word]
 
 
-def _series(line: str, place: str, header: dict[str, list[str]], labelled: bool | None, C: int) -> TsSeries:
+def _parse_series(line: str, place: str, header: dict[str, list[str]], labelled: bool | None, C: int) -> TsSeries:
     parts = line.split(":")
-    says = header.get("classlabel")
-    has_label = says[0] == "true" if says else bool(labelled or (C and len(parts) == C + 1))
+    class_label = header.get("classlabel")
+    has_label = class_label[0] == "true" if class_label else bool(labelled or (C and len(parts) == C + 1))
     label: str | None = None
     if has_label:
         *parts, label = parts
         label = label.strip()
         if not parts:
-            raise ElmanError(f"{place}: no colon; channels and the label stand between colons")
+            raise ElmanError(f"{place}: no colon; separate channels and the label by colons")
         if label[:1] in ('"', "'") and label[-1:] == label[:1] and len(label) > 1:
             label = label[1:-1].strip()
-        known = says[1:] if says else []
+        known = class_label[1:] if class_label else []
         if known and label not in known:
             raise ElmanError(f"{place}: the label {short(label)} is not one of @classLabel: {listed(known)}")
     values = [_numbers(part, place, k) for k, part in enumerate(parts, 1)]
-    if len({len(one) for one in values}) > 1:
-        raise ElmanError(f"{place}: channels of unequal length: {listed([str(len(v)) for v in values])}")
+    if len({len(channel) for channel in values}) > 1:
+        raise ElmanError(f"{place}: the channels have unequal lengths: {listed([str(len(v)) for v in values])}")
     return TsSeries(np.stack(values, 1), label, place)
 
 
@@ -130,24 +148,26 @@ def _numbers(text: str, place: str, channel: int) -> np.ndarray:
         try:
             return np.array(cells, dtype=np.float64)
         except ValueError:
-            pass  # a missing value, or no number
+            pass  # there is a missing value or something other than a number
     try:
-        found = read_cells(polars.Series("values", cells), place, ".")
+        column = read_cells(polars.Series("values", cells), place, ".")
     except ElmanError:
-        found = None
-    if found is None or found.kind not in ("numbers", "empty"):
-        raise ElmanError(f"{place}: not numbers between commas in channel {channel}; a missing value is '?'")
-    return found.values
+        column = None
+    if column is None or column.kind not in ("numbers", "empty"):
+        raise ElmanError(
+            f"{place}: channel {channel} must be numbers separated by commas; a missing value is written '?'"
+        )
+    return column.values
 
 
-def _as_said(found: list[TsSeries], header: dict[str, list[str]], place: str) -> None:
-    """ElmanError where the last series is not what the header says."""
-    T, C = found[-1].values.shape
-    wanted = int((header.get("dimensions") or header.get("dimension") or [str(C)])[0])
-    wanted = 1 if header.get("univariate") == ["true"] else wanted
-    if wanted != C:
-        raise ElmanError(f"{place}: {C} channels; the header says {wanted}")
+def _check_against_header(result: list[TsSeries], header: dict[str, list[str]], place: str) -> None:
+    """Raise an error if the last series has another number of channels or steps than the header says."""
+    T, C = result[-1].values.shape
+    channels = int((header.get("dimensions") or header.get("dimension") or [str(C)])[0])
+    channels = 1 if header.get("univariate") == ["true"] else channels
+    if channels != C:
+        raise ElmanError(f"{place}: {C} channels, but the header says {channels}")
     if header.get("equallength") == ["true"]:
-        length = int(header.get("serieslength", [str(len(found[0].values))])[0])
+        length = int(header.get("serieslength", [str(len(result[0].values))])[0])
         if length != T:
-            raise ElmanError(f"{place}: {T} steps; the header says that all series have {length} (@equalLength)")
+            raise ElmanError(f"{place}: {T} steps, but the header says that all series have {length} (@equalLength)")
