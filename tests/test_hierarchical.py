@@ -57,9 +57,9 @@ def test_hierarchical_is_a_recurrence_over_pooled_parts(kind: str) -> None:
     if kind != "max":
         assert weights[0, :3].sum().item() == pytest.approx(1.0)
     assert not layer.causal
-    with pytest.raises(ValueError, match="cannot go step by step"):
+    with pytest.raises(ValueError, match="cannot run step by step"):
         layer.step(x[:, 0])
-    with pytest.raises(ValueError, match="the upper layer reads 8 features, the lower gives 10"):
+    with pytest.raises(ValueError, match="the upper layer must read the 10 features of the lower one, got: 8"):
         Hierarchical(upper, both(8, 5)[1], both(8, 5)[0])
 
 
@@ -115,10 +115,10 @@ def test_layers_at_several_rates() -> None:
         step, now = layer.step(x[:1, t], now)
         close(step, y[:1, t])
     for wrong, message in (
-        (([], []), "a period for each layer is needed: 0 layers"),
+        (([], []), "each layer needs a period, got: 0 layers"),
         ((layers, [1, 2]), "3 layers, 2 periods"),
-        ((layers, [1, 0, 2]), "periods are steps, 1 or more"),
-        ((layers[::-1], [1, 2, 3]), "reads 4 features but is given 3"),
+        ((layers, [1, 0, 2]), "periods must be 1 step or more"),
+        ((layers[::-1], [1, 2, 3]), "must read the 3 features of the one below, got: 4"),
     ):
         with pytest.raises(ValueError, match=message):
             MultiRate(*wrong)
@@ -164,5 +164,5 @@ def test_states_of_several_rates_may_be_changed_in_place(steps: int) -> None:
 def test_rates_that_a_dtype_cannot_count() -> None:
     layer = MultiRate([Recurrent("indrnn", 1, 2), Recurrent("indrnn", 2, 2)], [7, 100]).bfloat16()
     for run in (lambda x: layer(x), lambda x: layer.step(x[:, 0])):
-        with pytest.raises(ValueError, match=r"periods \(7, 100\) count to 700, which torch.bfloat16 cannot hold"):
+        with pytest.raises(ValueError, match=r"cannot hold the common multiple 700 of the periods \(7, 100\)"):
             run(torch.zeros(1, 2, 1).bfloat16())

@@ -208,7 +208,7 @@ def test_a_short_text(tmp_path: Path) -> None:
         ({"hidden_size": "big"}, "hidden_size"),
         ({"cell": "lstn"}, "unknown cell 'lstn': did you mean lstm"),
         ({"cell": "projected_lstm"}, "needs a proj_size"),
-        ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell has 2 entries for 3 layers"),
+        ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell must have 3 entries, one for each layer, got: 2"),
         ({"vocab_size": 9}, "vocab_size is for word and bpe"),
         ({"minutes": math.inf}, "minutes: should be a finite number"),
         ({"cell": "indrnn", "weight_drop": 0.1}, "has no recurrent matrix"),

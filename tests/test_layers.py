@@ -63,12 +63,15 @@ def test_bidirectional_stack_with_unequal_sizes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell has 2 entries for 3 layers"),
-        ({"hidden_size": [4], "num_layers": 2}, "hidden_size has 1 entries for 2 layers"),
-        ({"hidden_size": [4, 5], "num_layers": 2, "connection": "residual"}, "residual: layer 1 must give as many"),
+        ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell must have 3 entries, one for each layer, got: 2"),
+        ({"hidden_size": [4], "num_layers": 2}, "hidden_size must have 2 entries, one for each layer, got: 1"),
+        (
+            {"hidden_size": [4, 5], "num_layers": 2, "connection": "residual"},
+            "needs output_size 4 in layer 1",
+        ),
         ({"connection": "skip"}, "unknown connection 'skip'"),
         ({"dropout": 1.0}, "below 1"),
-        ({"backward_size": 3}, "for bidirectional"),
+        ({"backward_size": 3}, "backward_size needs bidirectional=True"),
     ],
 )
 def test_wrong_stacks(options: dict[str, Any], message: str) -> None:
@@ -77,9 +80,9 @@ def test_wrong_stacks(options: dict[str, Any], message: str) -> None:
 
 
 def test_layers_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="layer 1 reads 5 features but is given 6"):
+    with pytest.raises(ValueError, match="layer 1 must read the 6 features of the layer below, got: 5"):
         Stack([Recurrent("gru", D, H), Recurrent("gru", D, H)])
-    with pytest.raises(ValueError, match="input sizes 5 and 4 differ"):
+    with pytest.raises(ValueError, match="must have the same input_size, got: 5 and 4"):
         Bidirectional(Recurrent("gru", 5, H), Recurrent("gru", 4, H))
     with pytest.raises(ValueError, match="at least one"):
         Stack([])

@@ -153,11 +153,11 @@ def test_both_directions_get_the_columns() -> None:
 
 
 def test_layers_that_cannot_have_the_columns() -> None:
-    with pytest.raises(ValueError, match="layer 1 reads the raw columns .* but the first layer"):
+    with pytest.raises(ValueError, match="layer 1 must have the raw columns of the first layer, .* or none"):
         stack(["gru", TwoColumns], D, H)
-    with pytest.raises(ValueError, match=r"raw columns .* differ"):
+    with pytest.raises(ValueError, match="must have the same raw columns"):
         Bidirectional(Recurrent(TwoColumns, D + 2, H), Recurrent("gru", D + 2, H))
-    with pytest.raises(ValueError, match="only the lower one has x"):
+    with pytest.raises(ValueError, match="only the lower layer may read raw columns"):
         Hierarchical(Recurrent("gru", D, H), MeanPooling(H), Recurrent(TwoColumns, H, H))
     with pytest.raises(ValueError, match=r"the last \(dt, m\); it must be above 2, not 2"):
         Recurrent(TwoColumns, 2, H)

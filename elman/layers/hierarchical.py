@@ -1,4 +1,4 @@
-"""Recurrences over recurrences: words make sentences, sentences make documents; and layers at several rates."""
+"""Hierarchical layers over parts of sequences, such as the sentences of a document, and layers at several rates."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from elman.layers.state import Sizes, State
 
 
 class Parts(NamedTuple):
-    """The parts of sequences, each a row of its own.
+    """The parts of a batch of sequences, one part per row; see `parts`.
 
-    x (P, W, D), all parts of all sequences; lengths (P,); counts (B,), the parts of each sequence. steps: where each
-    real step stands in the flattened sequences; slot: where each part does among the parts (B, N).
+    Args:
+        x (Tensor): The steps of all P parts, (P, W, D), padded to W steps.
+        lengths (Tensor): The number of steps of each part, (P,).
+        counts (Tensor): The number of parts of each sequence, (B,).
+        steps (Tensor): The index of each real step in the flattened sequences (B T).
+        slot (Tensor): The index of each part in the flattened array (B N) of parts.
     """
 
     x: Tensor
@@ -30,26 +34,35 @@ class Parts(NamedTuple):
     slot: Tensor
 
     def together(self, y: Tensor) -> Tensor:
-        """Features of the parts (P, H) as sequences of parts (B, N, H), 0 beyond a sequence's count."""
+        """Group features of parts (P, H) by sequence: (B, N, H), 0 beyond the parts of a sequence."""
         B, N = len(self.counts), int(self.counts.max())
         return y.new_zeros(B * N, y.shape[1]).index_copy(0, self.slot, y).view(B, N, -1)
 
     def back(self, y: Tensor, T: int) -> Tensor:
-        """What the steps of the parts have, (P, W, ...), as it stood in the sequences, (B, T, ...)."""
+        """Move features of the steps of parts, (P, W, ...), to their positions in the sequences, (B, T, ...)."""
         flat = y.new_zeros(len(self.counts) * T, *y.shape[2:])
         real = real_steps(self.lengths, y.shape[1])
         return flat.index_copy(0, self.steps, y[real]).view(len(self.counts), T, *y.shape[2:])
 
 
 def parts(x: Tensor, begins: Tensor, lengths: Tensor | None = None) -> Parts:
-    """Sequences x (B, T, D) cut where ``begins`` (B, T) is true, and at their own first step."""
+    """Split sequences into parts.
+
+    Args:
+        x (Tensor): The sequences, (B, T, D).
+        begins (Tensor): Bool (B, T), true at the first step of a part. The first step of a sequence always begins one.
+        lengths (Tensor, optional): Lengths (B,). Default: ``None``, T for every row.
+
+    Returns:
+        Parts: The parts.
+    """
     B, T = x.shape[:2]
     n = torch.full((B,), T, device=x.device) if lengths is None else lengths.to(x.device)
     real = real_steps(n, T)
     begins = (begins & real).index_fill(1, torch.zeros(1, dtype=torch.long, device=x.device), True) & real
     counts = begins.sum(1)
     index = real.flatten().nonzero()[:, 0]
-    which = begins.flatten()[index].long().cumsum(0) - 1  # the part of each real step
+    which = begins.flatten()[index].long().cumsum(0) - 1  # the index of the part of each real step
     sizes = torch.bincount(which, minlength=int(counts.sum()))
     starts = sizes.cumsum(0) - sizes
     rows = x.flatten(0, 1)[index]
@@ -62,20 +75,43 @@ def parts(x: Tensor, begins: Tensor, lengths: Tensor | None = None) -> Parts:
 
 
 class Hierarchical(RecurrentLayer):
-    """A recurrence over the steps of each part, and one over the parts; hierarchical attention networks.
+    """Run one layer over the steps of each part of a sequence, and another over the parts.
 
     ::
 
-        y, state = layer(x, None, lengths, resets)      resets: where a part (a sentence) begins
-        lower:  w_p = pooled over the steps of part p, the recurrence started anew at each part
-        upper:  y_p = recurrence over w_1, w_2, ...;    y at a step is that of its part
+        y, state = layer(x, None, lengths, resets)      resets: the first steps of parts, such as sentences
+        lower:  w_p = pooling over the outputs of ``lower`` for part p, with a zero initial state
+        upper:  y_p = output of ``upper`` over w_1, w_2, ...        y at a step is that of its part
 
-    ``upper`` may be `Hierarchical` itself: then ``resets`` are integers, 1 where a part of the lowest kind begins, 2
-    where one of the next does as well, and so on; true counts as 1. Yang et al. 2016, https://aclanthology.org/N16-1174
+    ``upper`` may be `Hierarchical` too. Then ``resets`` are integers: 1 where a part of the lowest level begins, 2
+    where a part of the next level begins as well, and so on. True counts as 1.
 
-    Arguments:
-        lower, upper: layers; ``upper`` reads as many features as ``lower`` gives.
-        pooling: over the steps of a part.
+    Yang et al. 2016, https://aclanthology.org/N16-1174
+
+    Args:
+        lower (RecurrentLayer): The layer over steps.
+        pooling (Pooling): The pooling over the steps of a part.
+        upper (RecurrentLayer): The layer over parts; its ``input_size`` is the ``output_size`` of ``lower``.
+
+    Shapes:
+        - x: (B, T, D), D = ``lower.input_size``.
+        - y: (B, T, H), H = ``upper.output_size``.
+        - state: The state of ``upper``.
+        - lengths: See `RecurrentLayer`.
+        - resets: (B, T), bool or integers, as described above.
+
+    Raises:
+        TypeError: A layer is not a `RecurrentLayer`, or ``pooling`` is not a `Pooling`.
+        ValueError: The sizes do not fit, or ``upper`` reads raw columns.
+
+    Example::
+
+        >>> from elman.layers import AttentionPooling, Recurrent
+        >>> words, sentences = Recurrent("gru", 8, 16), Recurrent("gru", 16, 16)
+        >>> document = Hierarchical(words, AttentionPooling(16), sentences)
+        >>> y, state = document(torch.randn(4, 50, 8), resets=torch.rand(4, 50) < 0.1)
+        >>> y.shape
+        torch.Size([4, 50, 16])
     """
 
     causal = False
@@ -84,99 +120,140 @@ class Hierarchical(RecurrentLayer):
         super().__init__()
         is_layer("lower", lower), is_layer("upper", upper)
         if not isinstance(pooling, Pooling):
-            raise TypeError(f"pooling must be a Pooling, got: {type(pooling).__name__}")
+            raise TypeError(f"pooling must be a Pooling such as MaxPooling, got: {type(pooling).__name__}")
         if upper.raw:
             raise ValueError(
-                f"the upper layer reads raw columns of x ({', '.join(upper.raw)}); only the lower one has x"
+                f"only the lower layer may read raw columns of x, but the upper one reads {', '.join(upper.raw)}"
             )
         if upper.input_size != lower.output_size:
-            raise ValueError(f"the upper layer reads {upper.input_size} features, the lower gives {lower.output_size}")
+            raise ValueError(
+                f"the upper layer must read the {lower.output_size} features of the lower one, got: {upper.input_size}"
+            )
         self.lower, self.pooling, self.upper = lower, pooling, upper
         self.input_size, self.output_size, self.raw = lower.input_size, upper.output_size, lower.raw
 
     def sizes(self) -> Sizes:
-        """Those of the upper layer: the lower one begins anew with each part."""
+        """Return the sizes of the state of the upper layer."""
         return self.upper.sizes()
 
     def forward(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        y, state, found, _ = self.read(x, state, lengths, resets)
-        T = x.shape[1]
-        spread = [row[:count] for row, count in zip(y, found.counts.tolist(), strict=True)]
-        every = torch.cat(spread)[:, None].expand(-1, found.x.shape[1], -1)
-        return found.back(every, T), state
+        """Return y (B, T, H), the same at all steps of a part, and the new state."""
+        y, state, split, _ = self.read(x, state, lengths, resets)
+        rows = torch.cat([row[:count] for row, count in zip(y, split.counts.tolist(), strict=True)])
+        return split.back(rows[:, None].expand(-1, split.x.shape[1], -1), x.shape[1]), state
 
     def read(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State, Parts, Tensor]:
-        """y (B, N, H) over the parts, the state, the parts, and the weight (B, T) of each step in its part."""
+        """Compute the layer with one output per part.
+
+        Args:
+            x (Tensor): See `Hierarchical`, likewise the following.
+            state (State): The state of the upper layer. Default: ``None``, zeros.
+            lengths (Tensor | Sequence[int] | ndarray, optional): Lengths (B,). Default: ``None``.
+            resets (Tensor, optional): The first steps of parts, (B, T). Default: ``None``, one part per sequence.
+
+        Returns:
+            tuple[Tensor, State, Parts, Tensor]: y (B, N, H) for up to N parts; the new state; the parts; the weight of
+            each step in the pooling of its part, (B, T).
+        """
         levels = torch.zeros(x.shape[:2], dtype=torch.long, device=x.device) if resets is None else resets.long()
         x, lengths, _ = self.check(x, lengths, levels > 0)
         self.check_state(x, state)
-        found = parts(x, levels > 0, lengths)
-        w, _ = self.lower(found.x, None, found.lengths)
-        pooled, weights = self.pooling(w, found.lengths)
-        above = parts(levels[..., None], levels > 0, lengths)
-        first = above.together(above.x[:, 0])[..., 0] - 1
-        upper = first if isinstance(self.upper, Hierarchical) else None
-        y, state = self.upper(found.together(pooled), state, found.counts, upper)
-        return y, state, found, found.back(weights, x.shape[1])
+        split = parts(x, levels > 0, lengths)
+        w, _ = self.lower(split.x, None, split.lengths)
+        pooled, weights = self.pooling(w, split.lengths)
+        split_levels = parts(levels[..., None], levels > 0, lengths)
+        first = split_levels.together(split_levels.x[:, 0])[..., 0] - 1
+        upper_resets = first if isinstance(self.upper, Hierarchical) else None
+        y, state = self.upper(split.together(pooled), state, split.counts, upper_resets)
+        return y, state, split, split.back(weights, x.shape[1])
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        raise ValueError("Hierarchical reads whole parts; it cannot go step by step")
+        """Raise ValueError: a hierarchical layer needs whole parts."""
+        raise ValueError("Hierarchical needs whole parts; it cannot run step by step")
 
 
 class _Rates(NamedTuple):
+    """The parts of the state of `MultiRate`."""
+
     steps: Sizes
     layers: Sizes
 
 
 class _Held(NamedTuple):
+    """The state and the held output of one layer of `MultiRate`."""
+
     state: Sizes
     y: Sizes
 
 
 class MultiRate(RecurrentLayer):
-    """A stack whose layer k moves only every p_k steps, and is held between: slow layers see far.
+    """Stack layers that are updated at different rates: layer k runs every p_k steps, and is held in between.
 
     ::
 
         layer k at step t:  if t mod p_k = 0: y^k_t, s^k_t = layer_k(y^{k-1}_t, s^k);  else y^k_t = y^k_{t-1}
         y_t = [y^1_t; ...; y^L_t],  y^0 = x
 
-    t counts from the sequence's start, or from its last reset; the state has it modulo the periods' least common
-    multiple, which the dtype of x must be able to hold (256 in bfloat16, 2,048 in float16). Koutník et al. 2014, https://arxiv.org/abs/1402.3511
-    (there groups of units of one layer have the periods; here layers do, El Hihi & Bengio 1995).
+    t counts the steps since the start of the sequence or the last reset.
 
-    Arguments:
-        layers: causal ones, the fastest first; each reads what the one below gives.
-        periods: p_1, p_2, ...
+    El Hihi & Bengio 1995. Koutník et al. 2014, https://arxiv.org/abs/1402.3511, apply the periods to groups of units of
+    one layer.
+
+    Args:
+        layers (Sequence[RecurrentLayer]): The layers, lowest first. All are causal; each reads the output of the one
+            below.
+        periods (Sequence[int]): The periods p_1, p_2, ... in steps, one for each layer.
+
+    Shapes:
+        - x: (B, T, D), D = ``input_size`` of the first layer.
+        - y: (B, T, H), H = the sum of ``output_size`` over the layers.
+        - state: (t, ((state, held y), ...)), with t (B, 1) modulo the least common multiple of the periods, in the
+          dtype of x. bfloat16 can hold multiples up to 256, float16 up to 2,048.
+        - lengths, resets: See `RecurrentLayer`.
+
+    Raises:
+        TypeError: A layer is not a `RecurrentLayer`, or a period is not an int.
+        ValueError: The numbers or sizes of layers and periods do not fit, a period is below 1, a layer is not causal,
+            or, when called, the dtype of x cannot hold t.
+
+    Example::
+
+        >>> from elman.layers import Recurrent
+        >>> layer = MultiRate([Recurrent("gru", 8, 16), Recurrent("gru", 16, 16)], periods=[1, 4])
+        >>> y, state = layer(torch.randn(4, 10, 8))
+        >>> y.shape
+        torch.Size([4, 10, 32])
     """
 
     def __init__(self, layers: Sequence[RecurrentLayer], periods: Sequence[int]) -> None:
         super().__init__()
-        layers = [is_layer(f"layer {k} of several rates", layer) for k, layer in enumerate(layers)]
+        layers = [is_layer(f"layer {k}", layer) for k, layer in enumerate(layers)]
         periods = [whole(f"period {k}", period) for k, period in enumerate(periods)]
         if len(layers) != len(periods) or not layers:
-            raise ValueError(f"a period for each layer is needed: {len(layers)} layers, {len(periods)} periods")
+            raise ValueError(f"each layer needs a period, got: {len(layers)} layers, {len(periods)} periods")
         if min(periods) < 1:
-            raise ValueError(f"periods are steps, 1 or more, not {periods}")
+            raise ValueError(f"periods must be 1 step or more, got: {periods}")
         for below, above in pairwise(layers):
             if above.raw:
                 raise ValueError(
-                    f"an upper layer reads raw columns of x ({', '.join(above.raw)}); only the first one has x"
+                    f"only the first layer may read raw columns of x, but an upper one reads {', '.join(above.raw)}"
                 )
             if above.input_size != below.output_size:
-                raise ValueError(f"a layer reads {above.input_size} features but is given {below.output_size}")
+                raise ValueError(
+                    f"a layer must read the {below.output_size} features of the one below, got: {above.input_size}"
+                )
         if not all(layer.causal for layer in layers):
-            raise ValueError("layers at several rates must be causal")
-        self.layers, self.periods, self._round = nn.ModuleList(layers), tuple(periods), lcm(*periods)
+            raise ValueError("the layers of MultiRate must be causal")
+        self.layers, self.periods, self._cycle = nn.ModuleList(layers), tuple(periods), lcm(*periods)
         self.input_size, self.output_size = layers[0].input_size, sum(layer.output_size for layer in layers)
         self.raw = layers[0].raw
 
     def sizes(self) -> Sizes:
-        """(steps since all layers last moved together, (state, held y) of each layer)."""
+        """Return the sizes (t, ((state, held y), ...)); see the class."""
         return _Rates(1, tuple(_Held(layer.sizes(), layer.output_size) for layer in self._layers))
 
     @property
@@ -186,6 +263,7 @@ class MultiRate(RecurrentLayer):
     def forward(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
+        """Return y (B, T, H) and the new state."""
         x, lengths, resets = self.check(x, lengths, resets)
         self._check_rates(x, state)
         B, T = x.shape[:2]
@@ -197,57 +275,63 @@ class MultiRate(RecurrentLayer):
         count = torch.where(since >= 0, steps - since, steps + before.long())
         y, outputs, new = x, [], []
         for layer, period, (old, kept) in zip(self._layers, self.periods, held, strict=True):
-            moves = real & (count % period == 0)
-            y, after = _sparsely(layer, y, moves, begins, old, kept)
+            active = real & (count % period == 0)
+            y, after = _run_active(layer, y, active, begins, old, kept)
             outputs.append(y.masked_fill(~real[..., None], 0.0))
             new.append(after)
         n = real.sum(1)
         last = count.gather(1, (n - 1).clamp(min=0)[:, None]) + 1 if T else before.long()
-        after_all = torch.where(n[:, None] > 0, last, before.long()) % self._round
+        after_all = torch.where(n[:, None] > 0, last, before.long()) % self._cycle
         return torch.cat(outputs, -1), (after_all.to(x.dtype), tuple(new))
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Return y (B, H) and the new state for one step x (B, D)."""
         self._check_rates(x, state)
         count, held = self.initial_state(x) if state is None else state
         y, outputs, new = x, [], []
         for layer, period, (old, kept) in zip(self._layers, self.periods, held, strict=True):
-            moves = count.long()[:, 0] % period == 0
+            active = count.long()[:, 0] % period == 0
             stepped, after = layer.step(y, old)
-            y = torch.where(moves[:, None], stepped, kept)
+            y = torch.where(active[:, None], stepped, kept)
             outputs.append(y)
-            new.append((_where(moves, after, old), y.clone()))  # the state may be changed in place
-        return torch.cat(outputs, -1), ((count + 1) % self._round, tuple(new))
+            new.append((_where(active, after, old), y.clone()))  # the state may be changed in place
+        return torch.cat(outputs, -1), ((count + 1) % self._cycle, tuple(new))
 
     def _check_rates(self, x: Tensor, state: State) -> None:
+        """Check the state, and that the dtype of x can hold the step counter."""
         self.check_state(x, state)
-        if x.is_floating_point() and self._round > 2 / torch.finfo(x.dtype).eps:
+        if x.is_floating_point() and self._cycle > 2 / torch.finfo(x.dtype).eps:
             raise ValueError(
-                f"layers of the periods {self.periods} count to {self._round}, which {x.dtype} cannot hold; choose "
+                f"{x.dtype} cannot hold the common multiple {self._cycle} of the periods {self.periods}; choose "
                 "periods with a smaller common multiple, or another dtype"
             )
 
     def extra_repr(self) -> str:
+        """Return the options, as ``repr`` prints them."""
         return f"periods={self.periods}"
 
 
-def _sparsely(
-    layer: RecurrentLayer, x: Tensor, moves: Tensor, begins: Tensor, state: State, kept: Tensor
+def _run_active(
+    layer: RecurrentLayer, x: Tensor, active: Tensor, begins: Tensor, state: State, kept: Tensor
 ) -> tuple[Tensor, State]:
-    """The layer over those steps alone, its y held between them (``kept`` before the first), 0 from a reset on until
-    it moves (which is there)."""
-    n = moves.sum(1)
+    """Run a layer over its active steps, and hold its output in between.
+
+    The output is ``kept`` before the first active step. The layer is active at every reset.
+    """
+    n = active.sum(1)
     M = int(n.max()) if len(n) else 0
-    order = (~moves).long().argsort(dim=1, stable=True)[:, :M]
+    order = (~active).long().argsort(dim=1, stable=True)[:, :M]
     index = order[..., None].expand(-1, -1, x.shape[2])
     y, state = layer(x.gather(1, index), state, n, begins.gather(1, order))
-    place = moves.long().cumsum(1)  # 0: not yet moved
+    index = active.long().cumsum(1)  # 0 before the first active step
     y = torch.cat((kept[:, None].to(y.dtype), y), 1)
-    y = y.gather(1, place[..., None].expand(-1, -1, y.shape[2]))
+    y = y.gather(1, index[..., None].expand(-1, -1, y.shape[2]))
     last = y[:, -1] if y.shape[1] else kept
     return y, (state, last.clone())
 
 
 def _where(rows: Tensor, new: State, old: State) -> State:
+    """Return the new state for rows (B,) that are true, the old one for the others."""
     if isinstance(new, Tensor):
         return torch.where(rows[:, None], new, old)
     return tuple(_where(rows, a, b) for a, b in zip(new, old, strict=True))

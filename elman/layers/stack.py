@@ -1,4 +1,4 @@
-"""Layers on top of each other: deep recurrent networks."""
+"""Deep recurrent networks: stacks of layers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ Connection = Literal["plain", "residual", "dense", "highway"]
 
 
 class Stack(RecurrentLayer):
-    """Layers on top of each other; the state is the tuple of theirs.
+    """Stack layers, each of which reads the output of the one below.
 
-    Arguments:
-        layers: the lowest first. They may differ in cell, size and direction.
-        connection: how a layer's y_k is joined to its input x_k, from the second layer on.
+    Args:
+        layers (Sequence[RecurrentLayer]): The layers, lowest first. They may differ in cell, size and direction.
+        connection (str): How the input of the next layer follows from the output y_k and the input x_k of a layer, from
+            the second layer on. Default: ``"plain"``.
 
             ======== ===================================== ====================================
             plain    x_{k+1} = y_k
@@ -33,13 +34,32 @@ class Stack(RecurrentLayer):
             highway  x_{k+1} = t y_k + (1 - t) x_k,        Srivastava et al. 2015,
                      t = sigma(W_t x_k + b_t)              arXiv:1505.00387; b_t starts at -1
             dense    x_{k+1} = [x_1, y_1, ..., y_k];       Ding et al. 2018, arXiv:1802.00889
-                     the stack's y is that of the last
+                     the last y_k is the output
             ======== ===================================== ====================================
-        dropout: of what goes from one layer to the next.
-        variational: one dropout mask through time instead of one a step.
+        dropout (float): The dropout probability between layers. Default: 0.0.
+        variational (bool): Whether all steps of a row share one dropout mask. Default: ``False``.
 
-    Cells that read raw columns of x (`Cell.raw`) get those of the stack's x in every layer: the first layer must have
-    them, and the ``input_size`` of the others counts them too.
+    Shapes:
+        - x: (B, T, D), D = ``input_size`` of the first layer.
+        - y: (B, T, H), H = ``output_size`` of the last layer.
+        - state: A tuple of the states of the layers.
+        - lengths, resets: See `RecurrentLayer`.
+
+    If a cell reads raw columns of x (`Cell.raw`), the first layer must read them. Other layers may read the same
+    columns; their ``input_size`` includes them.
+
+    Raises:
+        TypeError: A layer is not a `RecurrentLayer`.
+        ValueError: There is no layer, or the sizes or raw columns of the layers do not fit.
+        ElmanError: The connection is unknown.
+
+    Example::
+
+        >>> from elman.layers import Recurrent
+        >>> layer = Stack([Recurrent("lstm", 8, 16), Recurrent("gru", 16, 16)], connection="residual")
+        >>> y, state = layer(torch.randn(4, 10, 8))
+        >>> y.shape
+        torch.Size([4, 10, 16])
     """
 
     def __init__(
@@ -65,13 +85,13 @@ class Stack(RecurrentLayer):
         features = self._features = self.input_size - len(self.raw)
         for k, layer in enumerate(layers):
             if layer.raw not in ((), self.raw):
-                raise ValueError(f"layer {k} reads the raw columns {layer.raw} of x, but the first layer {self.raw}")
-            if layer.input_size - len(layer.raw) != features:
-                raise ValueError(
-                    f"layer {k} reads {layer.input_size - len(layer.raw)} features but is given {features}"
-                )
+                raise ValueError(f"layer {k} must have the raw columns of the first layer, {self.raw}, or none")
+            if (reads := layer.input_size - len(layer.raw)) != features:
+                raise ValueError(f"layer {k} must read the {features} features of the layer below, got: {reads}")
             if k and connection in ("residual", "highway") and layer.output_size != features:
-                raise ValueError(f"{connection}: layer {k} must give as many features as it reads, {features}")
+                raise ValueError(
+                    f"connection {connection!r} needs output_size {features} in layer {k}, got: {layer.output_size}"
+                )
             features = layer.output_size + (features if connection == "dense" else 0)
         self.carry = nn.ModuleList()
         if connection == "highway":
@@ -80,11 +100,13 @@ class Stack(RecurrentLayer):
                 nn.init.constant_(gate.bias, -1.0)  # type: ignore[arg-type]
 
     def sizes(self) -> Sizes:
+        """Return the sizes of the states of the layers."""
         return tuple(layer.sizes() for layer in self.layers)  # type: ignore[operator]
 
     def forward(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
+        """Return y (B, T, H) and the new state."""
         x, lengths, resets = self.check(x, lengths, resets)
         self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
@@ -100,8 +122,9 @@ class Stack(RecurrentLayer):
         return y, tuple(new)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        whole = isinstance(state, (tuple, list)) and len(state) == len(self.layers)
-        if not whole or any(part is None for part in state):  # of the rest each layer sees to its own part
+        """Return y (B, H) and the new state for one step x (B, D)."""
+        complete = isinstance(state, (tuple, list)) and len(state) == len(self.layers)
+        if not complete or any(part is None for part in state):  # otherwise each layer checks its own part
             self.check_state(x, state)
         states = [None] * len(self.layers) if state is None else state
         x, raw = self._parts(x)
@@ -116,10 +139,11 @@ class Stack(RecurrentLayer):
         return y, tuple(new)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The features of x, and its raw columns."""
+        """Split x into features and raw columns."""
         return (x[..., : self._features], x[..., self._features :]) if self.raw else (x, None)
 
     def _join(self, k: int, x: Tensor, y: Tensor) -> Tensor:
+        """Return the input of layer k + 1 for the input x and the output y of layer k."""
         if self.connection == "dense":
             return torch.cat((x, y), -1)
         if self.connection == "plain" or k == 0:
@@ -130,11 +154,12 @@ class Stack(RecurrentLayer):
         return t * y + (1 - t) * x
 
     def extra_repr(self) -> str:
+        """Return the options, as ``repr`` prints them."""
         return f"connection={self.connection}"
 
 
 def _with(x: Tensor, raw: Tensor | None, layer: nn.Module) -> Tensor:
-    """What a layer reads: the features, and the raw columns if it has any."""
+    """Return the input of a layer: the features, and the raw columns if it reads them."""
     return torch.cat((x, raw), -1) if raw is not None and layer.raw else x
 
 
@@ -157,16 +182,42 @@ def stack(
     zoneout: float | dict[str, float] = 0.0,
     heads: int = 1,
 ) -> Stack:
-    """A `Stack` of `Recurrent` layers, from the sizes alone.
+    """Construct a `Stack` of `Recurrent` or `Bidirectional` layers of matching sizes.
 
-    Arguments:
-        cell: one for all layers, or a list, one a layer.
-        hidden_size: one for all layers, or a list, one a layer.
-        num_layers: L; by default as many as a list has, else 1.
-        bidirectional: read from both ends in every layer.
-        backward_size: hidden size of the backward direction, where it differs; number or list.
-        connection, dropout, variational: see `Stack`.
-        bias, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout, heads: see `Recurrent`.
+    Args:
+        cell (str | Cell | type[Cell] | Sequence): The cell of all layers, or one for each layer.
+        input_size (int): D, the number of input features.
+        hidden_size (int | Sequence[int]): H, the units of all layers, or of each layer; in each direction.
+        num_layers (int, optional): L, the number of layers. Default: ``None``, the length of the first sequence among
+            ``cell``, ``hidden_size`` and ``backward_size``, or 1.
+        bidirectional (bool): Whether every layer is bidirectional. Default: ``False``.
+        backward_size (int | Sequence[int], optional): The units of the backward direction. Default: ``None``,
+            ``hidden_size``.
+        connection (str): See `Stack`. Default: ``"plain"``.
+        dropout (float): The dropout probability between layers. Default: 0.0.
+        variational (bool): Whether all steps of a row share one dropout mask. Default: ``False``.
+        bias (bool): See `Recurrent`, likewise the following. Default: ``True``.
+        proj_size (int): P, the output features of cells that project their output. Default: 0.
+        open_bias (float): The initial bias of open gates, such as the forget gate. Default: 1.0.
+        weight_drop (float): The dropout probability of recurrent weights. Default: 0.0.
+        recurrent_dropout (float): The dropout probability of h in the recurrent product. Default: 0.0.
+        zoneout (float | dict[str, float]): The zoneout probability, or one for each part of the state. Default: 0.0.
+        heads (int): The number of blocks of a block-diagonal recurrent matrix. Default: 1.
+
+    Returns:
+        Stack: The layers.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range, or a sequence does not have ``num_layers`` entries.
+        ElmanError: A cell or the connection is unknown.
+
+    Example::
+
+        >>> layer = stack(["lstm", "gru"], input_size=8, hidden_size=16, bidirectional=True)
+        >>> y, state = layer(torch.randn(4, 10, 8), lengths=[10, 7, 3, 1])
+        >>> y.shape
+        torch.Size([4, 10, 32])
     """
 
     lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
@@ -176,19 +227,19 @@ def stack(
     def each(name: str, value: object) -> list:
         values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
         if len(values) != num_layers:
-            raise ValueError(f"{name} has {len(values)} entries for {num_layers} layers")
+            raise ValueError(f"{name} must have {num_layers} entries, one for each layer, got: {len(values)}")
         return values
 
-    kinds, sizes = [cells.get(one) for one in each("cell", cell)], each("hidden_size", hidden_size)
+    kinds, sizes = [cells.get(entry) for entry in each("cell", cell)], each("hidden_size", hidden_size)
     backward_sizes = each("backward_size", hidden_size if backward_size is None else backward_size)
     if backward_size is not None and not bidirectional:
-        raise ValueError("backward_size is for bidirectional stacks")
+        raise ValueError("backward_size needs bidirectional=True")
     if proj_size and not any(kind.projected for kind in kinds):
-        raise ValueError(f"proj_size is for cells that project their output, such as projected_lstm, not {kinds}")
+        raise ValueError(f"proj_size needs a cell that projects its output, such as projected_lstm, got: {kinds}")
     layers: list[RecurrentLayer] = []
     features = input_size - len(kinds[0].raw)
     for kind, forward_size, size_back in zip(kinds, sizes, backward_sizes, strict=True):
-        ways = [
+        directions = [
             Recurrent(
                 kind, features + len(kind.raw), units, bias=bias, proj_size=proj_size if kind.projected else 0,
                 open_bias=open_bias, weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
@@ -196,7 +247,7 @@ def stack(
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])
         ]  # fmt: skip
-        layer = Bidirectional(*ways) if bidirectional else ways[0]
+        layer = Bidirectional(*directions) if bidirectional else directions[0]
         layers.append(layer)
         features = layer.output_size + (features if connection == "dense" else 0)
     return Stack(layers, connection, dropout, variational)
