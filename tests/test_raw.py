@@ -159,7 +159,7 @@ def test_layers_that_cannot_have_the_columns() -> None:
         Bidirectional(Recurrent(TwoColumns, D + 2, H), Recurrent("gru", D + 2, H))
     with pytest.raises(ValueError, match="only the lower layer may read raw columns"):
         Hierarchical(Recurrent("gru", D, H), MeanPooling(H), Recurrent(TwoColumns, H, H))
-    with pytest.raises(ValueError, match=r"the last \(dt, m\); it must be above 2, not 2"):
+    with pytest.raises(ValueError, match=r"raw columns of x \(dt, m\); it must be above 2, not 2"):
         Recurrent(TwoColumns, 2, H)
     with pytest.raises(ValueError, match=r"x must be \(B, T, 5\)"):
         Recurrent(TwoColumns, 5, H)(torch.zeros(1, 2, 3))

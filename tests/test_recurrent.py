@@ -291,7 +291,7 @@ def test_deterministic(layer: RecurrentLayer) -> None:
     [
         ({"x": torch.zeros(2, 3)}, r"x must be \(B, T, 5\)"),
         ({"x": torch.zeros(2, 3, 4)}, r"it is \(2, 3, 4\)"),
-        ({"lengths": torch.tensor([1, 2, 3])}, "one a row"),
+        ({"lengths": torch.tensor([1, 2, 3])}, "one per row"),
         ({"lengths": torch.tensor([1.0, 2.0])}, "integers"),
         ({"lengths": torch.tensor([1, 4])}, "between 0 and T = 3"),
         ({"lengths": torch.tensor([-1, 2])}, "between 0 and T = 3"),

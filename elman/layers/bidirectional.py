@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.layers.recurrent import Lengths, RecurrentLayer, check_lengths, is_layer
+from elman.layers.recurrent import Lengths, RecurrentLayer, check_layer, check_lengths
 from elman.layers.state import Sizes, State
 
 
@@ -45,7 +45,7 @@ class Bidirectional(RecurrentLayer):
 
     def __init__(self, forward: RecurrentLayer, backward: RecurrentLayer) -> None:
         super().__init__()
-        is_layer("forward", forward), is_layer("backward", backward)
+        check_layer("forward", forward), check_layer("backward", backward)
         if forward.input_size != backward.input_size:
             raise ValueError(
                 f"both directions must have the same input_size, got: {forward.input_size} and {backward.input_size}"

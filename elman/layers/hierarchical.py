@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.layers.arguments import whole
+from elman.layers.arguments import integer
 from elman.layers.pooling import Pooling
-from elman.layers.recurrent import Lengths, RecurrentLayer, is_layer, real_steps
+from elman.layers.recurrent import Lengths, RecurrentLayer, check_layer, real_steps
 from elman.layers.state import Sizes, State
 
 
@@ -118,7 +118,7 @@ class Hierarchical(RecurrentLayer):
 
     def __init__(self, lower: RecurrentLayer, pooling: Pooling, upper: RecurrentLayer) -> None:
         super().__init__()
-        is_layer("lower", lower), is_layer("upper", upper)
+        check_layer("lower", lower), check_layer("upper", upper)
         if not isinstance(pooling, Pooling):
             raise TypeError(f"pooling must be a Pooling such as MaxPooling, got: {type(pooling).__name__}")
         if upper.raw:
@@ -231,8 +231,8 @@ class MultiRate(RecurrentLayer):
 
     def __init__(self, layers: Sequence[RecurrentLayer], periods: Sequence[int]) -> None:
         super().__init__()
-        layers = [is_layer(f"layer {k}", layer) for k, layer in enumerate(layers)]
-        periods = [whole(f"period {k}", period) for k, period in enumerate(periods)]
+        layers = [check_layer(f"layer {k}", layer) for k, layer in enumerate(layers)]
+        periods = [integer(f"period {k}", period) for k, period in enumerate(periods)]
         if len(layers) != len(periods) or not layers:
             raise ValueError(f"each layer needs a period, got: {len(layers)} layers, {len(periods)} periods")
         if min(periods) < 1:

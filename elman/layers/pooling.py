@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import unknown_name
-from elman.layers.arguments import whole
+from elman.layers.arguments import integer
 from elman.layers.recurrent import Lengths, check_lengths, real_steps
 
 #: The poolings of the package by name. Code that accepts names should check them with `pooling_class`.
@@ -54,7 +54,7 @@ class Pooling(nn.Module, ABC):
 
     def __init__(self, size: int, backward_size: int = 0) -> None:
         super().__init__()
-        if not 0 <= whole("backward_size", backward_size) <= whole("size", size) or size < 1:
+        if not 0 <= integer("backward_size", backward_size) <= integer("size", size) or size < 1:
             raise ValueError(f"backward_size must be between 0 and size, not {backward_size} of {size}")
         self.size, self.forward_size = size, size - backward_size
 

@@ -1,4 +1,4 @@
-"""The time axis: one cell carried over a batch of sequences, and the contract of everything recurrent."""
+"""The interface of all recurrent layers, and `Recurrent`, which runs one cell over a batch of sequences."""
 
 from __future__ import annotations
 
@@ -16,60 +16,74 @@ from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines.modes import readable, shape_of
 from elman.errors import ElmanError
-from elman.layers.arguments import flag, number, probability, real, size
+from elman.layers.arguments import flag, floating_dtype, number, probability, size
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
 
-#: What is taken for the lengths of rows.
+#: The types accepted for the lengths of rows.
 Lengths = Tensor | Sequence[int] | np.ndarray | None
-_NO_INTEGERS = (torch.bool, torch.complex64, torch.complex128)
+_NOT_INTEGER = (torch.bool, torch.complex64, torch.complex128)
 
 
 class RecurrentLayer(nn.Module, ABC):
-    """``y, state = layer(x, state=None, lengths=None, resets=None)``, for every layer over time.
+    """The interface of all recurrent layers: ``y, state = layer(x, state=None, lengths=None, resets=None)``.
 
-    Shapes:
-        x: (B, T, D), D = ``input_size``; beyond a row's length it may hold anything, even NaN.
-        y: (B, T, H), H = ``output_size``; 0 beyond a row's length.
-        state: nested tuples of (B, ·); as given back by the call before, or None for zeros. Beyond a
-            row's length it stays as it is. Nothing is kept in the object. A state that is nested in another
-            way than `sizes`, or not of the dtype and on the device of x, is a ValueError.
-        lengths: (B,) integers in 0..T: a tensor on any device, an array or a list; None: every row has T steps.
-        resets: (B, T) bool; where true, the state is zeroed before that step.
+    Layers keep no state between calls.
+
+    Attributes:
+        input_size (int): the number of features of x, D.
+        output_size (int): the number of features of y, H.
+        causal (bool): whether y at a step depends on no later x, so that the layer can run step by step.
+        raw (tuple[str, ...]): the names of the last columns of x, if the cells read them without a matrix.
     """
 
     input_size: int
     output_size: int
-    #: Whether y at a step depends on no later x, so that the layer can go step by step.
     causal: bool = True
-    #: The names of the last columns of x, where a cell reads them as they are.
     raw: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(
         self, x: Tensor, state: State = None, lengths: Lengths = None, resets: Tensor | None = None
-    ) -> tuple[Tensor, State]: ...
+    ) -> tuple[Tensor, State]:
+        """Run the layer over a batch of sequences.
+
+        Args:
+            x (Tensor): (B, T, D). Beyond a row's length it may hold anything, even NaN.
+            state (State): the state before the first step, nested like `sizes`, of tensors (B, ·) with the dtype and
+                on the device of x; None: zeros. Default: None
+            lengths (Tensor | Sequence[int] | ndarray | None): (B,) integers in 0..T, the number of real steps of each
+                row. Default: None, all T
+            resets (Tensor | None): (B, T) bool; where true, the state is set to zero before that step. Default: None
+
+        Returns:
+            tuple[Tensor, State]: y (B, T, H), 0 beyond a row's length, and the state after each row's last real step.
+
+        Raises:
+            TypeError: x or resets is not a tensor.
+            ValueError: a shape, a dtype, a length or the structure of the state is wrong.
+        """
 
     @abstractmethod
     def sizes(self) -> Sizes:
-        """The size of each part of the state, nested as the state is."""
+        """Return the size of each part of the state, nested like the state."""
 
     @abstractmethod
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One step: x (B, D) to y (B, H)."""
+        """Run one step: x (B, D) to y (B, H) and the next state."""
 
     def initial_state(self, x: Tensor) -> State:
-        """Zeros for the batch of x, with its dtype and device."""
+        """Return zeros for the batch of x, with its dtype and device."""
         return zeros(self.sizes(), x)
 
     def check_state(self, x: Tensor, state: State) -> None:
-        """ValueError if a state that was given, for x (B, ...), is not nested as `sizes` is, or not of its kind."""
+        """Raise a ValueError if a state is not nested like `sizes`, or not of the batch size, dtype and device of x."""
         if state is not None and not fits(state, sizes := self.sizes(), x):
             raise ValueError(misfit(state, sizes, x))
 
     def check(self, x: Tensor, lengths: Lengths, resets: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x, lengths and resets, checked (ValueError). A reset beyond a row's length is taken out."""
+        """Check x, lengths and resets and return them; resets beyond a row's length are cleared."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor (B, T, {self.input_size}), it is a {type(x).__name__}")
         shape = shape_of(x)
@@ -89,34 +103,53 @@ class RecurrentLayer(nn.Module, ABC):
         return x, lengths, resets
 
 
-def is_layer(name: str, layer: Any) -> RecurrentLayer:
-    """layer, if it is a recurrent one; TypeError otherwise."""
+def check_layer(name: str, layer: Any) -> RecurrentLayer:
+    """Return a layer if it is a RecurrentLayer; raise a TypeError otherwise."""
     if not isinstance(layer, RecurrentLayer):
         raise TypeError(f"{name} must be a layer such as Recurrent or Stack, got: {type(layer).__name__}")
     return layer
 
 
 class Recurrent(RecurrentLayer, HasRecurrences):
-    """One cell, carried forward through time.
+    """A layer that runs one cell over time.
 
-    Arguments:
-        cell: a name of `elman.cells.CELLS`, a `Cell`, or a class of one's own.
-        input_size: D.
-        hidden_size: H, the units of the cell.
-        bias: whether the gates have biases.
-        proj_size: P, the size of y, for a cell that projects its output.
-        open_bias: where the biases of the cell's ``open_gates`` (the forget gate) start.
-        weight_drop: dropout of the recurrent matrix R, one mask a call, so one for all its steps
-            (Merity et al. 2018, https://arxiv.org/abs/1708.02182).
-        recurrent_dropout: dropout of h on its way into R h, one mask through time
-            (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287).
-        zoneout: the probability that a unit keeps its old value in a step; in evaluation the mean
-            is taken instead of a draw. A number for the whole state, or one for each part,
-            {"h": 0.05, "c": 0.5} (Krueger et al. 2017, https://arxiv.org/abs/1606.01305).
-        heads: the units are in so many groups of equal size, each of which sees only its own h: R is
-            block-diagonal, ``weight_hh`` is (G H, H / heads) (Beck et al. 2024, https://arxiv.org/abs/2405.04517).
+    With G gates, the parameters are ``weight_ih`` (G H, D less the raw columns), ``weight_hh`` (G H, P), ``bias_ih``
+    and ``bias_hh`` (G H,), ``weight_hr`` (P, H) for a cell that projects its output, and one vector (H,) for each of
+    the cell's ``weights``; those that a cell does not have are None. ``weight_ih`` is initialised Glorot-uniform,
+    ``weight_hh`` orthogonal for each gate (`elman.layers.starting`), and biases to 0, except for ``open_bias``.
 
-    W starts Glorot-uniform, R orthogonal gate by gate (`elman.layers.starting`), biases at 0 but for open_bias.
+    Args:
+        cell (str | Cell | type[Cell]): a name of `elman.cells.CELLS`, or a cell of your own.
+        input_size (int): the number of features of x, D, including the cell's raw columns.
+        hidden_size (int): the number of units, H.
+        bias (bool): whether the gates have biases. Default: True
+        proj_size (int): the size of y, P, for a cell that projects its output; 0 for all others, P = H. Default: 0
+        open_bias (float): the initial bias of the cell's ``open_gates``, such as the forget gate. Default: 1.0
+        weight_drop (float): the dropout probability of the recurrent matrix, with one mask per call, in [0, 1)
+            (Merity et al. 2018, https://arxiv.org/abs/1708.02182). Default: 0.0
+        recurrent_dropout (float): the dropout probability of h where it enters the recurrent matrix, with one mask for
+            all steps, in [0, 1) (Gal & Ghahramani 2016, https://arxiv.org/abs/1512.05287). Default: 0.0
+        zoneout (float | dict[str, float]): the probability that a unit keeps its old value in a step, in [0, 1); in
+            evaluation, its expectation is used. A number for the whole state, or one for each part,
+            ``{"h": 0.05, "c": 0.5}`` (Krueger et al. 2017, https://arxiv.org/abs/1606.01305). Default: 0.0
+        heads (int): the number of equal groups of units that see only their own h. The recurrent matrix is then
+            block-diagonal, and ``weight_hh`` is (G H, H / heads) (Beck et al. 2024,
+            https://arxiv.org/abs/2405.04517). Default: 1
+        device (torch.device | str | None): of the parameters; None: torch's default. Default: None
+        dtype (torch.dtype | None): of the parameters; None: torch's default. Default: None
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or is not for this cell.
+
+    Example::
+
+        >>> layer = elman.layers.Recurrent("lstm", 8, 16)
+        >>> x = torch.randn(4, 10, 8)
+        >>> y, (h, c) = layer(x, lengths=[10, 7, 3, 1])
+        >>> y.shape, h.shape
+        (torch.Size([4, 10, 16]), torch.Size([4, 16]))
+        >>> y, state = layer.step(x[:, 0], (h, c))
     """
 
     def __init__(
@@ -140,15 +173,15 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         self.recurrence = Recurrence(cells.get(cell), heads)
         self.input_size = input_size = size("input_size", input_size)
         self.hidden_size = hidden_size = size("hidden_size", hidden_size)
-        proj_size, dtype = size("proj_size", proj_size, 0), real(dtype)
+        proj_size, dtype = size("proj_size", proj_size, 0), floating_dtype(dtype)
         if self.cell.projected != (proj_size > 0):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
             raise ValueError(f"{self.cell} {needs}, not {proj_size}")
         self.output_size, self.raw = proj_size or hidden_size, self.cell.raw
         if input_size <= len(self.raw):
             raise ValueError(
-                f"{self.cell}: input_size counts the raw columns of x, the last ({', '.join(self.raw)}); it must be "
-                f"above {len(self.raw)}, not {input_size}"
+                f"{self.cell}: input_size includes the raw columns of x ({', '.join(self.raw)}); it must be above "
+                f"{len(self.raw)}, not {input_size}"
             )
         self.open_bias = number("open_bias", open_bias)
         self.weight_drop = probability("weight_drop", weight_drop)
@@ -178,6 +211,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         self.reset_parameters()
 
     def _zoneouts(self, zoneout: float | dict[str, float]) -> tuple[float, ...]:
+        """Return the rate of each part of the state."""
         parts = self.cell.state
         rates = zoneout if isinstance(zoneout, dict) else dict.fromkeys(parts, zoneout)
         if set(rates) - set(parts):
@@ -186,7 +220,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draws all parameters anew; see the class for how."""
+        """Initialise all parameters again, as described for the class."""
         w = self.weights()
         for matrix, gates in ((w.weight_ih, self.cell.input_gates), (w.weight_hh, self._hidden_gates)):
             if matrix is not None:
@@ -208,7 +242,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
             self._start([vector], start_at, f"weight {name}")
 
     def _start(self, vectors: list[Tensor], start_at: Start, what: str) -> None:
-        """Fills vectors (H,) with what they start from."""
+        """Initialise vectors (H,) in place."""
         if callable(start_at):
             values = torch.as_tensor(start_at(self.hidden_size))
             wanted = (len(vectors), self.hidden_size)
@@ -236,7 +270,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         return self.cell.hidden_gates + self.cell.inner_gates
 
     def weights(self) -> Weights:
-        """The parameters as the engines take them."""
+        """Return the parameters in the form that engines take."""
         vectors = tuple(getattr(self, name) for name in self.cell.weights)
         return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr, vectors)  # type: ignore[arg-type]
 
@@ -244,6 +278,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         return self.cell.State(self.output_size, *[self.hidden_size] * (len(self.cell.state) - 1))
 
     def recurrences(self) -> list[Bound]:
+        """Return the layer's one recurrence."""
         return [Bound("", self.recurrence, self.weights())]
 
     def forward(
@@ -267,6 +302,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         return y.squeeze(1), state
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
+        """Return zoneout for each part of the state: drawn masks in training, rates in evaluation."""
         if not self.training:
             return self.zoneout
         shapes = [(*x.shape[:2], size) for size in self.sizes()]
@@ -285,27 +321,26 @@ class Recurrent(RecurrentLayer, HasRecurrences):
 
 
 def features_only(*layers: RecurrentLayer) -> None:
-    """Refuses layers that read raw columns of x, for networks whose x has none: what they read is made of embeddings.
-
-    Raises:
-        ElmanError: a layer's cell declares raw columns.
-    """
+    """Raise an ElmanError if a layer's cell reads raw columns of x, for networks whose x consists of embeddings."""
     for layer in layers:
         if layer.raw:
             raise ElmanError(
                 f"cell: it reads raw columns of its input ({', '.join(layer.raw)}), which this network does not give; "
-                "build such a network from elman.layers, or choose another cell"
+                "choose another cell, or build the network from elman.layers"
             )
 
 
 def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:
-    """lengths (B,) on the device of x (B, T, D), from a tensor, an array or a list; ValueError if they are not B
-    integers in 0..T."""
+    """Return lengths (B,) on the device of x (B, T, D), from a tensor, an array or a list.
+
+    Raises:
+        ValueError: lengths are not B integers in 0..T.
+    """
     if not isinstance(lengths, Tensor):
         lengths = _as_tensor(lengths)
-    if shape_of(lengths) != shape_of(x)[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NO_INTEGERS:
+    if shape_of(lengths) != shape_of(x)[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NOT_INTEGER:
         raise ValueError(
-            f"lengths must be {x.shape[0]} integers, one a row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
+            f"lengths must be {x.shape[0]} integers, one per row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
     if readable(lengths) and lengths.device.type == "cpu" and lengths.numel():
         low, high = lengths.long().aminmax()
@@ -315,14 +350,14 @@ def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:
 
 
 def _as_tensor(lengths: Any) -> Tensor:
-    """Numbers that are in no tensor yet."""
+    """Return lengths that are not a tensor as one."""
     try:
         values = torch.as_tensor(lengths)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"lengths must be integers, one a row: a tensor or a list, not {lengths!r}") from None
+        raise ValueError(f"lengths must be integers, one per row: a tensor or a list, not {lengths!r}") from None
     return values if values.numel() else values.long()  # an empty list has no dtype
 
 
 def real_steps(lengths: Tensor, T: int) -> Tensor:
-    """mask (B, T): true on the steps within each row's length."""
+    """Return a mask (B, T), true on the steps within each row's length."""
     return torch.arange(T, device=lengths.device) < lengths[:, None]

@@ -14,7 +14,7 @@ from elman.errors import unknown_name
 from elman.layers.arguments import flag, size
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, is_layer
+from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
 
 Connection = Literal["plain", "residual", "dense", "highway"]
@@ -70,7 +70,7 @@ class Stack(RecurrentLayer):
         variational: bool = False,
     ) -> None:
         super().__init__()
-        layers = [is_layer(f"layer {k} of a stack", layer) for k, layer in enumerate(layers)]
+        layers = [check_layer(f"layer {k} of a stack", layer) for k, layer in enumerate(layers)]
         if not layers:
             raise ValueError("a stack needs at least one layer")
         if connection not in get_args(Connection):

@@ -16,7 +16,7 @@ from elman import engines
 from elman.cells import CELLS, Cell, Weights
 from elman.engines import torch_fused
 from elman.engines.modes import readable, shape_of, transform
-from elman.layers.arguments import flag, real, whole
+from elman.layers.arguments import flag, floating_dtype, integer
 from elman.layers.bidirectional import reverse
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.layers.recurrent import Lengths, check_lengths
@@ -49,9 +49,9 @@ class RNNBase(nn.RNNBase, HasRecurrences):
         device: Device,
         dtype: torch.dtype | None,
     ) -> None:
-        sizes = (whole(name, n) for name, n in (("input_size", input_size), ("hidden_size", hidden_size)))
+        sizes = (integer(name, n) for name, n in (("input_size", input_size), ("hidden_size", hidden_size)))
         input_size, hidden_size = sizes
-        num_layers, proj_size = whole("num_layers", num_layers), whole("proj_size", proj_size)
+        num_layers, proj_size = integer("num_layers", num_layers), integer("proj_size", proj_size)
         flags = (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional))
         bias, batch_first, bidirectional = (flag(name, value) for name, value in flags)
         if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
@@ -59,7 +59,7 @@ class RNNBase(nn.RNNBase, HasRecurrences):
         # dropout is set below: torch's warning would not point to the line that builds the module.
         super().__init__(
             mode, input_size, hidden_size, num_layers, bias, batch_first, 0.0, bidirectional, proj_size, device,
-            real(dtype),
+            floating_dtype(dtype),
         )  # fmt: skip
         if dropout > 0 and num_layers == 1:
             warnings.warn(

@@ -11,7 +11,7 @@ from elman import engines
 from elman.cells import CELLS, Cell, Weights
 from elman.engines import torch_fused
 from elman.engines.modes import shape_of
-from elman.layers.arguments import flag, real, size
+from elman.layers.arguments import flag, floating_dtype, size
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.nn.arguments import Device, cell_name, is_state, state_parts
 
@@ -24,7 +24,7 @@ class _Cell(nn.RNNCellBase, HasRecurrences):
     ) -> None:
         gates = len(CELLS[cell].input_gates)
         sizes = size("input_size", input_size, 0), size("hidden_size", hidden_size, 0)
-        super().__init__(*sizes, flag("bias", bias), gates, device, real(dtype))
+        super().__init__(*sizes, flag("bias", bias), gates, device, floating_dtype(dtype))
         self._recurrence = Recurrence(CELLS[cell])
 
     @property

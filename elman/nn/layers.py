@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from elman.layers.arguments import whole
+from elman.layers.arguments import integer
 from elman.nn.arguments import Device, cell_name, refuse_projection
 from elman.nn.base import RNNBase
 
@@ -132,7 +132,7 @@ class LSTM(RNNBase):
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        cell = "projected_lstm" if whole("proj_size", proj_size) > 0 else "lstm"
+        cell = "projected_lstm" if integer("proj_size", proj_size) > 0 else "lstm"
         super().__init__(
             cell, "LSTM", input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, proj_size, device, dtype,
