@@ -93,7 +93,7 @@ LOADED: list[tuple[str, Callable[[Path], None], str]] = [
     ("language", text("config.json", '{"elman": "\\ud800"}'), "config.json: not valid JSON"),
     ("language", text("config.json", '{"format": ' + "9" * 5000 + "}"), "config.json: "),
     ("language", text("config.json", b"\xff{}"), "config.json: cannot be read"),
-    ("language", change_json("tokenizer.json", bigger), "without a gap"),
+    ("language", change_json("tokenizer.json", bigger), "without gaps"),
     ("language", change_json("tokenizer.json", longer), "does not fit"),
     ("language", change_json("tokenizer.json", lambda t: t | {"truncation": {"max_length": 2}}), "not a tokenizer"),
     ("tag", change_json("tags.json", lambda tags: ["x", *tags]), "does not fit"),

@@ -1,4 +1,4 @@
-"""Raw files to padded batches: text, tokens, windows."""
+"""Data: files and tables, splits, tokenizers, and batches."""
 
 from elman.data.text import absolute, fingerprint, read_bytes, read_text
 from elman.data.tokenizer import Tokenizer, TokenKind

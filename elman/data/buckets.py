@@ -1,4 +1,4 @@
-"""Examples of unequal length as batches with little padding and much the same number of tokens."""
+"""Batches of examples of unequal length, with little padding and similar numbers of tokens."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ from typing import Any
 
 import numpy as np
 
-#: So many batches' worth of examples are sorted by length at a time.
+#: The number of batches whose examples are sorted by length together.
 _POOL = 50
 
 
 class Buckets:
-    """The batches of each epoch, drawn anew: lists of examples whose padded size is at most so many tokens.
+    """Batches of examples whose padded size is bounded, drawn anew in each epoch.
 
-    Batch k is a function of k alone. Examples are shuffled, sorted by length within pools of 50 batches, cut where
-    the longest times their number would exceed ``tokens`` (an example longer than that is a batch by itself), and
-    the batches shuffled.
+    The examples are shuffled, sorted by length within pools of 50 batches, and cut where the longest length times the
+    number of examples would exceed ``tokens``. An example longer than ``tokens`` is a batch by itself. The batches are
+    then shuffled. Batch k depends only on k and the arguments, so that a resumed training continues with the same ones.
 
-    Arguments:
-        lengths: (N,) or (N, 2): of each example, the longer one counts.
-        tokens: of a padded batch, at most.
-        seed: of the order. rank, world: this process takes one of every world batches.
-        rows: examples of a batch, at most.
+    Args:
+        lengths (Sequence[int] | numpy.ndarray): The length of each example, (N,), or two lengths, (N, 2), the longer
+            of which counts.
+        tokens (int): The maximum number of tokens of a padded batch.
+        seed (int): The seed of the order.
+        rank (int): The index of this process. Default: 0.
+        world (int): The number of processes; each takes one of ``world`` successive batches. Default: 1.
+        rows (int, optional): The maximum number of examples of a batch. Default: unlimited.
+
+    Example::
+
+        >>> buckets = Buckets([3, 9, 4, 8], tokens=20, seed=0)
+        >>> sorted(sorted(buckets.rows(k).tolist()) for k in range(2))
+        [[0, 2], [1, 3]]
     """
 
     def __init__(
@@ -38,11 +47,11 @@ class Buckets:
         self.lengths = sizes.max(1) if sizes.ndim == 2 else sizes
         self._second = sizes.sum(1) if sizes.ndim == 2 else sizes
         self.tokens, self.seed, self.rank, self.world, self.max_rows = tokens, seed, rank, world, rows
-        self._ends = [0]  # of the epochs so far, in steps
+        self._ends = [0]  # the steps at which the epochs so far end
         self._epoch, self._batches = -1, [np.zeros(0, dtype=np.int64)]
 
     def rows(self, k: int) -> np.ndarray:
-        """The examples of this process's batch k."""
+        """Return the indices of the examples in batch k of this process."""
         while self._ends[-1] <= k:
             self._ends.append(self._ends[-1] + len(self._draw(len(self._ends) - 1)) // self.world)
         epoch = int(np.searchsorted(self._ends, k, side="right")) - 1
@@ -51,37 +60,56 @@ class Buckets:
         return self._batches[(k - self._ends[epoch]) * self.world + self.rank]
 
     def _draw(self, epoch: int) -> list[np.ndarray]:
-        draw = np.random.default_rng([self.seed, epoch])
-        order = draw.permutation(len(self.lengths))
+        """Return the batches of an epoch, of all processes."""
+        generator = np.random.default_rng([self.seed, epoch])
+        order = generator.permutation(len(self.lengths))
         pool = max(1, int(_POOL * min(self.tokens / max(1.0, self.lengths.mean()), self.max_rows or np.inf)))
         batches = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             part = part[np.lexsort((self._second[part], self.lengths[part]))]
             batches += split_into_batches(part, self.lengths, self.tokens, self.max_rows)
-        batches = [batches[i] for i in draw.permutation(len(batches))]
+        batches = [batches[i] for i in generator.permutation(len(batches))]
         count = len(batches)
-        while len(batches) % self.world:  # every process has as many
+        while len(batches) % self.world:  # every process gets the same number
             batches.append(batches[len(batches) % count])
         return batches
 
 
 class BucketBatches:
-    """A training's batches: batch k is what ``collate(rows, k)`` makes of the examples that the buckets give."""
+    """The batches of a training: batch k is ``collate(rows, k)`` for the rows that `Buckets` draws.
+
+    Args:
+        buckets (Buckets): Draws the examples.
+        collate (Callable[[numpy.ndarray, int], Any]): Returns the batch of these examples; k is its second argument.
+    """
 
     def __init__(self, buckets: Buckets, collate: Callable[[np.ndarray, int], Any]) -> None:
         self.buckets, self.collate = buckets, collate
 
     def batch(self, k: int) -> Any:
+        """Return batch k."""
         return self.collate(self.buckets.rows(k), k)
 
 
 def split_into_batches(
     order: np.ndarray, lengths: np.ndarray, tokens: int, rows: int | None = None
 ) -> list[np.ndarray]:
-    """Examples in the given order, cut into batches: the longest of each times their number is at most ``tokens``.
+    """Split examples into batches without changing their order.
 
-    ``rows``: of a batch, at most.
+    Args:
+        order (numpy.ndarray): The indices of the examples, in order.
+        lengths (numpy.ndarray): The length of each example, (N,).
+        tokens (int): The maximum number of tokens of a padded batch. A longer example is a batch by itself.
+        rows (int, optional): The maximum number of examples of a batch. Default: unlimited.
+
+    Returns:
+        list[numpy.ndarray]: The indices in each batch.
+
+    Example::
+
+        >>> [batch.tolist() for batch in split_into_batches(np.arange(4), np.array([3, 4, 8, 9]), 20)]
+        [[0, 1], [2, 3]]
     """
     batches, start, longest = [], 0, 0
     for end, length in enumerate(lengths[order].tolist()):

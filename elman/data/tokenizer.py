@@ -1,4 +1,4 @@
-"""Text to ids and back: characters, words or byte pairs, always in one tokenizer.json."""
+"""Tokenizers: convert text to ids and back, with characters, words or BPE tokens, stored in tokenizer.json."""
 
 from __future__ import annotations
 
@@ -16,30 +16,43 @@ from elman.errors import ElmanError, unknown_name
 
 TokenKind = Literal["char", "word", "bpe"]
 
-#: Id 0: between texts, and before the first of them. Id 1: what the vocabulary does not hold.
+#: Id 0 separates texts and comes before the first one. Id 1 is anything outside the vocabulary.
 END, UNKNOWN = "<|end|>", "<|unknown|>"
 SPECIAL = [END, UNKNOWN]
 
-#: White space that is no space of ASCII: to words it is one. Characters that show nothing: to words they are none.
+#: Spaces outside ASCII, which word tokenizers replace by a plain space, and invisible characters, which they remove.
 _OTHER_SPACES = r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 _INVISIBLE = r"[\x00-\x08\x0e-\x1b\x7f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 
-#: A text is encoded in pieces of about this many characters, to bound memory.
+#: The number of characters that are encoded at a time, to bound memory.
 _PIECE = 1 << 14
 
-#: A word with the space before it, a run of punctuation, or white space: nothing is lost.
+#: A word with the space before it, a run of punctuation, or white space. Together they cover the whole text.
 _WORDS = r" ?\w+| ?[^\w\s]+|\s+"
-#: For reading alone, where a word is the same behind a space and behind a quotation mark: a line end is one too.
+#: Tokens without spaces, for texts that are only read: a word is the same after a space and after a quotation mark.
 _BARE_WORDS, _SPACES = r"\w+|[^\w\s]+|\n", r"[^\S\n]+"
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` that loses nothing: decoding what was encoded gives the same text,
-    except for what the vocabulary does not hold, for capitals where it reads small letters alone, and for
-    spaces where words come without them. Words, and texts that are only read, are in Unicode's composed form, with
-    plain spaces (a no-break space is one) and without control and zero-width characters.
+    """Converts text to ids and back. Use `Tokenizer.train` or `Tokenizer.from_json` to create one.
 
-    own: how many of the tokens come from texts, the first ones; by default all.
+    Decoding restores the encoded text, except for tokens outside the vocabulary, for capitals if the tokenizer
+    converts to lower case, and for spaces if its words do not include them. Word tokenizers, and all tokenizers
+    without spaces, normalise text: they compose it to Unicode NFC, replace other spaces by plain ones, and remove
+    control and zero-width characters.
+
+    Args:
+        inner (tokenizers.Tokenizer): The tokenizer of the ``tokenizers`` package.
+        num_learned (int, optional): How many of the tokens, the first ones, were learned from texts. Default: all.
+
+    Raises:
+        ElmanError: Tokens 0 and 1 are not ``<|end|>`` and ``<|unknown|>``.
+
+    Example::
+
+        >>> tokenizer = Tokenizer.train("word", ["the cat sat on the mat"], vocab_size=100)
+        >>> tokenizer.decode(tokenizer.encode("the cat"))
+        'the cat'
     """
 
     end_id, unknown_id = 0, 1
@@ -53,17 +66,28 @@ class Tokenizer:
     def train(
         cls, kind: TokenKind, texts: Sequence[str], vocab_size: int, lowercase: bool = False, spaces: bool = True
     ) -> Tokenizer:
-        """The tokenizer of that kind for these texts.
+        """Train a tokenizer on texts.
 
-        char: all characters of the texts. word: the ``vocab_size`` most frequent words and marks, the
-        space before a word its part. bpe: byte pair encoding into ``vocab_size`` tokens (Sennrich et
-        al. 2016, https://arxiv.org/abs/1508.07909), which knows every text. ``lowercase``: texts are
-        read in small letters. Without ``spaces``, words are tokens without the space before them: texts
-        can be read with them, not written.
+        Args:
+            kind (str): ``"char"``: all characters of the texts. ``"word"``: the most frequent words and punctuation
+                marks; a word includes the space before it. ``"bpe"``: byte pair encoding, which can encode any text
+                (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909).
+            texts (Sequence[str]): The texts.
+            vocab_size (int): The maximum number of tokens, special tokens included; at least 258 for ``"bpe"``.
+                Ignored for ``"char"``.
+            lowercase (bool): Whether to convert text to lower case. Default: ``False``.
+            spaces (bool): Whether words include the space before them. If not, the tokenizer is for reading only,
+                since decoding loses the spaces. Default: ``True``.
+
+        Returns:
+            Tokenizer: The tokenizer.
+
+        Raises:
+            ElmanError: The kind is unknown, or ``vocab_size`` is too small.
         """
         if kind not in get_args(TokenKind):
             raise unknown_name("kind of tokens", kind, get_args(TokenKind))
-        steps = [*(_plainly() if kind == "word" or not spaces else ()), *([normalizers.Lowercase()] * lowercase)]
+        steps = [*(_normalizers() if kind == "word" or not spaces else ()), *([normalizers.Lowercase()] * lowercase)]
         normalizer = normalizers.Sequence(steps) if steps else None
         if kind == "bpe":
             inner = tokenizers.Tokenizer(models.BPE())
@@ -81,10 +105,10 @@ class Tokenizer:
                     vocab_size=vocab_size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
                 ),
             )
-            return cls(_plain(inner))
+            return cls(_without_added_tokens(inner))
         if kind == "char":
-            read = (normalizer.normalize_str(text) if normalizer else text for text in texts)
-            names = SPECIAL + sorted(set().union(*(set(text) for text in read)))
+            normalized = (normalizer.normalize_str(text) if normalizer else text for text in texts)
+            names = SPECIAL + sorted(set().union(*(set(text) for text in normalized)))
             inner = tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN))
             pattern = r"(?m:.)"
         else:
@@ -92,17 +116,22 @@ class Tokenizer:
             pattern = _WORDS if spaces else _BARE_WORDS
         inner.normalizer = normalizer
         split = pre_tokenizers.Split(Regex(pattern), "isolated")
-        none = pre_tokenizers.Split(Regex(_SPACES), "removed")
-        inner.pre_tokenizer = pre_tokenizers.Sequence([none, split]) if pattern == _BARE_WORDS else split
+        remove_spaces = pre_tokenizers.Split(Regex(_SPACES), "removed")
+        inner.pre_tokenizer = pre_tokenizers.Sequence([remove_spaces, split]) if pattern == _BARE_WORDS else split
         inner.decoder = decoders.Fuse()
         if kind == "word":
             trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, show_progress=False)
             inner.train_from_iterator(_all_pieces(texts), trainer)
-        return cls(_plain(inner))
+        return cls(_without_added_tokens(inner))
 
     @classmethod
     def from_words(cls, words: Iterable[str], vocab_size: int) -> Tokenizer:
-        """The tokenizer of text that is cut into words already: the most frequent ones; see `encode_words`."""
+        """Create a tokenizer for texts that are already split into words; encode them with `encode_words`.
+
+        Args:
+            words (Iterable[str]): All words of the texts.
+            vocab_size (int): The maximum number of words; the most frequent ones are kept.
+        """
         counts = Counter(words)
         for token in SPECIAL:
             counts.pop(token, None)
@@ -110,26 +139,30 @@ class Tokenizer:
         return cls(tokenizers.Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=UNKNOWN)))
 
     def with_words(self, words: Iterable[str]) -> Tokenizer:
-        """A tokenizer of words that knows these too, behind its own; those that it would cut it leaves out."""
+        """Return a word tokenizer with more words after its own.
+
+        Words that it would split, and words in its vocabulary, are skipped.
+        """
         inner = json.loads(self.inner.to_str())
-        vocabulary, fold, cut = inner["model"]["vocab"], self.inner.normalizer, self.inner.pre_tokenizer
+        vocabulary, normalizer, splitter = inner["model"]["vocab"], self.inner.normalizer, self.inner.pre_tokenizer
         for word in words:
-            form = fold.normalize_str(word) if fold else word
-            if form.strip() and form not in vocabulary and len(parts := cut.pre_tokenize_str(f" {form}")) == 1:
+            form = normalizer.normalize_str(word) if normalizer else word
+            if form.strip() and form not in vocabulary and len(parts := splitter.pre_tokenize_str(f" {form}")) == 1:
                 vocabulary.setdefault(parts[0][0], len(vocabulary))
         return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(inner)), self.vocab_size)
 
     def encode_words(self, words: Sequence[str]) -> np.ndarray:
-        """ids (N,) of words, each as a whole."""
-        found = (self.inner.token_to_id(word) for word in words)
-        return np.array([self.unknown_id if i is None else i for i in found], dtype=np.int64)
+        """Return the ids of words, (N,), int64; a word is never split."""
+        ids = (self.inner.token_to_id(word) for word in words)
+        return np.array([self.unknown_id if i is None else i for i in ids], dtype=np.int64)
 
     @property
     def vocab_size(self) -> int:
+        """The number of tokens, special tokens included."""
         return self.inner.get_vocab_size()
 
     def encode(self, text: str) -> np.ndarray:
-        """ids (N,) int32."""
+        """Return the ids of a text, (N,), int32."""
         parts = []
         pieces = list(_pieces(text))
         for start in range(0, len(pieces), 64):
@@ -138,73 +171,84 @@ class Tokenizer:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
 
     def token_texts(self, text: str) -> list[str]:
-        """The text of each token, with the space before it that is no token; parts of a character have one place in
-        the text, the first one's."""
-        pieces, done = [], 0
+        """Return the text of each token, including a space before it that is not part of a token.
+
+        If several tokens encode one character, the first has its text and the others are empty.
+        """
+        pieces, position = [], 0
         for _, end in self.inner.encode(text, add_special_tokens=False).offsets:
-            pieces.append(text[done : max(done, end)])
-            done = max(done, end)
+            pieces.append(text[position : max(position, end)])
+            position = max(position, end)
         return pieces
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text; END is left out, what was unknown reads as ``<|unknown|>``."""
+        """Return the text of ids, without end tokens; unknown tokens become ``<|unknown|>``."""
         return self.inner.decode([int(i) for i in ids if i != self.end_id], skip_special_tokens=False)
 
     def unknown_pieces(self, text: str) -> list[str]:
-        """The different pieces of the text that the vocabulary does not hold, in order."""
+        """Return the distinct pieces of a text that are not in the vocabulary, in order of appearance."""
         encoding = self.inner.encode(text, add_special_tokens=False)
         spans = (span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i == self.unknown_id)
         return list(dict.fromkeys(text[start:end] for start, end in spans))
 
     def stream_decoder(self) -> Callable[[int], str]:
-        """A function of the next id that gives the text it completes, "" inside a character."""
+        """Return a function that maps each next id to the text it completes; ``""`` within a character."""
         stream = decoders.DecodeStream(skip_special_tokens=False)
         return lambda i: "" if i == self.end_id else stream.step(self.inner, int(i)) or ""
 
     def to_json(self) -> str:
+        """Return the content of tokenizer.json."""
         return self.inner.to_str(pretty=True)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Tokenizer:
-        """The tokenizer that `to_json` wrote; ElmanError names ``source`` if it is not one."""
-        form = parse_json(text, source)
+        """Create a tokenizer from the content of tokenizer.json.
+
+        Args:
+            text (str): The content.
+            source (str): The name of the file, for error messages.
+
+        Raises:
+            ElmanError: The text is not a tokenizer that `to_json` can write.
+        """
+        content = parse_json(text, source)
         try:
             inner = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # tokenizers raises no narrower class
             raise ElmanError(f"{source}: not a tokenizer: {error}") from None
-        _check(form, source)
+        _check(content, source)
         try:
             return cls(inner)
         except ElmanError as error:
             raise ElmanError(f"{source}: {error}") from None
 
 
-def _check(form: Any, source: str) -> None:
-    """ElmanError if a tokenizer is none that `Tokenizer` makes: it has gaps in its ids, or adds or drops tokens."""
-    model = form["model"]
-    if strange := [key for key in ("truncation", "padding", "post_processor", "added_tokens") if form.get(key)]:
-        raise ElmanError(f"{source}: not a tokenizer of elman's: it has {strange[0]}")
+def _check(content: Any, source: str) -> None:
+    """Raise an error if a tokenizer is not one that `Tokenizer` writes."""
+    model = content["model"]
+    if unsupported := [key for key in ("truncation", "padding", "post_processor", "added_tokens") if content.get(key)]:
+        raise ElmanError(f"{source}: not an elman tokenizer: it has {unsupported[0]}")
     if model.get("type") not in ("WordLevel", "BPE") or model.get("dropout"):
-        raise ElmanError(f"{source}: not a tokenizer of elman's: WordLevel or BPE without dropout is needed")
+        raise ElmanError(f"{source}: not an elman tokenizer: WordLevel or BPE without dropout is required")
     if model["type"] == "WordLevel" and model.get("unk_token") != UNKNOWN:
-        raise ElmanError(f"{source}: its unk_token is {model.get('unk_token')!r}, not {UNKNOWN!r}")
+        raise ElmanError(f"{source}: its unk_token must be {UNKNOWN!r}, not {model.get('unk_token')!r}")
     if sorted(model["vocab"].values()) != list(range(len(model["vocab"]))):
-        raise ElmanError(f"{source}: the ids of its tokens are not 0, 1, 2, ... without a gap")
+        raise ElmanError(f"{source}: the ids of its tokens must be 0, 1, 2, ... without gaps")
 
 
-def _plainly() -> list[normalizers.Normalizer]:
-    """One spelling for what looks the same."""
-    replaced = [(_INVISIBLE, ""), (_OTHER_SPACES, " ")]
-    return [normalizers.NFC(), *(normalizers.Replace(Regex(pattern), by) for pattern, by in replaced)]
+def _normalizers() -> list[normalizers.Normalizer]:
+    """Return normalizers that give equal-looking text a single spelling."""
+    replacements = [(_INVISIBLE, ""), (_OTHER_SPACES, " ")]
+    return [normalizers.NFC(), *(normalizers.Replace(Regex(pattern), by) for pattern, by in replacements)]
 
 
-def _plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The tokenizer without tokens that are found in the text as they are: "<|end|>" there is just text."""
+def _without_added_tokens(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Remove added tokens, so that "<|end|>" in a text is encoded as plain text."""
     return tokenizers.Tokenizer.from_str(json.dumps({**json.loads(inner.to_str()), "added_tokens": []}))
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text cut after line ends, into pieces of about _PIECE characters."""
+    """Cut a text into pieces of about ``_PIECE`` characters, at line ends where possible."""
     start = 0
     while start < len(text):
         end = text.rfind("\n", start, start + _PIECE) + 1
