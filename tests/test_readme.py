@@ -1,35 +1,36 @@
-"""The words: every command and every example of the README and the docs runs."""
+"""Run every command and every example of the README and the docs, and check their links."""
 
 from __future__ import annotations
 
+import glob
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from elman import cells
+from elman import cells, layers
 from elman.data import toy
 from tests.conftest import HUNG, some_text
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-
-#: Steps that an example trains for here, in place of the minutes or steps that it names.
+#: The number of training steps in these tests, which replaces the minutes or steps of an example.
 STEPS = 10
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page; they train for a few steps, so that nothing depends on how fast the machine is."""
-    found = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [re.sub(r"\b(?:minutes|steps)([= ])[\d.]+", rf"steps\g<1>{STEPS}", block) for block in found]
+    """Return the code blocks of a page. They train for `STEPS` steps, at any speed of the machine."""
+    code = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [re.sub(r"\b(?:minutes|steps)([= ])[\d.]+", rf"steps\g<1>{STEPS}", block) for block in code]
 
 
 def test_examples_train_by_steps() -> None:
-    """An example that says neither minutes nor steps would train for as long as its data ask for."""
+    """An example without minutes or steps would train for a time that depends on its data."""
     for page in PAGES:
         calls = re.findall(r"(?:elman\.train|SequenceClassifier)\(.*\)", "".join(blocks(page, "python")))
         lines = [line for line in "".join(blocks(page, "bash")).splitlines() if line.startswith("elman train")]
@@ -47,7 +48,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.en").write_text("\n".join(line[::-1] for line in lines) + "\n")
     spelt = "".join(f"{' '.join(w)}\t{' '.join(w.upper())}\n" for w in sorted(set(" ".join(lines).split())))
     (tmp_path / "words.tsv").write_text("letters\tphonemes\n" + spelt)
-    (tmp_path / "pairs.csv").write_text("de,en\n" + "".join(f"{n},{n + 1}\n" for n in range(100)))
+    dates = "".join(f"{d:02} {m} {y}\t{y}-{m}-{d:02}\n" for d in range(1, 29) for m in (10, 12) for y in (1969, 1989))
+    (tmp_path / "dates.tsv").write_text("source\ttarget\n" + dates)
     toy.main([str(tmp_path / "stories"), "--stories", "40"])
     words = " ".join(lines).split()
     (tmp_path / "reviews.csv").write_text("review,stars\n" + "".join(f"{x},{1 + k % 2}\n" for k, x in enumerate(lines)))
@@ -74,19 +76,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples(page: Path, folder: Path) -> None:
-    known = set(cells.CELLS)
+    registries: list[dict[str, Any]] = [cells.CELLS, layers.POOLINGS]
+    before = [set(registry) for registry in registries]
     try:
         for block in blocks(page, "python"):
             exec(compile(block, str(page), "exec"), {"__name__": "example"})
     finally:
-        for name in set(cells.CELLS) - known:
-            del cells.CELLS[name]
+        for registry, names in zip(registries, before, strict=True):
+            for name in set(registry) - names:
+                del registry[name]
+
+
+def _paths(word: str) -> list[str]:
+    """Expand a pattern of file names as a shell does."""
+    return sorted(glob.glob(word)) if "*" in word else [word]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands(page: Path, folder: Path) -> None:
     for line in "".join(blocks(page, "bash")).splitlines():
-        words = shlex.split(line, comments=True)
+        words = [name for word in shlex.split(line, comments=True) for name in _paths(word)]
         if not words:
             continue
         assert words[0] == "elman"
@@ -96,21 +105,36 @@ def test_commands(page: Path, folder: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_the_readme_names_what_is_there() -> None:
+def test_paths_and_targets_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / link).exists(), link
     for path in re.findall(r"elman/\w+(?:/|\.py)", text):
         assert (ROOT / path).exists(), path
     for target in re.findall(r"make (\w+)", text):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_the_cells_page_has_every_cell() -> None:
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in _anchors(target), f"{path}#{anchor}"
+
+
+def test_the_table_of_cells_is_true() -> None:
+    """A row of the table has the name, the class, the state and the gates of a cell."""
     text = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
-    for name, cell in cells.CELLS.items():
-        assert f"`{name}`" in text
-        assert f"`{cell}`" in text
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([\w, ]+) \| ([\w ]+) \|", text, re.MULTILINE)
+    assert "lstm" in {name for name, *_ in rows}
+    for name, cls, state, gates in rows:
+        cell = cells.CELLS[name]
+        assert (cls, state, gates) == (str(cell), ", ".join(cell.state), " ".join(cell.input_gates))
 
 
 def test_no_file_is_too_long() -> None:
