@@ -1,8 +1,9 @@
-"""How alike a word's vectors are in different sentences, by a model of ``elman train fill``.
+"""Similarity of a word's contextual embeddings in different sentences, from a model of ``elman train fill``.
 
     python -m benchmarks.contexts RUN WORD "A sentence with the word." "Another one." ...
 
-prints the cosine between the word's vectors (less the mean of all words' vectors) for every two sentences.
+The output is the matrix of cosine similarities between the word's embeddings in every two sentences, after
+subtracting the mean of all embeddings.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import elman
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
-    parser.add_argument("word")
-    parser.add_argument("sentences", nargs="+")
-    given = parser.parse_args()
-    model, rows, every = elman.load(given.run), [], []
-    for sentence, words in zip(given.sentences, model.vectors(given.sentences), strict=True):
-        found = [vector for word, vector in words if word.strip(".,;!?") == given.word]
-        if not found:
-            parser.error(f"{given.word!r} is not in {sentence!r}")
-        rows.append(found[0])
-        every += [vector for _, vector in words]
-    x = np.stack(rows) - np.mean(every, 0)
+    parser.add_argument("run", help="run directory of a model of elman train fill")
+    parser.add_argument("word", help="the word")
+    parser.add_argument("sentences", nargs="+", help="sentences that contain the word")
+    options = parser.parse_args()
+    model, rows, embeddings = elman.load(options.run), [], []
+    for sentence, words in zip(options.sentences, model.vectors(options.sentences), strict=True):
+        matches = [vector for word, vector in words if word.strip(".,;!?") == options.word]
+        if not matches:
+            parser.error(f"{options.word!r} does not occur in {sentence!r}")
+        rows.append(matches[0])
+        embeddings += [vector for _, vector in words]
+    x = np.stack(rows) - np.mean(embeddings, 0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    for sentence, row in zip(given.sentences, x @ x.T, strict=True):
+    for sentence, row in zip(options.sentences, x @ x.T, strict=True):
         print(" ".join(f"{value:5.2f}" for value in row), "", sentence)
 
 

@@ -1,4 +1,4 @@
-"""Damage to data files, odd command lines and odd TOML files; see `benchmarks.fuzz`."""
+"""Fuzzer cases with damaged data files, invalid command lines and invalid TOML files; see `benchmarks.fuzz`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz_runs import ASKED, SAMPLES, SIZES, damage_bytes, odd_value
+from benchmarks.fuzz_runs import QUERIES, SAMPLES, SIZES, damage_bytes, odd_value
 
-#: Each kind of file: the task that reads it, its options, and the sample run that reads the like.
+#: Each data file to the task that reads it, its options, and a sample run for such files.
 FILES: dict[str, tuple[str, list[str], str]] = {
     "text.txt": ("language", ["--window=8", "--batch-size=4"], "language"),
     "reviews.csv": ("classify", [], "reviews"),
@@ -32,7 +32,16 @@ _WORDS = [*_NUMBERS.split(), *_NAMES.split(), *_PATHS.split(), "", " ", "\0", "9
 
 
 def data_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
-    """A damaged data file, learnt from or measured on."""
+    """Damage a data file and train or evaluate on it, or predict from it.
+
+    Args:
+        draw: random generator of the case.
+        folder: folder of the case.
+        samples: folder of the sample runs.
+
+    Returns:
+        The command lines.
+    """
     name = draw.choice(list(FILES))
     task, options, run = FILES[name]
     data = (samples / name).read_bytes()
@@ -50,36 +59,36 @@ def data_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, data)
     sizes = [f"--{key.replace('_', '-')}={value}" for key, value in SIZES.items()]
-    what = draw.random()
-    if what < 0.75:
+    kind = draw.random()
+    if kind < 0.75:
         return [["train", task, str(path), "--out", str(folder / "run"), *sizes, *options]]
-    if what < 0.9:
+    if kind < 0.9:
         return [["evaluate", str(samples / "runs" / run), str(path), "--json"]]
     return [["predict", str(samples / "runs" / run), str(path), "--json"]]
 
 
 def damage_data(draw: random.Random, data: bytes) -> bytes:
-    """A text file with bytes, lines, cells or its encoding changed."""
-    lines, what = data.split(b"\n"), draw.randrange(12)
+    """Change bytes, lines, cells or the encoding of a text file."""
+    lines, kind = data.split(b"\n"), draw.randrange(12)
     at = draw.randrange(len(lines))
-    if what < 3:
+    if kind < 3:
         return damage_bytes(draw, data)
-    if what == 3:
+    if kind == 3:
         encoding = draw.choice(["utf-16", "utf-16-le", "utf-32", "cp037", "utf-8-sig"])
         return data.decode(errors="replace").encode(encoding)
-    if what == 4:
+    if kind == 4:
         del lines[at]
-    elif what == 5:
+    elif kind == 5:
         lines.insert(at, draw.choice([b"", b" ", b"#", b"\t", b",,,", lines[draw.randrange(len(lines))] * 5, b"@data"]))
-    elif what == 6:
+    elif kind == 6:
         lines = lines[: draw.choice([0, 1, 2, 3, 5])]
-    elif what == 7:
+    elif kind == 7:
         return data.replace(
             *draw.choice([(b",", b";"), (b"\t", b","), (b"\n", b"\r\n"), (b"\n", b"\r"), (b" ", b"\xa0")])
         )
-    elif what == 8:
+    elif kind == 8:
         lines[0] = draw.choice([b"", lines[-1], lines[0].upper(), lines[0] + lines[0], b'"' + lines[0], b"text,text"])
-    elif what == 9:
+    elif kind == 9:
         lines = lines[:at] + lines[at : at + 1] * 300 + lines[at:]
     else:
         cells = lines[at].split(draw.choice([b",", b"\t", b" "]))
@@ -105,19 +114,28 @@ def damage_data(draw: random.Random, data: bytes) -> bytes:
 
 
 def options_of(task: str) -> dict[str, Any]:
-    """The options of a task, by name."""
+    """Return the options of a task by name."""
     from elman import tasks
 
     return dict(tasks.get(task).Config.model_fields)
 
 
 def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
-    """A command with options and arguments that are odd."""
+    """Return a command with invalid options and arguments.
+
+    Args:
+        draw: random generator of the case.
+        folder: folder of the case.
+        samples: folder of the sample runs.
+
+    Returns:
+        The command line.
+    """
     name = draw.choice(list(SAMPLES))
     task, file, options = SAMPLES[name]
     run, path = str(samples / "runs" / name), str(samples / file)
-    what = draw.random()
-    if what < 0.6:
+    kind = draw.random()
+    if kind < 0.6:
         values = {key: str(value) for key, value in (SIZES | options).items()}
         values |= {key: odd_word(draw) for key in draw.sample(list(options_of(task)), draw.choice([1, 1, 2, 3]))}
         if values.get("steps") in ("none", "None"):
@@ -126,13 +144,13 @@ def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]
             f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value not in ("True", "False")
         ]
         command = ["train", task, path, "--out", str(folder / "run"), *words]
-    elif what < 0.8:
-        known = ["--temperature", "--top-k", "--top-p", "--repetition-penalty", "--seed", "--stop", "--max-new-tokens"]
+    elif kind < 0.8:
+        names = ["--temperature", "--top-k", "--top-p", "--repetition-penalty", "--seed", "--stop", "--max-new-tokens"]
         if task != "language":
-            known = ["--top", "--beam", "--n-best", "--length-penalty", "--coverage-penalty", "--max-length", "--show"]
-        asked = [word.format(run=run, samples=samples) for word in draw.choice(ASKED.get(name, ASKED[task]))]
-        more = [f"{draw.choice([*known, '--device', '--plot', '--json'])}={odd_word(draw)}" for _ in range(2)]
-        command = [word for word in asked if draw.random() < 0.95] + more[: draw.choice([0, 1, 2])]
+            names = ["--top", "--beam", "--n-best", "--length-penalty", "--coverage-penalty", "--max-length", "--show"]
+        query = [word.format(run=run, samples=samples) for word in draw.choice(QUERIES.get(name, QUERIES[task]))]
+        more = [f"{draw.choice([*names, '--device', '--plot', '--json'])}={odd_word(draw)}" for _ in range(2)]
+        command = [word for word in query if draw.random() < 0.95] + more[: draw.choice([0, 1, 2])]
         if draw.random() < 0.4:
             command.insert(
                 draw.randrange(1, len(command) + 1), draw.choice([odd_word(draw), "x" * 5000, "a\0b", "//" * 2000])
@@ -156,19 +174,28 @@ def cli_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]
 
 
 def odd_word(draw: random.Random) -> str:
-    """A word that is no good value, or hardly."""
+    """Return a word that is probably an invalid value."""
     word = draw.choice(_WORDS)
     return word if draw.random() < 0.9 else word + draw.choice(_WORDS)
 
 
 def toml_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
-    """A TOML file of options with odd values, or not quite TOML."""
+    """Write a TOML file with invalid values or invalid syntax and train with it.
+
+    Args:
+        draw: random generator of the case.
+        folder: folder of the case.
+        samples: folder of the sample runs.
+
+    Returns:
+        The command line.
+    """
     name = draw.choice(list(SAMPLES))
     task, file, options = SAMPLES[name]
     values: dict[str, Any] = SIZES | options
-    known = options_of(task)
-    for key in draw.sample(list(known), draw.choice([1, 2, 3])):
-        values[key] = odd_value(draw, known[key].default) if draw.random() < 0.8 else odd_word(draw)
+    fields = options_of(task)
+    for key in draw.sample(list(fields), draw.choice([1, 2, 3])):
+        values[key] = odd_value(draw, fields[key].default) if draw.random() < 0.8 else odd_word(draw)
     text = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
     data = text.encode(errors="surrogatepass")
     if draw.random() < 0.3:
@@ -190,7 +217,7 @@ def toml_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML."""
+    """Format a value as TOML."""
     if value is None:
         return '"none"'
     if isinstance(value, bool):
@@ -198,8 +225,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        marks = {"\\": "\\\\", '"': '\\"', "\0": "\\u0000", "\n": "\\n"}
-        return '"' + "".join(marks.get(c, c) for c in value) + '"'
+        escapes = {"\\": "\\\\", '"': '\\"', "\0": "\\u0000", "\n": "\\n"}
+        return '"' + "".join(escapes.get(c, c) for c in value) + '"'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
-    return "[" + ", ".join(_toml(one) for one in value) + "]"
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(_toml(item) for item in value) + "]"

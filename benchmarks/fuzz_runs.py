@@ -1,4 +1,4 @@
-"""Small runs of every task, and damage to their files; see `benchmarks.fuzz`."""
+"""Fuzzer cases with damaged run directories; see `benchmarks.fuzz`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import safetensors.torch
 import torch
 
+#: Options of all sample runs.
 SIZES = {"hidden_size": 6, "embedding_size": 4, "steps": 2}
 
-#: Name of a sample to its task, its file and its options.
+#: Name of each sample run to its task, data file and options.
 SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "language": ("language", "text.txt", {"window": 8, "batch_size": 4}),
     "words": ("language", "text.txt", {"window": 8, "batch_size": 4, "tokens": "word", "cell": "gru", "tie": True}),
@@ -26,8 +27,8 @@ SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "answer": ("answer", "stories.txt", {"heads": 2}),
 }
 
-#: What each task's models are asked.
-ASKED = {
+#: Commands that use the models of each task.
+QUERIES = {
     "language": [["generate", "{run}", "the", "--max-new-tokens=5", "--seed=1"]],
     "classify": [["predict", "{run}", "a good film", "--json"], ["predict", "{run}", "a film", "--top=2"]],
     "series": [["predict", "{run}", "{samples}/one.csv", "--json"]],
@@ -39,7 +40,11 @@ ASKED = {
 
 
 def make_samples(folder: Path) -> None:
-    """Writes small data of every kind, and a small run of each task."""
+    """Write small data files of every kind, and train a small run of each task.
+
+    Args:
+        folder: folder to create.
+    """
     import elman
 
     folder.mkdir()
@@ -78,44 +83,53 @@ def make_samples(folder: Path) -> None:
 
 
 def run_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:
-    """A run with one or two of its files damaged, and what is done with it."""
+    """Damage one or two files of a run and return commands that use it.
+
+    Args:
+        draw: random generator of the case.
+        folder: folder of the case.
+        samples: folder of the sample runs.
+
+    Returns:
+        The command lines.
+    """
     name = draw.choice(list(SAMPLES))
     task, file, _ = SAMPLES[name]
     run = folder / "run"
     shutil.copytree(samples / "runs" / name, run)
     for _ in range(draw.choice([1, 1, 1, 2])):
         damage(draw, draw.choice(sorted(path for path in run.iterdir() if path.name != "README.md")))
-    asked = ASKED["series" if name == "series" else task]
+    queries = QUERIES["series" if name == "series" else task]
     commands = [
         ["evaluate", "{run}", "{samples}/" + file, "--json"], ["evaluate", "{run}"], ["info", "{run}"],
-        ["train", task, "--out", "{run}", "--resume", "--steps=3"], *asked,
+        ["train", task, "--out", "{run}", "--resume", "--steps=3"], *queries,
     ]  # fmt: skip
     chosen = draw.sample(commands, min(len(commands), 3))
     return [[word.format(run=run, samples=samples) for word in command] for command in chosen]
 
 
 def damage(draw: random.Random, path: Path) -> None:
-    """Changes a file in one of many ways."""
+    """Change a file at random, according to its type."""
     if not path.is_file():
         return
-    whole = draw.random()
-    if whole < 0.03:
+    choice = draw.random()
+    if choice < 0.03:
         path.unlink()
-    elif whole < 0.06:
+    elif choice < 0.06:
         path.write_bytes(
             draw.choice([b"", b"\0", b"{}", b"[]", b"null", b"1", b'"x"', draw.randbytes(50), b"[" * 10**5])
         )
-    elif path.suffix == ".safetensors" and whole < 0.8:
+    elif path.suffix == ".safetensors" and choice < 0.8:
         damage_tensors(draw, path)
-    elif path.suffix == ".json" and whole < 0.85:
+    elif path.suffix == ".json" and choice < 0.85:
         value = json.loads(path.read_text())
         for _ in range(draw.choice([1, 1, 2])):
             value = damage_value(draw, value)
         text = json.dumps(value)
-        if draw.random() < 0.1:  # a key twice
+        if draw.random() < 0.1:  # a duplicate key
             text = text.replace("{", '{"labels": ["x"], "format": 1, ', 1)
         path.write_text(text)
-    elif path.suffix == ".jsonl" and whole < 0.6:
+    elif path.suffix == ".jsonl" and choice < 0.6:
         lines = path.read_text().splitlines() or ["{}"]
         at = draw.randrange(len(lines))
         lines[at] = json.dumps(damage_value(draw, json.loads(lines[at])))
@@ -125,46 +139,46 @@ def damage(draw: random.Random, path: Path) -> None:
 
 
 def damage_bytes(draw: random.Random, data: bytes) -> bytes:
-    """Bytes changed, removed, repeated or put in."""
+    """Change, remove, repeat or insert bytes at random."""
     for _ in range(draw.choice([1, 1, 2, 5])):
         at = draw.randrange(len(data) + 1)
         end = min(len(data), at + draw.choice([1, 1, 2, 10, 100]))
-        bad = draw.choice(
+        inserted = draw.choice(
             [b"\xff", b"\0", b"\xc3", b"\xed\xa0\x80", b"\n", b"\r\n", b'"', b"'", b",", b";", b"\t", b"{", b"]", b"-",
              b"NaN", b"Infinity", b"1e999", b"9" * 400, b"\xef\xbb\xbf", "\u2028".encode(), draw.randbytes(8)]
         )  # fmt: skip
         data = draw.choice(
-            [data[:at] + bad + data[at:], data[:at] + bad + data[end:], data[:at] + data[end:], data[:at],
+            [data[:at] + inserted + data[at:], data[:at] + inserted + data[end:], data[:at] + data[end:], data[:at],
              data[:at] + data[at:end] * 3 + data[end:]]
         )  # fmt: skip
     return data
 
 
 def odd_value(draw: random.Random, value: Any) -> Any:
-    """A value that should not stand in the place of this one, or hardly."""
+    """Return a value that is probably invalid in place of another one."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else 1
     text = value if isinstance(value, str) else "x"
-    deep: Any = []
+    nested: Any = []
     for _ in range(draw.choice([3, 300])):
-        deep = [deep]
+        nested = [nested]
     return draw.choice(
         [None, True, False, 0, -1, 1, 2, 10**9, 10**20, 2**63, -(2**63), 1e308, -1e308, 1e-320, 0.5, float("nan"),
          float("inf"), -float("inf"), "", " ", "none", "nan", "1", text + "x", text.upper(), text * 50, "\ud800", "\0",
-         "[/red]", [], {}, [value], [value, value], {"a": value}, deep, number + 1, number * 2, number * 10**6, -number,
-         str(value), "../../etc/passwd", "é" * 300]
+         "[/red]", [], {}, [value], [value, value], {"a": value}, nested, number + 1, number * 2, number * 10**6,
+         -number, str(value), "../../etc/passwd", "é" * 300]
     )  # fmt: skip
 
 
 def damage_value(draw: random.Random, value: Any) -> Any:
-    """A JSON value with something in it replaced, removed, renamed or put in."""
+    """Replace, remove, rename or insert something in a JSON value."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         key, value = draw.choice(list(value)), dict(value)
-        what = draw.random()
-        if what < 0.12:
+        kind = draw.random()
+        if kind < 0.12:
             del value[key]
-        elif what < 0.2:
+        elif kind < 0.2:
             value[key + draw.choice(["x", "", " "]) or "x"] = odd_value(draw, value[key])
-        elif what < 0.26:
+        elif kind < 0.26:
             other = draw.choice(list(value))
             value[key], value[other] = value[other], value[key]
         else:
@@ -172,12 +186,12 @@ def damage_value(draw: random.Random, value: Any) -> Any:
         return value
     if isinstance(value, list) and value and draw.random() < 0.8:
         value, at = list(value), draw.randrange(len(value))
-        what = draw.random()
-        if what < 0.2:
+        kind = draw.random()
+        if kind < 0.2:
             del value[at]
-        elif what < 0.35:
+        elif kind < 0.35:
             value.insert(at, value[draw.randrange(len(value))])
-        elif what < 0.45:
+        elif kind < 0.45:
             draw.shuffle(value)
         else:
             value[at] = damage_value(draw, value[at])
@@ -186,52 +200,52 @@ def damage_value(draw: random.Random, value: Any) -> Any:
 
 
 def damage_tensors(draw: random.Random, path: Path) -> None:
-    """A safetensors file with tensors or metadata changed."""
+    """Change tensors or metadata of a safetensors file."""
     with safetensors.safe_open(path, framework="pt") as file:
-        about = dict(file.metadata() or {})
+        metadata = dict(file.metadata() or {})
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if about.get("elman") not in (None, "{}") and draw.random() < 0.4:
-        value = damage_value(draw, json.loads(about["elman"]))
-        about["elman"] = json.dumps(value) if draw.random() < 0.9 else draw.choice(["", "{", "[]", "1"])
+    if metadata.get("elman") not in (None, "{}") and draw.random() < 0.4:
+        value = damage_value(draw, json.loads(metadata["elman"]))
+        metadata["elman"] = json.dumps(value) if draw.random() < 0.9 else draw.choice(["", "{", "[]", "1"])
         if draw.random() < 0.1:
-            about = {}
+            metadata = {}
     else:
         for _ in range(draw.choice([1, 1, 2])):
             if tensors:
                 damage_tensor(draw, tensors, draw.choice(list(tensors)))
-    path.write_bytes(safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, about))
+    path.write_bytes(safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
 def damage_tensor(draw: random.Random, tensors: dict[str, torch.Tensor], key: str) -> None:
-    """Changes, removes, renames or adds one tensor."""
-    one = tensors[key].clone()
-    what = draw.randrange(13)
-    flat = one.flatten()
-    if what == 0:
+    """Change, remove, rename or add one tensor."""
+    tensor = tensors[key].clone()
+    kind = draw.randrange(13)
+    flat = tensor.flatten()
+    if kind == 0:
         del tensors[key]
-    elif what == 1:
+    elif kind == 1:
         tensors[draw.choice([key + "x", "x", "optimizer.99.exp_avg", "carry.7", key + ".0"])] = tensors.pop(key)
-    elif what == 2:
-        tensors["optimizer." + draw.choice(["x.y", "0.x", "-1.step"])] = one
-    elif what == 3:
-        tensors[key] = one.t() if one.dim() == 2 else one[None]
-    elif what == 4:
+    elif kind == 2:
+        tensors["optimizer." + draw.choice(["x.y", "0.x", "-1.step"])] = tensor
+    elif kind == 3:
+        tensors[key] = tensor.t() if tensor.dim() == 2 else tensor[None]
+    elif kind == 4:
         tensors[key] = flat[: max(0, len(flat) - 1)]
-    elif what == 5:
+    elif kind == 5:
         tensors[key] = torch.cat((flat, flat))
-    elif what == 6:
-        tensors[key] = one.to(draw.choice([torch.float64, torch.float16, torch.int64, torch.bool, torch.uint8]))
-    elif what == 7 and one.is_floating_point() and len(flat):
+    elif kind == 6:
+        tensors[key] = tensor.to(draw.choice([torch.float64, torch.float16, torch.int64, torch.bool, torch.uint8]))
+    elif kind == 7 and tensor.is_floating_point() and len(flat):
         flat[draw.randrange(len(flat))] = draw.choice([float("nan"), float("inf"), -float("inf")])
-        tensors[key] = flat.view(one.shape)
-    elif what == 8 and one.is_floating_point():
-        tensors[key] = one * draw.choice([0.0, -1.0, 1e10, 1e20, 1e37, 1e-30])
-    elif what == 9:
+        tensors[key] = flat.view(tensor.shape)
+    elif kind == 8 and tensor.is_floating_point():
+        tensors[key] = tensor * draw.choice([0.0, -1.0, 1e10, 1e20, 1e37, 1e-30])
+    elif kind == 9:
         tensors[key] = torch.zeros(0)
-    elif what == 10:
-        tensors[key] = torch.randint(0, 255, one.shape, generator=torch.Generator().manual_seed(1)).to(one.dtype)
-    elif what == 11:
+    elif kind == 10:
+        tensors[key] = torch.randint(0, 255, tensor.shape, generator=torch.Generator().manual_seed(1)).to(tensor.dtype)
+    elif kind == 11:
         other = draw.choice(list(tensors))
-        tensors[key], tensors[other] = tensors[other], one
+        tensors[key], tensors[other] = tensors[other], tensor
     else:
-        tensors[key] = one + 1 if one.is_floating_point() else one
+        tensors[key] = tensor + 1 if tensor.is_floating_point() else tensor

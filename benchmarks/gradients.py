@@ -1,9 +1,9 @@
-"""Pictures of how far the gradient of a loss at the last step reaches back: RNN, LSTM and GRU side by side.
+"""Plot of vanishing and exploding gradients in an RNN, an LSTM and a GRU.
 
     python -m benchmarks.gradients FOLDER
 
-draws FOLDER/gradients.svg: |dLoss/dh_t| against t for a loss at the last of 100 steps of noise, by the largest singular
-value of the recurrent matrices; the docs page docs/gradients.md says what is seen.
+The script writes FOLDER/gradients.svg: |dLoss/dh_t| against t for a loss at the last of 100 steps of noise, for
+different largest singular values of the recurrent matrices. docs/gradients.md discusses the figure.
 """
 
 from __future__ import annotations
@@ -16,17 +16,29 @@ import torch
 from elman.layers import Recurrent
 from elman.layers.recorder import Recorder
 
-#: A cell, and its gate that lets the state through; its bias starts at 3.
+#: Name of each cell in elman, and the gate that keeps the state. The bias of this gate is 3, all others are 0.
 CELLS = {"RNN": ("rnn_tanh", ""), "LSTM": ("lstm", "f"), "GRU": ("gru", "z")}
+#: Largest singular values of the recurrent matrices.
 GAINS = (0.5, 1.0, 2.0)
 
 
 def norms(cell: str, gate: str, gain: float, units: int = 64, steps: int = 100) -> torch.Tensor:
-    """|dLoss/dh_t| over |dLoss/dh_T|, (T,): the mean of logarithms over ten draws."""
+    """Compute |dLoss/dh_t| / |dLoss/dh_T|, the geometric mean over ten random networks and inputs.
+
+    Args:
+        cell: name of the cell.
+        gate: name of the gate whose bias is 3, or "".
+        gain: factor of the orthogonal recurrent matrices.
+        units: number of hidden units. Default: 64.
+        steps: number of steps, T. Default: 100.
+
+    Returns:
+        The relative norms, (T,).
+    """
     rows = []
     for seed in range(10):
         torch.manual_seed(seed)
-        layer = Recurrent(cell, 8, units, open_bias=0.0)  # recurrent matrices start orthogonal
+        layer = Recurrent(cell, 8, units, open_bias=0.0)  # its recurrent matrices are orthogonal
         with torch.no_grad():
             assert layer.weight_hh is not None
             assert layer.bias_ih is not None
@@ -43,16 +55,16 @@ def norms(cell: str, gate: str, gain: float, units: int = 64, steps: int = 100) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder for gradients.svg")
     folder = parser.parse_args().folder
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, gain in zip(figure.subplots(1, len(GAINS), sharey=True), GAINS, strict=True):
         for name, (cell, gate) in CELLS.items():
-            found = norms(cell, gate, gain)
-            axes.semilogy(range(1, len(found) + 1), found.numpy(), label=name)
-            print(f"recurrent matrices x {gain}: {name} {found[0]:.1e} after {len(found) - 1} steps back")
+            ratios = norms(cell, gate, gain)
+            axes.semilogy(range(1, len(ratios) + 1), ratios.numpy(), label=name)
+            print(f"recurrent matrices x {gain}: {name} {ratios[0]:.1e} after {len(ratios) - 1} steps back")
         axes.set_title(f"recurrent matrices x {gain}", fontsize=10)
         axes.set_xlabel("step t")
         axes.set_ylim(1e-20, 1e8)

@@ -1,11 +1,12 @@
-"""Classifiers and taggers beside plain torch: a step of training, and prediction.
+"""Speed of classifiers and taggers in training and prediction, compared with plain torch.
 
-    python -m benchmarks.labels train [--rounds 5]         a BiLSTM and a BiGRU over sentences of unequal length
+    python -m benchmarks.labels train [--rounds 5]         BiLSTM and BiGRU over sentences of different lengths
     python -m benchmarks.labels predict RUN [--lines 100000]
 
-train: 50 batches of 32 sentences of 3 to 60 words, lengths as in a treebank, 128 units in each direction, against
-torch.nn with pack_padded_sequence on batches in random order, as tutorials write it: the same vectors, sizes, precision
-and optimiser. predict: milliseconds of one short text in a warm process, and texts a second of the command line.
+train: sentences per second for 50 batches of 32 sentences of 3 to 60 words, with lengths as in a treebank and 128
+units per direction. The peer uses torch.nn with pack_padded_sequence on batches in random order, as in tutorials,
+with the same embedding size, sizes, precision and optimiser. predict: milliseconds for one short text in a warm
+process, and texts per second of the command line.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WORDS, LABELS, SIZE, UNITS = 10_000, 10, 100, 128
 
 
 class Plain(nn.Module):
-    """A classifier (the last states) or a tagger (all of them) of torch.nn, packed."""
+    """A classifier (from the last states) or a tagger (from all states) of torch.nn with packed sequences."""
 
     def __init__(self, cell: str, tagger: bool) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class Plain(nn.Module):
 
 
 class Ours(nn.Module):
-    """The same with elman's layers."""
+    """The same models with elman's layers."""
 
     def __init__(self, cell: str, tagger: bool) -> None:
         super().__init__()
@@ -79,14 +80,14 @@ class Ours(nn.Module):
 
 
 def train(rounds: int) -> None:
-    """Sentences a second in training."""
+    """Compare the training speed, in sentences per second."""
     draw = np.random.default_rng(0)
     lengths = np.clip(np.exp(draw.normal(2.6, 0.75, 1600)).astype(int), 3, 60)
     rows = [draw.integers(2, WORDS, n) for n in lengths]
     shuffled = np.array_split(draw.permutation(len(rows)), len(rows) // 32)
     buckets = Buckets(lengths, 1 << 14, 0, rows=32)
-    alike = [buckets.rows(k) for k in range(len(shuffled))]
-    precision = mixed_precision("auto", torch.device("cpu"))
+    similar = [buckets.rows(k) for k in range(len(shuffled))]
+    bf16 = mixed_precision("auto", torch.device("cpu"))
 
     def epoch(network: nn.Module, batches: list[np.ndarray], tagger: bool) -> Callable[[], None]:
         optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
@@ -94,14 +95,14 @@ def train(rounds: int) -> None:
         def work() -> None:
             for chosen in batches:
                 ids, n = pad([rows[k] for k in chosen], 0)
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision):
-                    scores = network(ids, n)
-                wanted = ids % LABELS if tagger else ids[:, 0] % LABELS
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    logits = network(ids, n)
+                targets = ids % LABELS if tagger else ids[:, 0] % LABELS
                 real = real_steps(n, ids.shape[1])
                 loss = (
-                    cross_entropy(scores[real].float(), wanted[real])
+                    cross_entropy(logits[real].float(), targets[real])
                     if tagger
-                    else cross_entropy(scores.float(), wanted)
+                    else cross_entropy(logits.float(), targets)
                 )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -111,48 +112,48 @@ def train(rounds: int) -> None:
 
     for tagger in (False, True):
         for cell in ("lstm", "gru"):
-            ours = epoch(Ours(cell, tagger), alike, tagger)
-            pair = side_by_side(ours, epoch(Plain(cell, tagger), shuffled, tagger), rounds, least=0.0)
-            what = f"{'tagger' if tagger else 'classifier'}, Bi{cell.upper()}"
+            ours = epoch(Ours(cell, tagger), similar, tagger)
+            pair = side_by_side(ours, epoch(Plain(cell, tagger), shuffled, tagger), rounds, min_seconds=0.0)
+            name = f"{'tagger' if tagger else 'classifier'}, Bi{cell.upper()}"
             print(
-                f"{what}: elman {len(rows) / pair.ours:,.0f} sentences/s, "
+                f"{name}: elman {len(rows) / pair.ours:,.0f} sentences/s, "
                 f"torch.nn packed {len(rows) / pair.theirs:,.0f}: ratio {pair.ratio:.2f}", flush=True,
             )  # fmt: skip
 
 
 def predict(run: str, lines: int) -> None:
-    """How long a warm model takes for a short text, and the command line for many."""
+    """Measure the time of one short text in a warm process, and of many lines with the command line."""
     model, times = elman.load(run), []
     for k in range(300):
-        began = time.perf_counter()
+        start = time.perf_counter()
         model.predict([f"what a lovely film number {k} was"])
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     print(f"one text: {1000 * statistics.median(times[50:]):.2f} ms")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lines.txt"
         path.write_text("".join(f"what a lovely film number {k} was, all in all\n" for k in range(lines)))
-        began = time.perf_counter()
-        with path.open() as given:
+        start = time.perf_counter()
+        with path.open() as lines_file:
             subprocess.run(
-                [sys.executable, "-m", "elman", "predict", run], stdin=given, stdout=subprocess.DEVNULL, check=True
+                [sys.executable, "-m", "elman", "predict", run], stdin=lines_file, stdout=subprocess.DEVNULL, check=True
             )
-        seconds = time.perf_counter() - began
-        print(f"{lines:,} lines from a file: {seconds:.1f} s, {lines / seconds:,.0f} a second, start included")
+        seconds = time.perf_counter() - start
+        print(f"{lines:,} lines from a file: {seconds:.1f} s, {lines / seconds:,.0f} per second, startup included")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "predict"])
-    parser.add_argument("run", nargs="?")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--lines", type=int, default=100_000)
-    given = parser.parse_args()
-    if given.what == "train":
-        train(given.rounds)
-    elif given.run is None:
-        parser.error("predict: which RUN?")
+    parser.add_argument("command", choices=["train", "predict"])
+    parser.add_argument("run", nargs="?", help="run directory of a text classifier, for predict")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements (default: 5)")
+    parser.add_argument("--lines", type=int, default=100_000, help="number of lines (default: 100000)")
+    options = parser.parse_args()
+    if options.command == "train":
+        train(options.rounds)
+    elif options.run is None:
+        parser.error("predict: RUN is missing; give the run directory of a text classifier")
     else:
-        predict(given.run, given.lines)
+        predict(options.run, options.lines)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""How well the reference's sentiment network learns grammars that it was not written for.
+"""Accuracy of the reference's sentiment network on several grammars.
 
     python -m benchmarks.sentiment [NAME ...] [--seeds 20]
 
-A grammar has adjectives that praise and that blame, ways of saying or denying one, and frames around them. A table has
-50 sentences to learn and 25 to be tested on, drawn from all that the grammar has, so that some ways and words are rare.
-The four adjectives alone are learnt, and whatever is tested, its phrase is learnt in another frame, and its words and
-its frame in other sentences. Each seed draws a table, and the start of the network.
+A grammar has positive and negative adjectives, patterns that affirm or negate them, and frames around these phrases.
+A table has 50 training sentences and 25 test sentences, a random sample of the grammar, so some patterns and words
+are rare. The training sentences contain the four adjectives alone. For every test sentence they contain its phrase in
+another frame, and its frame and its words in other sentences. Each seed gives one table and one initialisation of the
+network.
 
-The training was chosen on `CHOSEN_ON`. `HELD_OUT` was written before any result was seen, and decided nothing.
+The training method was chosen on the grammars in `CHOSEN_ON`. Those in `HELD_OUT` were written before any result was
+known and had no influence on it.
 """
 
 from __future__ import annotations
@@ -26,11 +28,18 @@ from elman.reference.sentences import Example
 
 
 class Grammar(NamedTuple):
-    """Adjectives; ways, in which {a} and {b} are of the sentence's label and {c} and {d} of the other; frames."""
+    """A grammar of sentences.
 
-    praise: tuple[str, str]
-    blame: tuple[str, str]
-    ways: tuple[str, ...]
+    Attributes:
+        positive: the two positive adjectives.
+        negative: the two negative adjectives.
+        patterns: phrases. {a} and {b} are adjectives of the sentence's label, {c} and {d} of the other label.
+        frames: texts around a phrase, {}.
+    """
+
+    positive: tuple[str, str]
+    negative: tuple[str, str]
+    patterns: tuple[str, ...]
     frames: tuple[str, ...]
 
 
@@ -113,42 +122,52 @@ GRAMMARS = CHOSEN_ON | HELD_OUT
 
 
 class Sentence(NamedTuple):
-    """A sentence, and what a tested one must share with learnt ones: its phrase, its frame and its words."""
+    """A sentence and its phrase, frame and words, which the training data contain if it is a test sentence."""
 
     example: Example
     parts: tuple[str, ...]
 
 
 def sentences(grammar: Grammar) -> list[Sentence]:
-    """All that the grammar has, each once."""
-    found = []
-    for way in grammar.ways:
-        for label, own, other in (
-            ("positive", grammar.praise, grammar.blame),
-            ("negative", grammar.blame, grammar.praise),
+    """Return all sentences of a grammar."""
+    result = []
+    for pattern in grammar.patterns:
+        for label, same, opposite in (
+            ("positive", grammar.positive, grammar.negative),
+            ("negative", grammar.negative, grammar.positive),
         ):
             for k in (0, 1):
-                phrase = way.format(a=own[k], b=own[1 - k], c=other[k], d=other[1 - k])
+                phrase = pattern.format(a=same[k], b=same[1 - k], c=opposite[k], d=opposite[1 - k])
                 for frame in grammar.frames:
                     text = frame.format(phrase)
                     parts = (f"phrase {phrase}", f"frame {frame}", *sorted(set(text.split())))
-                    found.append(Sentence(Example(text, label), parts))
-    return found
+                    result.append(Sentence(Example(text, label), parts))
+    return result
 
 
-def table(name: str, seed: int, learnt: int = 50, tested: int = 25) -> tuple[list[Example], list[Example]]:
-    """So many sentences to learn and to be tested on."""
-    everything = sentences(GRAMMARS[name])
-    shuffled = [everything[k] for k in np.random.default_rng(seed).permutation(len(everything))]
-    shuffled.sort(key=lambda sentence: " " in sentence.example.text)  # single words first, and into training
-    drawn = shuffled[: learnt + tested]
-    left = Counter(part for sentence in drawn for part in sentence.parts)
+def table(name: str, seed: int, train_size: int = 50, test_size: int = 25) -> tuple[list[Example], list[Example]]:
+    """Draw a table from a grammar.
+
+    Args:
+        name: a key of `GRAMMARS`.
+        seed: random seed.
+        train_size: number of training sentences. Default: 50.
+        test_size: number of test sentences. Default: 25.
+
+    Returns:
+        The training and the test sentences.
+    """
+    population = sentences(GRAMMARS[name])
+    shuffled = [population[k] for k in np.random.default_rng(seed).permutation(len(population))]
+    shuffled.sort(key=lambda sentence: " " in sentence.example.text)  # single words first; they are for training
+    sample = shuffled[: train_size + test_size]
+    remaining = Counter(part for sentence in sample for part in sentence.parts)
     train: list[Example] = []
     test: list[Example] = []
-    for example, parts in drawn:
-        if " " in example.text and len(test) < tested and all(left[part] > 1 for part in parts):
+    for example, parts in sample:
+        if " " in example.text and len(test) < test_size and all(remaining[part] > 1 for part in parts):
             test.append(example)
-            left.subtract(parts)
+            remaining.subtract(parts)
         else:
             train.append(example)
     return train, test
@@ -156,23 +175,24 @@ def table(name: str, seed: int, learnt: int = 50, tested: int = 25) -> tuple[lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GRAMMARS)} (all)")
-    parser.add_argument("--seeds", type=int, default=20, help="runs for each grammar (20)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"grammars: {', '.join(GRAMMARS)} (default: all)")
+    parser.add_argument("--seeds", type=int, default=20, help="number of runs per grammar (default: 20)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(GRAMMARS):
-        parser.error(f"there is no grammar {', '.join(sorted(unknown))}; there are {', '.join(GRAMMARS)}")
-    print("test accuracy in %, mean and worst; how many runs had 100%; CPU seconds of a run, mean and most")
+        parser.error(f"unknown grammar {', '.join(sorted(unknown))}; the grammars are {', '.join(GRAMMARS)}")
+    print("test accuracy in %, mean and minimum; runs with 100%; CPU seconds per run, mean and maximum")
     for name in options.names or GRAMMARS:
-        reached, seconds = [], []
+        accuracies, seconds = [], []
         for seed in range(options.seeds):
             train, test = table(name, seed)
-            began = time.process_time()
+            start = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
-                reached.append(sentiment.fit(train, test, rng=np.random.default_rng(seed)))
-            seconds.append(time.process_time() - began)
+                accuracies.append(sentiment.fit(train, test, rng=np.random.default_rng(seed)))
+            seconds.append(time.process_time() - start)
         print(
-            f"{name:8} {'held out' if name in HELD_OUT else 'chosen on'}  {np.mean(reached):6.2f} {min(reached):5.1f}"
-            f"  {reached.count(100.0)}/{len(reached)}  {np.mean(seconds):4.1f} {max(seconds):4.1f} s",
+            f"{name:8} {'held out' if name in HELD_OUT else 'chosen on'}  {np.mean(accuracies):6.2f}"
+            f" {min(accuracies):5.1f}  {accuracies.count(100.0)}/{len(accuracies)}"
+            f"  {np.mean(seconds):4.1f} {max(seconds):4.1f} s",
             flush=True,
         )
 

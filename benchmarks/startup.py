@@ -1,4 +1,7 @@
-"""What it costs to begin: python -m benchmarks.startup"""
+"""Startup time of Python, torch and elman: python -m benchmarks.startup
+
+Each line of the output is the median of seven runs in seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import subprocess
 import sys
 import time
 
-WORK = {
+#: Name of each measurement to the arguments of Python.
+COMMANDS = {
     "python": ["-c", "pass"],
     "elman --help": ["-m", "elman", "--help"],
     "elman train --help": ["-m", "elman", "train", "--help"],
     "import torch": ["-c", "import torch"],
     "import torch, elman": ["-c", "import torch, elman"],
-    "import torch, elman, all its parts": [
+    "import torch, elman and every submodule": [
         "-c",
         "import torch, elman; [getattr(elman, name) for name in elman.__all__]",
     ],
@@ -21,12 +25,12 @@ WORK = {
 
 
 def main() -> None:
-    times: dict[str, list[float]] = {name: [] for name in WORK}
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(7):
-        for name, arguments in WORK.items():
-            began = time.perf_counter()
+        for name, arguments in COMMANDS.items():
+            start = time.perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.perf_counter() - start)
     for name, seconds in times.items():
         print(f"{statistics.median(seconds):6.2f} s  {name}")
 

@@ -1,4 +1,4 @@
-"""``elman bench`` and ``--int8``, without measuring anything."""
+"""``elman bench`` with made-up measurements, and ``--int8``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elman.benchmarks import Pair, Row, report
 from elman.cli.app import main
 from tests.conftest import some_text
 
-PLACE = "before\n<!-- elman bench train -->\nold\n<!-- end of train -->\nafter\n"
+PAGE_TEXT = "before\n<!-- elman bench train -->\nold\n<!-- end of train -->\nafter\n"
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +28,15 @@ def _rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json_and_rounds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train", "--rounds", "3", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["ratio"] for row in told["rows"]] == [2.0, pytest.approx(4.0)]
-    assert told["rows"][0]["size"] == "3 rounds"
-    assert "ours_ms" not in told["rows"][1]
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["ratio"] for row in record["rows"]] == [2.0, pytest.approx(4.0)]
+    assert record["rows"][0]["size"] == "3 rounds"
+    assert "ours_ms" not in record["rows"][1]
 
 
 def test_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
-    page.write_text(PLACE)
+    page.write_text(PAGE_TEXT)
     assert main(["bench", "train", "--write", str(page)]) == 0
     text = page.read_text()
     assert text.startswith("before")
@@ -49,14 +49,16 @@ def test_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["layerss"], "unknown benchmark 'layerss': did you mean layers?"),
-        (["layers", "--write", "PAGE"], "has no place for it"),
+        (["layers", "--write", "PAGE"], "are missing; add them"),
         (["train", "--write", "missing.md"], "missing.md: cannot be read"),
     ],
 )
-def test_wrong(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "page.md").write_text(PLACE)
-    given = [str(tmp_path / "page.md") if a == "PAGE" else a for a in arguments]
-    assert main(["bench", *given]) == 2
+def test_invalid_arguments(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.md").write_text(PAGE_TEXT)
+    words = [str(tmp_path / "page.md") if a == "PAGE" else a for a in arguments]
+    assert main(["bench", *words]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -65,9 +67,9 @@ def test_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text.write_text(some_text())
     elman.train("language", text, out=run, steps=5, hidden_size=16, progress=False)
     assert main(["evaluate", run, "--json", "--int8"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["int8_cost"] == pytest.approx(told["int8_loss"] - told["loss"])
-    assert 0 < abs(told["int8_cost"]) < 0.05
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["int8_cost"] == pytest.approx(record["int8_loss"] - record["loss"])
+    assert 0 < abs(record["int8_cost"]) < 0.05
     assert main(["generate", run, "the ", "--int8", "--max-new-tokens", "20", "--seed", "1"]) == 0
     model = elman.load(run)
     model.quantize()

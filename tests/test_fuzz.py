@@ -1,4 +1,4 @@
-"""A few cases of the fuzzer; python -m benchmarks.fuzz runs as many as one likes."""
+"""A few cases of the fuzzer; ``python -m benchmarks.fuzz`` runs more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the fuzzer forks")
-def test_nothing_is_found() -> None:
+def test_no_findings() -> None:
     command = [sys.executable, "-m", "benchmarks.fuzz", "--seed=1", "--cases=12"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -21,7 +21,7 @@ def test_nothing_is_found() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the fuzzer forks")
-def test_what_is_wrong_is_found() -> None:
+def test_findings() -> None:
     code = (
         "import os, sys, time; from pathlib import Path; import tempfile; from benchmarks import fuzz\n"
         "fuzz.fuzz_runs.make_samples = lambda folder: folder.mkdir()\n"
@@ -36,9 +36,9 @@ def test_what_is_wrong_is_found() -> None:
         "fuzz.KINDS['run'] = lambda draw, folder, samples: [['info', str(folder)]]\n"
         "fuzz.cli.main = lambda words: acts[int(Path(words[1]).name)](words)\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    for one in fuzz.fuzz(0, range(5), ['run'], Path(folder)): print(one.number, one.place)\n"
+        "    for f in fuzz.fuzz(0, range(5), ['run'], Path(folder)): print(f.number, f.place)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=900)
     assert done.stdout.splitlines() == [
-        "0 SIGABRT", "1 KeyError in ?", "2 nan in the output of info", "3 the last line is no error",
+        "0 SIGABRT", "1 KeyError in ?", "2 nan in the output of info", "3 the last line is not an error message",
     ], done.stderr  # fmt: skip

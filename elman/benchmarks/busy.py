@@ -1,4 +1,4 @@
-"""A neighbour that keeps one core busy, as another process on the same machine does."""
+"""A background process that keeps one core busy."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Works until it is killed, or until the process that wanted it is gone.
-_WORK = "import os\nwhile os.getppid() == {parent}: sum(range(10_000))"
+#: Runs until it is killed or its parent process has ended.
+_CODE = "import os\nwhile os.getppid() == {parent}: sum(range(10_000))"
 
 
 @contextmanager
-def neighbour() -> Iterator[None]:
-    """Keeps one core busy for the time of a ``with`` block."""
-    work = subprocess.Popen([sys.executable, "-c", _WORK.format(parent=os.getpid())])
+def busy_process() -> Iterator[None]:
+    """Keep one core busy during a ``with`` block.
+
+    Example:
+        >>> with busy_process():  # doctest: +SKIP
+        ...     measure()
+    """
+    process = subprocess.Popen([sys.executable, "-c", _CODE.format(parent=os.getpid())])
     try:
         yield
     finally:
-        work.kill()
-        work.wait()
+        process.kill()
+        process.wait()

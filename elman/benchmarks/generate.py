@@ -1,4 +1,4 @@
-"""Tokens a second of a character language model that writes, one character after the other."""
+"""Text generation: seconds per token of a character language model at batch size 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ _TOKENS, _TEMPERATURE = 200, 0.8
 
 
 def generate(rounds: int) -> Iterator[Row]:
-    """2 x 512 LSTM, 96 characters, batch 1, temperature 0.8: ``model.generate`` beside a loop over torch.nn.LSTM."""
+    """Compare ``model.generate`` with a loop over torch.nn.LSTM, in float32 and with int8 weights.
+
+    The model is an LSTM of 2 x 512 units over 96 characters; batch size 1, temperature 0.8.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        One row for float32 and one for int8. Times are those of one token.
+    """
     config = parse(LanguageConfig, {"hidden_size": [512], "num_layers": 2, "dropout": 0.0, "minutes": 1.0})
     tokenizer = Tokenizer.train("char", ["".join(map(chr, range(32, 126)))], 0)
     sources = Sources(data=["-"], valid=[], examples=1, units=1, fingerprint="-")
@@ -28,28 +37,29 @@ def generate(rounds: int) -> Iterator[Row]:
         model.network.eval()
         if int8:
             model.quantize()
-        theirs = _Plain(tokenizer.vocab_size)
+        peer = _Plain(tokenizer.vocab_size)
         pair = side_by_side(
             lambda: model.generate("A", max_new_tokens=_TOKENS, temperature=_TEMPERATURE),  # noqa: B023
-            lambda: theirs.write(_TOKENS),  # noqa: B023
+            lambda: peer.generate(_TOKENS),  # noqa: B023
             rounds,
         )
-        each = pair._replace(ours=pair.ours / _TOKENS, theirs=pair.theirs / _TOKENS)
-        yield Row(f"a character, 2 x 512{', int8' if int8 else ''}", "batch 1", "torch.nn.LSTM loop", each)
+        per_token = pair._replace(ours=pair.ours / _TOKENS, theirs=pair.theirs / _TOKENS)
+        yield Row(f"a character, 2 x 512{', int8' if int8 else ''}", "batch 1", "torch.nn.LSTM loop", per_token)
 
 
 class _Plain:
-    """As one writes it with torch alone."""
+    """The same model written with torch only."""
 
     def __init__(self, vocab_size: int) -> None:
         self.embedding, self.head = nn.Embedding(vocab_size, 64), nn.Linear(512, vocab_size)
         self.lstm = nn.LSTM(64, 512, 2, batch_first=True)
 
     @torch.inference_mode()
-    def write(self, count: int) -> list[int]:
-        ids, state, written = torch.zeros(1, 1, dtype=torch.long), None, []
+    def generate(self, count: int) -> list[int]:
+        """Sample ``count`` tokens."""
+        ids, state, generated = torch.zeros(1, 1, dtype=torch.long), None, []
         for _ in range(count):
             y, state = self.lstm(self.embedding(ids), state)
             ids = torch.multinomial((self.head(y[:, -1]) / _TEMPERATURE).softmax(-1), 1)
-            written.append(int(ids))
-        return written
+            generated.append(int(ids))
+        return generated

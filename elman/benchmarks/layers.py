@@ -1,4 +1,4 @@
-"""Layers side by side with torch.nn, and with the loop over a cell's step."""
+"""Layers, compared with torch.nn, the eager engine, ONNX Runtime and JAX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import elman.nn
-from elman.benchmarks import others
+from elman.benchmarks import peers
 from elman.benchmarks.machine import peak, read_seconds
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.cells import CELLS, Cell
@@ -18,13 +18,13 @@ from elman.engines import engine
 from elman.layers import Recurrent, stack
 from elman.training.trainer import mixed_precision
 
-#: B, T, H; the input is as wide as the layer.
+#: B, T, H; the input size is H.
 SIZES = [(1, 64, 256), (1, 256, 512), (16, 64, 256), (32, 128, 256), (64, 128, 512), (128, 64, 1024), (64, 256, 128)]
 _EAGER_SIZES = [(1, 64, 256), (16, 64, 256), (32, 128, 256)]
 
 
 class Leaky(Cell):
-    """A cell of one's own: a = sigma(l);  h' = a h + (1 - a) tanh(W x + R h)."""
+    """A user-defined cell: a = sigma(l);  h' = a h + (1 - a) tanh(W x + R h)."""
 
     input_gates = hidden_gates = ("n",)
     weights = {"l": 0.0}
@@ -35,25 +35,40 @@ class Leaky(Cell):
 
 
 def layers(rounds: int) -> Iterator[Row]:
-    """Single steps, then forward and backward over whole sequences.
+    """Measure single steps, then forward and backward passes over whole sequences.
 
-    Steps come first: torch.nn takes new memory for its weights at every call, which costs it many times as
-    much in a process that does nothing else than in one whose allocator has grown by training before.
+    Single steps come first: torch.nn.LSTM allocates memory for its weights at every call, which takes many times as
+    long in a new process as in one whose allocator holds memory from earlier training.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table.
     """
     yield from steps(rounds)
-    yield from over_torch("LSTM", "forward + backward", rounds)
-    yield from over_torch("GRU", "forward + backward", rounds)
-    yield from over_torch("RNN", "forward + backward", rounds)
-    yield from over_torch("LSTM", "forward", rounds)
-    if mixed_precision("auto", torch.device("cpu")):  # elsewhere torch takes seconds for a call
-        yield from over_torch("LSTM", "forward + backward, bf16", rounds)
+    yield from compare_torch("LSTM", "forward + backward", rounds)
+    yield from compare_torch("GRU", "forward + backward", rounds)
+    yield from compare_torch("RNN", "forward + backward", rounds)
+    yield from compare_torch("LSTM", "forward", rounds)
+    if mixed_precision("auto", torch.device("cpu")):  # on other processors torch takes seconds per call
+        yield from compare_torch("LSTM", "forward + backward, bf16", rounds)
     for cell in ("peephole_lstm", "coupled_lstm", "mgu", "layer_norm_lstm", "projected_lstm", "original_gru", Leaky):
-        yield from over_eager(cell, rounds)
-    yield from over_others(rounds)
+        yield from compare_eager(cell, rounds)
+    yield from compare_peers(rounds)
 
 
-def over_torch(kind: str, work: str, rounds: int) -> Iterator[Row]:
-    """elman.nn beside torch.nn with the same weights; the input needs a gradient, as inside a network."""
+def compare_torch(kind: str, work: str, rounds: int) -> Iterator[Row]:
+    """Compare elman.nn with torch.nn with the same weights; the input requires a gradient, as inside a network.
+
+    Args:
+        kind: name of the layer, "LSTM", "GRU" or "RNN".
+        work: "forward" or "forward + backward", with ", bf16" appended for bfloat16.
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table, and their geometric mean.
+    """
     dtype = torch.bfloat16 if "bf16" in work else torch.float32
     ratios = []
     for B, T, H in SIZES[2:] if "bf16" in work else SIZES:
@@ -69,8 +84,16 @@ def over_torch(kind: str, work: str, rounds: int) -> Iterator[Row]:
     yield Row.mean(f"{kind}, {work}", f"torch.nn.{kind}", ratios)
 
 
-def over_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
-    """The engine that is chosen beside the loop over the step, forward and backward."""
+def compare_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
+    """Compare the engine chosen by default with the eager engine, forward and backward.
+
+    Args:
+        cell: name or class of the cell.
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table, and their geometric mean.
+    """
     name = cell if isinstance(cell, str) else f"{cell.__name__} (user's)"
     projected = isinstance(cell, str) and CELLS[cell].projected
     ratios = []
@@ -88,12 +111,19 @@ def over_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
     yield Row.mean(f"{name}, forward + backward", "eager engine", ratios)
 
 
-def over_others(rounds: int) -> Iterator[Row]:
-    """elman.nn.LSTM beside ONNX Runtime (forward) and JAX (forward and backward), where they are installed."""
+def compare_peers(rounds: int) -> Iterator[Row]:
+    """Compare elman.nn.LSTM with ONNX Runtime (forward) and JAX (forward and backward), where they are installed.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table.
+    """
     sizes = [(1, 64, 256), (32, 128, 256), (64, 256, 128)]
     if find_spec("onnxruntime") and find_spec("onnx"):
         for B, T, H in sizes:
-            theirs = others.onnxruntime_forward(B, T, H, torch.get_num_threads())
+            theirs = peers.onnxruntime_forward(B, T, H, torch.get_num_threads())
             pair = side_by_side(_forward(elman.nn.LSTM(H, H), torch.randn(T, B, H)), theirs, rounds)
             yield Row("LSTM, forward", f"{B}, {T}, {H}", "ONNX Runtime", pair)
     if find_spec("jax"):
@@ -103,12 +133,19 @@ def over_others(rounds: int) -> Iterator[Row]:
                 "LSTM, forward + backward",
                 f"{B}, {T}, {H}",
                 "JAX",
-                side_by_side(ours, others.jax_both(B, T, H), rounds),
+                side_by_side(ours, peers.jax_both(B, T, H), rounds),
             )
 
 
 def steps(rounds: int) -> Iterator[Row]:
-    """One step at batch 1, beside torch.nn.LSTM, and beside a plain read of the weights' bytes."""
+    """Compare one step at batch size 1 with torch.nn.LSTM and with a read of the weights from memory.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table.
+    """
     for H, L in ((256, 1), (512, 1), (1024, 2)):
         theirs, ours = nn.LSTM(H, H, L, batch_first=True).eval(), stack("lstm", H, H, L).eval()
         x = torch.randn(1, H)
@@ -135,6 +172,8 @@ def steps(rounds: int) -> Iterator[Row]:
 
 
 def _forward(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Return a function that runs the forward pass without gradients."""
+
     def work() -> None:
         with torch.inference_mode():
             module(x)
@@ -143,6 +182,8 @@ def _forward(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 def _both(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Return a function that runs the forward and backward pass."""
+
     def work() -> None:
         module.zero_grad()
         x.grad = None

@@ -1,4 +1,4 @@
-/* What this machine can do at most: multiplications in registers, and reading memory. */
+/* Peak performance of this machine: multiply-adds in registers, and memory reads. */
 #include <stdint.h>
 #include <time.h>
 
@@ -18,7 +18,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* floating point operations a second of one core: fused multiply-adds on float32 in registers */
+/* Float32 operations per second of one core: fused multiply-adds in registers. */
 double multiply(double seconds, float *result) {
     V sum[SUMS], factor = *result - (V){0}, one = factor + 1e-6f;
     for (int i = 0; i < SUMS; i++) sum[i] = factor * (float)i;
@@ -34,7 +34,7 @@ double multiply(double seconds, float *result) {
     return rate;
 }
 
-/* one pass over memory, by one core; the sum is there so that it is read */
+/* One pass over memory by one core. The sum keeps the compiler from removing the reads. */
 float read_memory(const float *from, int64_t n) {
     V sum[8] = {{0}};
     const int64_t step = 8 * (BYTES / sizeof(float));

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured."""
+"""Peak performance of this machine: float32 operations and memory reads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from elman.engines.cpu.build import load
 
 @functools.cache
 def _library() -> ctypes.CDLL:
+    """Build and load machine.c."""
     library = load((Path(__file__).parent / "machine.c").read_text(encoding="utf-8"), "machine")
     library.multiply.argtypes, library.multiply.restype = [ctypes.c_double, ctypes.c_void_p], ctypes.c_double
     library.read_memory.argtypes, library.read_memory.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_float
@@ -25,18 +26,30 @@ def _library() -> ctypes.CDLL:
 
 @functools.cache
 def peak() -> float:
-    """Float32 operations a second of all of torch's threads together: the best of five short runs."""
+    """Measure the float32 peak of all of torch's threads together.
+
+    Returns:
+        Operations per second, the best of five runs of 0.1 s. The result is cached.
+    """
     threads, library = torch.get_num_threads(), _library()
 
-    def one(_: int) -> float:
+    def rate_of_thread(_: int) -> float:
         return library.multiply(0.1, ctypes.byref(ctypes.c_float(0.5)))
 
     with ThreadPoolExecutor(threads) as pool:
-        return max(sum(pool.map(one, range(threads))) for _ in range(5))
+        return max(sum(pool.map(rate_of_thread, range(threads))) for _ in range(5))
 
 
 def read_seconds(size: int, rounds: int = 200) -> float:
-    """Seconds to read ``size`` bytes once by one core, when they have just been read before: the median."""
+    """Measure how long one core takes to read memory that it has just read before.
+
+    Args:
+        size: number of bytes.
+        rounds: number of measurements. Default: 200.
+
+    Returns:
+        The median in seconds.
+    """
     memory, library = torch.ones(size // 4), _library()
     times = []
     for _ in range(rounds):
@@ -47,7 +60,7 @@ def read_seconds(size: int, rounds: int = 200) -> float:
 
 
 def describe() -> str:
-    """The machine, in words."""
+    """Describe the machine: processor, vector instructions, threads and torch version, in one line."""
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""A step of training a character language model, beside the same in torch alone."""
+"""A training step of a character language model, compared with plain torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ _VOCABULARY = 65
 
 
 def train(rounds: int) -> Iterator[Row]:
-    """Forward, backward, clipping and AdamW, for the shapes of the defaults."""
+    """Measure forward, backward, clipping and AdamW for the sizes of the default models.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table.
+    """
     for cell, kind, H, layers in (
         ("lstm", "LSTM", 320, 1),
         ("lstm", "LSTM", 512, 1),
@@ -28,11 +35,12 @@ def train(rounds: int) -> Iterator[Row]:
         for bf16 in (True, False):
             config = parse(LanguageConfig, {"cell": [cell], "hidden_size": [H], "num_layers": layers, "dropout": 0.0})
             size = f"{config.batch_size} x {config.window}, {layers} x {H}, {'bf16' if bf16 else 'float32'}"
-            pair = side_by_side(_ours(config, bf16), _plain(config, kind, bf16), rounds, least=0.2)
+            pair = side_by_side(_ours(config, bf16), _plain(config, kind, bf16), rounds, min_seconds=0.2)
             yield Row(f"language model, {kind}", size, "plain torch", pair)
 
 
 def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
+    """Return a training step of elman's model."""
     network = RecurrentLanguage(config, _VOCABULARY)
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
@@ -42,6 +50,7 @@ def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
 
 
 def _plain(config: LanguageConfig, kind: str, bf16: bool) -> Callable[[], None]:
+    """Return a training step of the same model written with torch only."""
     assert config.hidden_size is not None
     H, layers = config.hidden_size[0], config.num_layers or 1
     embedding, head = nn.Embedding(_VOCABULARY, config.embedding_size), nn.Linear(H, _VOCABULARY)
@@ -62,6 +71,7 @@ def _step(
     config: LanguageConfig,
     bf16: bool,
 ) -> Callable[[], None]:
+    """Return a training step on one random batch."""
     ids = torch.randint(_VOCABULARY, (config.batch_size, config.window + 1))
 
     def step() -> None:

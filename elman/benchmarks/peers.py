@@ -1,4 +1,4 @@
-"""The same LSTM in ONNX Runtime and in JAX, where they are installed."""
+"""The LSTM of ONNX Runtime and of JAX, for comparison where they are installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import numpy as np
 
 
 def onnxruntime_forward(B: int, T: int, H: int, threads: int) -> Callable[[], object]:
-    """An LSTM operator over x (T, B, H), forward; needs onnx and onnxruntime."""
+    """Build an LSTM operator of ONNX Runtime; requires onnx and onnxruntime.
+
+    Args:
+        B: batch size.
+        T: number of steps.
+        H: number of inputs and of hidden units.
+        threads: number of threads.
+
+    Returns:
+        A function that runs the forward pass over x (T, B, H).
+    """
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
@@ -26,14 +36,23 @@ def onnxruntime_forward(B: int, T: int, H: int, threads: int) -> Callable[[], ob
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads would slow the others
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning threads would slow elman
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {"x": draw.standard_normal((T, B, H)).astype(np.float32)}
-    return lambda: session.run(None, given)
+    inputs = {"x": draw.standard_normal((T, B, H)).astype(np.float32)}
+    return lambda: session.run(None, inputs)
 
 
 def jax_both(B: int, T: int, H: int) -> Callable[[], object]:
-    """lax.scan over an LSTM's step, compiled, forward and backward."""
+    """Build an LSTM in JAX, a compiled lax.scan over its step; requires jax.
+
+    Args:
+        B: batch size.
+        T: number of steps.
+        H: number of inputs and of hidden units.
+
+    Returns:
+        A function that runs the forward and backward pass over x (T, B, H).
+    """
     import jax
     import jax.numpy as jnp
 
