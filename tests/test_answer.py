@@ -90,9 +90,9 @@ def test_formats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("A b.\n", "x.txt, line 1: does not begin with its number"),
+        ("A b.\n", "x.txt, line 1: a line must begin with its number"),
         ("1 A b.\n2 Where?\t\n", "x.txt, line 2: the question has no answer"),
-        ("1 A b.\n", "x.txt: nothing is asked"),
+        ("1 A b.\n", "x.txt: no questions"),
     ],
 )
 def test_wrong_stories(text: str, message: str, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_it_learns_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "down\n"
     (tmp_path / "one.csv").write_text("x\n1\n")
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "one.csv")]) == 2
-    assert "one.csv: 1 channels: x; 2 are wanted: 1, 2" in capsys.readouterr().err
+    assert "one.csv: 1 channels: x; 2 are required: 1, 2" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "none.csv")]) == 2
     assert "none.csv: no such file" in capsys.readouterr().err
     array = np.array([[0.0, 1000.0], [np.nan, 1000.0]], dtype=np.float32)

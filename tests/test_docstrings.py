@@ -1,4 +1,4 @@
-"""Docstrings of cells, layers, drop-in replacements and decoding: their examples run."""
+"""The examples in docstrings run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 
 import elman
 import elman.cells
+import elman.data
 import elman.decoding
 import elman.layers
+import elman.metrics
 import elman.nn
 
-PACKAGES = (elman.cells, elman.decoding, elman.layers, elman.nn)
+PACKAGES = (elman.cells, elman.data, elman.decoding, elman.layers, elman.metrics, elman.nn)
 MODULES = ["elman.errors", "elman.cells"] + [
     f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)
 ]

@@ -261,7 +261,7 @@ def test_lines_that_are_no_text(
     assert shown.err == "elman: standard input, line 2: not UTF-8\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("good film\nbad film\n".encode("utf-16"))))
     assert cli.main(["predict", runs["classify"]]) == 2
-    assert "line 1: not text: it has a zero byte" in capsys.readouterr().err
+    assert "line 1: not text: it contains a zero byte" in capsys.readouterr().err
 
 
 def test_a_hyphen_is_standard_input(

@@ -239,25 +239,27 @@ def test_vectors(tmp_path: Path) -> None:
     assert [found[word].tolist() for word in ("the", "cat")] == [[1, 2, 3], [4, 5, 6]]
     for number in ("nan", "inf", "1e99"):
         path.write_text(f"the 1 2 3\ncat 4 {number} 6\n")
-        with pytest.raises(elman.ElmanError, match=r"v.txt, line 2: the vector of 'cat' holds (nan|inf), which is no"):
+        with pytest.raises(
+            elman.ElmanError, match=r"v.txt, line 2: the embedding of 'cat' contains (nan|inf), which is no"
+        ):
             read_vectors(str(path), {"cat"})
         assert read_vectors(str(path), {"the"})["the"].tolist() == [1, 2, 3]
     binary = tmp_path / "v.bin"
     binary.write_bytes(b"1 2\ncat " + np.array([1, np.nan], "<f4").tobytes())
-    with pytest.raises(elman.ElmanError, match="v.bin, word 1: the vector of 'cat' holds nan"):
+    with pytest.raises(elman.ElmanError, match="v.bin, word 1: the embedding of 'cat' contains nan"):
         read_vectors(str(binary), {"cat"})
     for data, message in (
         (b"99999999999 99999999999\ncat ", "more than 100,000 numbers each"),
-        (b"1 3\n" + b"x" * 20_000, "word 1 has no end"),
+        (b"1 3\n" + b"x" * 20_000, "word 1 does not end"),
     ):
         binary.write_bytes(data)
         with pytest.raises(elman.ElmanError, match=f"v.bin.*{message}"):
             read_vectors(str(binary), {"cat"})
     for data, message in (
         (b"", "the file is empty"),
-        (b"\n\n", "holds only blank lines"),
-        (b"2 " + b"9" * 5000, "line 1: not vectors of words: more than 100,000 numbers each"),
-        ("the 1 2 3\n".encode("utf-16"), "line 1: not text: it has a zero byte"),
+        (b"\n\n", "contains only blank lines"),
+        (b"2 " + b"9" * 5000, "line 1: not embeddings: more than 100,000 numbers each"),
+        ("the 1 2 3\n".encode("utf-16"), "line 1: not text: it contains a zero byte"),
     ):
         path.write_bytes(data)
         with pytest.raises(elman.ElmanError, match=f"v.txt.*{message}"):
@@ -268,7 +270,7 @@ def test_vectors(tmp_path: Path) -> None:
     assert vector_size(f"{several}::100.txt") == 3
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(elman.ElmanError, match="vectors are read more than once"):
+        with pytest.raises(elman.ElmanError, match="embeddings are read more than once"):
             vector_size(str(tmp_path / "pipe"))
 
 

@@ -262,8 +262,8 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
     assert elman.train("translate", files, steps=0, **own).config.embedding_size == 3
     for content, message in (
         ("a 1 2 3\nb 1 2\n", r"v.txt, line 2: 2 numbers, not 3"),
-        ("a 1 2 3\nb 1 x 2\n", r"v.txt, line 2: not a word and 3 numbers"),
-        ("a 1 2 3 4\n", r"vectors of 4 numbers; --embedding-size is 3: give --embedding-size 4"),
+        ("a 1 2 3\nb 1 x 2\n", r"v.txt, line 2: expected a word and 3 numbers"),
+        ("a 1 2 3 4\n", r"the embeddings have size 4, but --embedding-size is 3: give --embedding-size 4"),
         ("zz 1 2 3\n", r"v.txt: knows none of the 5 tokens"),
     ):
         (tmp_path / "v.txt").write_text(content)
@@ -273,7 +273,7 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
     (tmp_path / "broken.txt.gz").write_bytes(b"\x1f\x8b\x08\x00nothing")
     with pytest.raises(elman.ElmanError, match=r"broken.txt.gz: cannot be read"):
         read_vectors(str(tmp_path / "broken.txt.gz"), {"a"})
-    with pytest.raises(elman.ElmanError, match=r"short.bin: ends within word 3 of 3"):
+    with pytest.raises(elman.ElmanError, match=r"short.bin: the file ends within word 3 of 3"):
         read_vectors(str(tmp_path / "short.bin"), {"a"})
 
 

@@ -192,7 +192,7 @@ def _standard_input() -> Iterator[tuple[str, str]]:
     try:
         for number, line in enumerate(sys.stdin or (), 1):
             if "\0" in line:
-                raise ElmanError(f"standard input, line {number}: not text: it has a zero byte; UTF-8 is needed")
+                raise ElmanError(f"standard input, line {number}: not text: it contains a zero byte; UTF-8 is required")
             yield line.rstrip("\n"), f"standard input, line {number}"
     except UnicodeDecodeError:  # of a terminal
         raise ElmanError(f"standard input, after line {number}: not UTF-8") from None

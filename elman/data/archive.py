@@ -48,7 +48,7 @@ def open_unpacked(path: str) -> Iterator[tuple[IO[bytes], str]]:
     ``archive.zip::name``. Files that operating systems add (``__MACOSX``, ``.DS_Store``, ``Thumbs.db``) are ignored.
 
     Args:
-        path: A path, a URL or an `InMemory` source.
+        path (str): A path, a URL or an `InMemory` source.
 
     Yields:
         The unpacked bytes as a stream, and the file's name without the endings of the compression.
@@ -57,7 +57,8 @@ def open_unpacked(path: str) -> Iterator[tuple[IO[bytes], str]]:
         ElmanError: The file does not exist, is damaged or encrypted, unpacks to more than 256 MiB and more than a
             hundred times its size, or is an archive of several files.
 
-    Example:
+    Example::
+
         >>> with open_unpacked("corpus.txt.gz") as (file, name):  # doctest: +SKIP
         ...     print(name, len(file.read()))
         corpus.txt 1115394
@@ -110,8 +111,8 @@ def split_member(path: str) -> tuple[str, str | None]:
     """Split a path of the form ``archive.zip::name`` or ``book.xlsx::sheet``.
 
     Returns:
-        The path of the archive or workbook and the name in it. The name is None for any other path, and where a file
-        with the whole name exists.
+        tuple[str, str | None]: The path of the archive or workbook and the name in it. The name is None for any other
+        path, and where a file with the whole name exists.
     """
     if isinstance(path, InMemory) or "::" not in path or "://" in path or os.path.exists(local_path(path) or ""):
         return path, None

@@ -46,11 +46,11 @@ class ColumnFile(InputFile):
     first line such as ``token pos ner`` names the columns.
 
     Args:
-        path: The path of the file.
-        tag: The column with the tags: a name of CoNLL-U or of the first line, or a number from 1. Default: ``upos`` in
-            CoNLL-U and the last column in other files.
-        tagged: Whether each word must have a tag. If not, `tags` is empty. Default: ``True``.
-        skipped: Receives the sentences that cannot be read. Default: they are errors.
+        path (str): The path of the file.
+        tag (str, optional): The column with the tags: a name of CoNLL-U or of the first line, or a number from 1.
+            Default: ``upos`` in CoNLL-U and the last column in other files.
+        tagged (bool): Whether each word must have a tag. If not, `tags` is empty. Default: ``True``.
+        skipped (SkippedRows, optional): Receives the sentences that cannot be read. Default: they are errors.
 
     Attributes:
         inputs: The words of each sentence.

@@ -52,8 +52,8 @@ def decode_utf8(data: bytes, name: str) -> str:
     """Decode UTF-8 bytes, without a byte order mark.
 
     Args:
-        data: The bytes of a file.
-        name: The name of the file, for the error message.
+        data (bytes): The bytes of a file.
+        name (str): The name of the file, for the error message.
 
     Raises:
         ElmanError: The bytes are not UTF-8. The message names the encoding or the kind of file that they seem to be.

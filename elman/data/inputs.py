@@ -37,9 +37,9 @@ class InputFile(ABC):
     """A file of inputs.
 
     Attributes:
-        inputs: The inputs, one for each row.
-        names: How each input is shown.
-        places: The location of each input, for messages: ``reviews.csv, row 3``.
+        inputs (list[Any]): The inputs, one for each row.
+        names (list[Any]): How each input is shown.
+        places (list[str]): The location of each input, for messages: ``reviews.csv, row 3``.
     """
 
     inputs: list[Any]
@@ -51,8 +51,8 @@ class InputFile(ABC):
         """Return the content of the output file: the inputs together with their predictions.
 
         Args:
-            out: The name of the output file, whose ending sets the format.
-            predictions: One for each input.
+            out (str): The name of the output file, whose ending sets the format.
+            predictions (Sequence[Prediction]): One for each input.
         """
 
 
@@ -61,10 +61,11 @@ class InputTable(InputFile):
     """The rows of a table.
 
     Args:
-        path: The path of the table, for messages.
-        table: The table.
-        inputs: The input of each row.
-        names: How each row is shown and located. Default: the inputs, and the path with the number of the row.
+        path (str): The path of the table, for messages.
+        table (polars.DataFrame): The table.
+        inputs (list[Any]): The input of each row.
+        names (list[str], optional): How each row is shown and located. Default: the inputs, and the path with the
+            number of the row.
     """
 
     def __init__(self, path: str, table: polars.DataFrame, inputs: list[Any], names: list[str] | None = None) -> None:
@@ -81,9 +82,9 @@ class InputLines(InputFile):
     """Inputs without columns: the lines of a text file, the series of a file, or arguments of the command line.
 
     Args:
-        inputs: The inputs.
-        places: The location of each input, for messages.
-        names: How each input is shown. Default: the inputs.
+        inputs (list[Any]): The inputs.
+        places (list[str]): The location of each input, for messages.
+        names (list[str], optional): How each input is shown. Default: the inputs.
     """
 
     def __init__(self, inputs: list[Any], places: list[str], names: list[str] | None = None) -> None:
@@ -128,10 +129,10 @@ def read_inputs(
     """Read the inputs in a table or a text file.
 
     Args:
-        argument: The path.
-        to_inputs: Returns the inputs of a table, one for each row.
-        *columns: The columns that a table must have.
-        whole: Whether a text file is a single input. Default: ``False``, each line is an input.
+        argument (str): The path.
+        to_inputs (Callable[[polars.DataFrame], list[str]]): Returns the inputs of a table, one for each row.
+        *columns (str): The columns that a table must have.
+        whole (bool): Whether a text file is a single input. Default: ``False``, each line is an input.
 
     Raises:
         ElmanError: The file cannot be read or a column is missing.
@@ -168,8 +169,8 @@ def write_output(out: str, data: bytes) -> None:
     """Write a file atomically, compressed as the ending of its name says.
 
     Args:
-        out: A path or a URL.
-        data: The content.
+        out (str): A path or a URL.
+        data (bytes): The content.
 
     Raises:
         ElmanError: The file cannot be written.

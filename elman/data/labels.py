@@ -21,7 +21,8 @@ _MANY = 20
 def label_key(label: str) -> str:
     """Return a key that is equal for all spellings of a label: "1" and "1.0", " pos" and "pos", "True" and "true".
 
-    Example:
+    Example::
+
         >>> label_key("1.0") == label_key(" 1")
         True
     """
@@ -40,10 +41,10 @@ def merge_spellings(labels: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Give each label a single spelling, the shortest in the data, and log which spellings were merged.
 
     Args:
-        labels: The labels of each example.
+        labels (Sequence[tuple[str, ...]]): The labels of each example.
 
     Returns:
-        The labels of each example without empty and repeated ones.
+        list[tuple[str, ...]]: The labels of each example without empty and repeated ones.
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for example in labels:
@@ -63,11 +64,11 @@ def split_labels(cells: Sequence[str], separator: str | None) -> list[tuple[str,
     """Split the cells of a column into labels.
 
     Args:
-        cells: The cells.
-        separator: The separator between the labels of a cell. ``None``: each cell is a single label.
+        cells (Sequence[str]): The cells.
+        separator (str, optional): The separator between the labels of a cell. ``None``: each cell is a single label.
 
     Returns:
-        The labels of each cell; none for an empty cell.
+        list[tuple[str, ...]]: The labels of each cell; none for an empty cell.
     """
     if separator is None:
         return [(cell,) if normalize_label(cell) else () for cell in cells]
@@ -78,8 +79,8 @@ def check_labels(labels: Sequence[tuple[str, ...]], place: str) -> None:
     """Log a warning if most labels occur only once, as numbers and free text do.
 
     Args:
-        labels: The labels of each example.
-        place: The name of the data, for the message.
+        labels (Sequence[tuple[str, ...]]): The labels of each example.
+        place (str): The name of the data, for the message.
     """
     counts: dict[tuple[str, ...], int] = defaultdict(int)
     for example in labels:

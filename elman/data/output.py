@@ -19,12 +19,13 @@ def json_line(value: Any, what: str) -> str:
 
     Args:
         value: The value; nested dicts, lists and tuples are allowed.
-        what: What the value is, for the error message, such as ``"the metrics"``.
+        what (str): What the value is, for the error message, such as ``"the metrics"``.
 
     Raises:
         ElmanError: A number in the value is NaN or infinite, which JSON cannot represent.
 
-    Example:
+    Example::
+
         >>> json_line({"loss": 0.5}, "the metrics")
         '{"loss": 0.5}'
     """
@@ -38,8 +39,8 @@ def check_finite(value: Any, what: str, key: str = "") -> None:
 
     Args:
         value: The value; nested dicts, lists and tuples are allowed.
-        what: What the value is, for the error message.
-        key: The key of the value in its dict, for the error message. Default: ``""``.
+        what (str): What the value is, for the error message.
+        key (str): The key of the value in its dict, for the error message. Default: ``""``.
 
     Raises:
         ElmanError: A number is NaN or infinite.
@@ -59,9 +60,9 @@ def check_writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
     """Check that a file can be written to a path.
 
     Args:
-        path: The path.
-        option: The option that gives the path, for the error message.
-        inputs: Files that must not be overwritten.
+        path (str): The path.
+        option (str): The option that gives the path, for the error message.
+        inputs (Iterable[str]): Files that must not be overwritten.
 
     Raises:
         ElmanError: The path is empty or a folder, its folder does not exist, or it is one of the inputs.

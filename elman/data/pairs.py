@@ -22,9 +22,9 @@ class Pairs(NamedTuple):
     """Pairs of texts.
 
     Attributes:
-        sources: The source texts.
-        targets: The target texts.
-        places: The location of each pair, for messages: ``train.de, line 3``.
+        sources (list[str]): The source texts.
+        targets (list[str]): The target texts.
+        places (list[str]): The location of each pair, for messages: ``train.de, line 3``.
     """
 
     sources: list[str]
@@ -39,16 +39,17 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
 
     Args:
         data: Paths or data in memory; see `elman.data.source.sources`.
-        source: The column of the source texts in tables.
-        target: The column of the target texts in tables.
-        skip_bad: Whether to skip rows of tables that cannot be read. Default: ``False``, they are errors.
+        source (str): The column of the source texts in tables.
+        target (str): The column of the target texts in tables.
+        skip_bad (bool): Whether to skip rows of tables that cannot be read. Default: ``False``, they are errors.
 
     Raises:
         ElmanError: A file cannot be read, a column is missing, the two files have different numbers of lines, or no
             pair is complete.
 
-    Example:
-        >>> pairs = read_pairs(["train.de", "train.en"], "source", "target")  # doctest: +SKIP
+    Example::
+
+        >>> pairs = read_pairs([("Guten Morgen!", "Good morning!")], "source", "target")
         >>> pairs.sources[0], pairs.targets[0]
         ('Guten Morgen!', 'Good morning!')
     """

@@ -20,9 +20,9 @@ def column(table: polars.DataFrame, name: str, path: str = "") -> list[str]:
     """Return the cells of a column as text; missing cells are ``""``.
 
     Args:
-        table: The table.
-        name: The name of the column.
-        path: The path of the table, for the error message.
+        table (polars.DataFrame): The table.
+        name (str): The name of the column.
+        path (str): The path of the table, for the error message.
 
     Raises:
         ElmanError: The column contains lists, records or bytes.
@@ -49,8 +49,8 @@ def frame_from_columns(columns: Mapping[Any, Iterable[Any]], source: str = "data
     Cells become text, None and NaN become nulls, and lists become lists of text.
 
     Args:
-        columns: The cells of each column.
-        source: The name of the data, for the error message. Default: ``"data"``.
+        columns (Mapping[Any, Iterable[Any]]): The cells of each column.
+        source (str): The name of the data, for the error message. Default: ``"data"``.
 
     Raises:
         ElmanError: The columns have unequal lengths, or a column is not a sequence.
@@ -77,7 +77,7 @@ def frame_from_rows(rows: Sequence[Any]) -> tuple[polars.DataFrame, bool]:
     """Return a table of rows in memory, and whether its columns have only an order and no names.
 
     Args:
-        rows: Dicts, or tuples or lists of two to four cells.
+        rows (Sequence[Any]): Dicts, or tuples or lists of two to four cells.
 
     Raises:
         ElmanError: The rows are of another type, or have different numbers of cells.
@@ -106,13 +106,14 @@ def read_json(text: str, path: str, lines: bool, report: ReportBadRow) -> tuple[
     """Read a table in JSON: an array of objects, an object of columns, or an object on each line.
 
     Args:
-        text: The text.
-        path: The path of the file, for the error message.
-        lines: Whether to prefer an object on each line if the text could be read in several ways.
-        report: Receives the rows that cannot be read.
+        text (str): The text.
+        path (str): The path of the file, for the error message.
+        lines (bool): Whether to prefer an object on each line if the text could be read in several ways.
+        report (ReportBadRow): Receives the rows that cannot be read.
 
     Returns:
-        The table, and the line number of each row. The list is empty if the rows are not on lines of their own.
+        tuple[polars.DataFrame, list[int]]: The table, and the line number of each row. The list is empty if the rows
+        are not on lines of their own.
 
     Raises:
         ElmanError: The text is not valid JSON, or has another form.

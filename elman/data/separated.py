@@ -30,8 +30,8 @@ class Rows(NamedTuple):
     """A table and the line of its file on which each row begins.
 
     Attributes:
-        table: The table.
-        lines: (N,) line numbers from 1; 0 if the table does not come from lines of text.
+        table (polars.DataFrame): The table.
+        lines (numpy.ndarray): (N,) line numbers from 1; 0 if the table does not come from lines of text.
     """
 
     table: polars.DataFrame
@@ -45,13 +45,13 @@ def read_separated(text: str, path: str, tabs: bool, report: ReportBadRow) -> Ro
     A row may have more cells than the header if those are empty.
 
     Args:
-        text: The text.
-        path: The path of the file, for the error message.
-        tabs: Whether to prefer tabs as the separator. Quotes may then be literal characters.
-        report: Receives each row with too many or too few cells or with unmatched quotes.
+        text (str): The text.
+        path (str): The path of the file, for the error message.
+        tabs (bool): Whether to prefer tabs as the separator. Quotes may then be literal characters.
+        report (ReportBadRow): Receives each row with too many or too few cells or with unmatched quotes.
 
     Returns:
-        The rows and their line numbers.
+        Rows: The rows and their line numbers.
 
     Raises:
         ElmanError: There is no header, or two columns have the same name.

@@ -42,9 +42,9 @@ class InMemory(str):
     """Data in memory, under a name that is used like a path in messages and in the sources of a run.
 
     Args:
-        name: The name, for example ``<data in memory, 40 rows>``.
-        content: The bytes of a stream, or a table.
-        positional: Whether the columns of the table have only an order and no names. Default: ``False``.
+        name (str): The name, for example ``<data in memory, 40 rows>``.
+        content (bytes | polars.DataFrame): The bytes of a stream, or a table.
+        positional (bool): Whether the columns of the table have only an order and no names. Default: ``False``.
     """
 
     content: bytes | polars.DataFrame
@@ -67,13 +67,14 @@ def sources(data: Any) -> list[str]:
             a dict of columns, a list of rows (dicts, or tuples in the order of the task's columns), or an open file.
 
     Returns:
-        One source for each file or table.
+        list[str]: One source for each file or table.
 
     Raises:
         ElmanError: A file has an unsupported format, a stream is too long, rows or columns have unequal lengths, or
             the type of ``data`` is not supported.
 
-    Example:
+    Example::
+
         >>> sources(["train.csv", "more.csv"])
         ['train.csv', 'more.csv']
         >>> sources({"text": ["good", "bad"], "label": ["pos", "neg"]})

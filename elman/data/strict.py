@@ -15,15 +15,16 @@ def parse_json(text: str | bytes, source: str, infinity: bool = False) -> Any:
     """Parse a JSON text strictly.
 
     Args:
-        text: The text.
-        source: The name of the file, for the error message.
-        infinity: Whether to accept ``Infinity``, which Python's ``json`` writes. ``NaN`` is never accepted.
+        text (str | bytes): The text.
+        source (str): The name of the file, for the error message.
+        infinity (bool): Whether to accept ``Infinity``, which Python's ``json`` writes. ``NaN`` is never accepted.
             Default: ``False``.
 
     Raises:
         ElmanError: The text is not valid JSON, an object has a key twice, or the nesting is too deep.
 
-    Example:
+    Example::
+
         >>> parse_json('{"steps": 100}', "config.json")
         {'steps': 100}
     """

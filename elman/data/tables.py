@@ -52,8 +52,8 @@ def is_table(path: str, columns: Sequence[str] = ()) -> bool:
     The ending of a file's name decides. For a stream, the content decides, and the table must have the columns.
 
     Args:
-        path: The source.
-        columns: The columns that a stream must have. Default: none.
+        path (str): The source.
+        columns (Sequence[str]): The columns that a stream must have. Default: none.
     """
     if table_in_memory(path) is not None:
         return True
@@ -69,21 +69,23 @@ def read_table(
     """Read a table.
 
     Args:
-        path: A path, a URL or an in-memory source; see `elman.data.source.sources`.
-        columns: The names of required columns, or a mapping from the option that sets each name to the name. The
-            error message suggests the option. Default: none are required.
-        skip_bad: Whether to skip rows that cannot be read and to log their number. Default: ``False``, the first such
-            row is an error.
+        path (str): A path, a URL or an in-memory source; see `elman.data.source.sources`.
+        columns (Sequence[str] | Mapping[str, str], optional): The names of required columns, or a mapping from the
+            option that sets each name to the name. The error message suggests the option. Default: none are required.
+        skip_bad (bool): Whether to skip rows that cannot be read and to log their number. Default: ``False``, the first
+            such row is an error.
 
     Returns:
-        The table. Cells of ``.csv``, ``.tsv``, ``.json`` and ``.xlsx`` files are text.
+        polars.DataFrame: The table. Cells of ``.csv``, ``.tsv``, ``.json`` and ``.xlsx`` files are text.
 
     Raises:
         ElmanError: The table cannot be read, a row is wrong, or a column is missing.
 
-    Example:
-        >>> table = read_table("reviews.csv", ["text", "label"])  # doctest: +SKIP
-        >>> table.columns
+    Example::
+
+        >>> from elman.data.source import sources
+        >>> [path] = sources({"text": ["A fine film."], "label": ["pos"]})
+        >>> read_table(path, ["text", "label"]).columns
         ['text', 'label']
     """
     return read_rows(path, columns, SkippedRows(path, skip_bad)).table
@@ -93,12 +95,12 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, skip
     """Read a table together with the line number of each row.
 
     Args:
-        path: See `read_table`.
-        columns: See `read_table`.
-        skipped: Receives the rows that cannot be read.
+        path (str): See `read_table`.
+        columns (Sequence[str] | Mapping[str, str], optional): See `read_table`.
+        skipped (SkippedRows): Receives the rows that cannot be read.
 
     Returns:
-        The table, and for each row the line of the file on which it begins, or 0.
+        Rows: The table, and for each row the line of the file on which it begins, or 0.
 
     Raises:
         ElmanError: See `read_table`.
@@ -135,9 +137,10 @@ class SkippedRows:
     """Handles the rows of a source that cannot be used: the first one is an error, or all are skipped and counted.
 
     Args:
-        source: The source, for messages.
-        skip: Whether to skip such rows. ``None``: they are errors, and the message does not suggest ``--skip-bad``.
-        unit: What the rows are called in messages. Default: ``"row"``.
+        source (str): The source, for messages.
+        skip (bool, optional): Whether to skip such rows. ``None``: they are errors, and the message does not suggest
+            ``--skip-bad``.
+        unit (str): What the rows are called in messages. Default: ``"row"``.
     """
 
     def __init__(self, source: str, skip: bool | None, unit: str = "row") -> None:
@@ -148,8 +151,8 @@ class SkippedRows:
         """Record a row that cannot be used.
 
         Args:
-            place: The location in the source, such as ``line 7``.
-            reason: What is wrong with it.
+            place (str): The location in the source, such as ``line 7``.
+            reason (str): What is wrong with it.
 
         Raises:
             ElmanError: Rows are not to be skipped.
@@ -164,7 +167,7 @@ class SkippedRows:
         """Log how many rows were skipped, and reset the count.
 
         Args:
-            kept: The number of rows that were kept.
+            kept (int): The number of rows that were kept.
         """
         if self.count:
             _log.warning(
@@ -189,9 +192,10 @@ def require_columns(table: polars.DataFrame, path: str, columns: Sequence[str] |
     """Check that a table has columns.
 
     Args:
-        table: The table.
-        path: The path of the table, for the error message.
-        columns: The names, or a mapping from the option that sets each name to the name.
+        table (polars.DataFrame): The table.
+        path (str): The path of the table, for the error message.
+        columns (Sequence[str] | Mapping[str, str]): The names, or a mapping from the option that sets each name to the
+            name.
 
     Raises:
         ElmanError: A column is missing. The message lists the table's columns and suggests the most similar one.

@@ -38,9 +38,9 @@ class Tagged(NamedTuple):
     """Tagged sentences.
 
     Attributes:
-        words: The words of each sentence.
-        tags: The tags of each sentence.
-        places: The location of each sentence, for messages.
+        words (list[list[str]]): The words of each sentence.
+        tags (list[list[str]]): The tags of each sentence.
+        places (list[str]): The location of each sentence, for messages.
     """
 
     words: list[list[str]]
@@ -59,18 +59,22 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, ski
     ``.tsv`` file without the columns, has one word on each line; see `elman.data.columns.ColumnFile`.
 
     Args:
-        data: Paths or data in memory; see `elman.data.source.sources`.
-        tag: The column of tags in files with one word on each line; see `elman.data.columns.ColumnFile`.
-        words: The column of words in tables. For ``"words"``, a column ``tokens`` is accepted too.
-        tags: The column of tags in tables. For ``"tags"``, ``ner_tags``, ``pos_tags`` and ``labels`` are accepted too.
-        skip_bad: Whether to skip rows or sentences that cannot be read and to log their number. Default: ``False``.
+        data (Sequence[str]): Paths or data in memory; see `elman.data.source.sources`.
+        tag (str, optional): The column of tags in files with one word on each line; see
+            `elman.data.columns.ColumnFile`.
+        words (str): The column of words in tables. For ``"words"``, a column ``tokens`` is accepted too.
+        tags (str): The column of tags in tables. For ``"tags"``, ``ner_tags``, ``pos_tags`` and ``labels`` are accepted
+            too.
+        skip_bad (bool): Whether to skip rows or sentences that cannot be read and to log their number. Default:
+            ``False``.
 
     Raises:
         ElmanError: A sentence has more or fewer tags than words, a column is missing, the file has brat's format, or
             there are no sentences.
 
-    Example:
-        >>> data = read_tagged(["train.conllu"], None, "words", "tags")  # doctest: +SKIP
+    Example::
+
+        >>> data = read_tagged([(["The", "dog", "barks"], ["DET", "NOUN", "VERB"])], None, "words", "tags")
         >>> data.words[0], data.tags[0]
         (['The', 'dog', 'barks'], ['DET', 'NOUN', 'VERB'])
     """
@@ -96,10 +100,10 @@ def read_words(path: str, words: str, tag: str | None, known: Collection[str]) -
     most cells of the tag column are known tags. In any other text file, each line is a sentence.
 
     Args:
-        path: The path of the file.
-        words: The column of words in tables.
-        tag: The column of tags in files with one word on each line. Default: the last one.
-        known: The tags of the model.
+        path (str): The path of the file.
+        words (str): The column of words in tables.
+        tag (str, optional): The column of tags in files with one word on each line. Default: the last one.
+        known (Collection[str]): The tags of the model.
 
     Raises:
         ElmanError: The file cannot be read, or a column is missing.

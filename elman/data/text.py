@@ -19,14 +19,15 @@ def read_text(path: str) -> str:
     or the only column, one cell a line.
 
     Args:
-        path: A path, an fsspec URL or an in-memory source. Compressed files and archives are unpacked
-            (``.gz``, ``.bz2``, ``.xz``, ``.zip``, ``.tar``, ...).
+        path (str): A path, an fsspec URL or an in-memory source. Compressed files and archives are unpacked (``.gz``,
+            ``.bz2``, ``.xz``, ``.zip``, ``.tar``, ...).
 
     Raises:
         ElmanError: The file cannot be read, is empty, or is not UTF-8. The message names the encoding that the file
             seems to have, and the byte and the line that are wrong.
 
-    Example:
+    Example::
+
         >>> text = read_text("corpus.txt.gz")  # doctest: +SKIP
     """
     if isinstance(path, InMemory) and table_in_memory(path) is not None:
@@ -58,8 +59,9 @@ def texts_in_memory(source: InMemory, name: str = "text") -> list[str]:
     """Return the texts of an in-memory source.
 
     Args:
-        source: A table, or bytes whose lines are the texts.
-        name: The column of a table; if there is no such column, the table's only column is used. Default: ``"text"``.
+        source (InMemory): A table, or bytes whose lines are the texts.
+        name (str): The column of a table; if there is no such column, the table's only column is used. Default:
+            ``"text"``.
 
     Raises:
         ElmanError: The table has several columns and none has this name.

@@ -1,4 +1,4 @@
-"""What needs no network, to know how much one is worth."""
+"""Baselines without a neural network, with which the accuracy of a classifier is compared."""
 
 from __future__ import annotations
 
@@ -10,22 +10,57 @@ _log = logging.getLogger("elman")
 
 
 def majority(train: Sequence[str], test: Sequence[str]) -> float:
-    """The accuracy of always giving the most frequent label."""
+    """Compute the accuracy of always predicting the most frequent label of the training data.
+
+    Parameters
+    ----------
+    train : sequence of str
+        The label of each training example; at least one.
+    test : sequence of str
+        The label of each test example; at least one.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> majority(["pos", "pos", "neg"], ["pos", "neg"])
+    0.5
+    """
     (label, _), *_ = Counter(train).most_common(1)
-    return sum(one == label for one in test) / len(test)
+    return sum(truth == label for truth in test) / len(test)
 
 
 def tfidf(texts: Sequence[str], labels: Sequence[str], test_texts: Sequence[str], test: Sequence[str]) -> float | None:
-    """The accuracy of logistic regression on TF-IDF of words and pairs of words.
+    """Compute the accuracy of logistic regression on TF-IDF features.
 
-    Texts of a word or two: of one to four characters. None, and the log says so, where scikit-learn is missing.
+    The features are words and pairs of words or, if texts have three words or fewer on average, one to four
+    characters. Logistic regression has C = 10.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The training texts.
+    labels : sequence of str
+        The label of each training text; at least two different ones.
+    test_texts : sequence of str
+        The test texts.
+    test : sequence of str
+        The label of each test text.
+
+    Returns
+    -------
+    float or None
+        Between 0 and 1; None if scikit-learn is not installed, which is logged.
     """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
     except ImportError:
-        _log.warning("no TF-IDF baseline without scikit-learn: pip install 'elman[sklearn]'")
+        _log.warning("the TF-IDF baseline is not computed, since scikit-learn is missing: pip install 'elman[sklearn]'")
         return None
     short = sum(len(text.split()) for text in texts) <= 3 * len(texts)
     vectors = TfidfVectorizer(
