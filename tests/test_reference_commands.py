@@ -105,8 +105,8 @@ def test_tables_of_other_grammars(name: str) -> None:
         train, test = grammar_table(name, seed)
         texts = [text for text, _ in train + test]
         assert (len(train), len(test), len(set(texts))) == (50, 25, 75)
-        learnt = {word for text, _ in train for word in text.split()}
-        assert {word for text, _ in test for word in text.split()} <= learnt
+        train_words = {word for text, _ in train for word in text.split()}
+        assert {word for text, _ in test for word in text.split()} <= train_words
 
 
 @pytest.mark.parametrize("name", ["letters", "people", "roads"])
