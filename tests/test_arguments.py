@@ -1,4 +1,4 @@
-"""What layers and the faces of torch.nn are given wrongly: arguments, states, lengths."""
+"""Wrong arguments, states and lengths of layers are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FAMILY: dict[str, Callable[[], RecurrentLayer]] = LAYER_FAMILY | {
 
 
 def first_leaf(state: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The state with its first tensor changed."""
+    """Return the state with its first tensor changed."""
     return change(state) if isinstance(state, Tensor) else (first_leaf(state[0], change), *state[1:])
 
 
@@ -84,7 +84,7 @@ def test_a_state_of_another_structure_is_refused(name: str, wrong: str) -> None:
                 call()
 
 
-def test_the_error_shows_the_structure_that_is_wanted() -> None:
+def test_the_error_shows_the_expected_structure() -> None:
     x = torch.zeros(B, T, D)
     with pytest.raises(ValueError, match=r"the state \(\(h, c\), \(h, c\)\) must have the shapes") as error:
         stack("lstm", D, 4, 2)(x, (torch.zeros(2, B, 4), torch.zeros(2, B, 4)))
@@ -108,7 +108,7 @@ def test_a_state_may_be_of_lists(name: str) -> None:
     close(layer(x, listed(state)), layer(x, state), 1e-6)
 
 
-def test_a_state_of_autocast_goes_on_in_it() -> None:
+def test_a_state_returned_under_autocast_is_accepted() -> None:
     layer, x = stack("lstm", D, H, 2), torch.randn(B, T, D)
     with torch.autocast("cpu", torch.bfloat16):
         _, state = layer(x)
@@ -215,7 +215,7 @@ def test_lengths_may_be_a_list_or_an_array(name: str, given: Callable[[list[int]
     close(layer(x, None, given([3, 1])), layer(x, None, torch.tensor([3, 1])), 1e-6)
 
 
-def test_lengths_of_what_goes_with_layers() -> None:
+def test_lengths_of_other_functions() -> None:
     y, lengths = torch.randn(B, T, 4), torch.tensor([3, 1])
     close(reverse(y, [3, 1]), reverse(y, lengths))
     close(last_step(y, np.array([3, 1])), last_step(y, lengths))

@@ -22,14 +22,14 @@ KINDS = ["RNN", "LSTM", "GRU"]
 
 
 def pair(kind: str, **options: Any) -> Iterator[torch.nn.Module]:
-    """torch's module and ours, drawn from the same seed."""
+    """Yield torch's module and ours, initialised with the same seed."""
     for library in (torch.nn, ours):
         torch.manual_seed(1)
         yield getattr(library, kind)(D, H, **options)
 
 
 def both(kind: str, change: Callable[[torch.nn.Module], Any], **options: Any) -> None:
-    """What both give after the same change is the same."""
+    """Check that both return the same after the same change."""
     x, results = torch.randn(T, B, D), []
     for module in pair(kind, **options):
         torch.manual_seed(2)
@@ -39,7 +39,7 @@ def both(kind: str, change: Callable[[torch.nn.Module], Any], **options: Any) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_an_rnn_of_torch(kind: str) -> None:
+def test_modules_are_instances_of_the_base_classes_of_torch(kind: str) -> None:
     theirs, mine = pair(kind, num_layers=2, bidirectional=True)
     assert isinstance(mine, torch.nn.RNNBase)
     for name in ("mode", "_all_weights", "_flat_weights_names", "__constants__"):
@@ -56,7 +56,7 @@ def weight_norm(module: torch.nn.Module) -> None:
 
 
 def drop_connect(module: torch.nn.Module) -> None:
-    """As language models after Merity et al. 2018 do it."""
+    """Drop weights as language models after Merity et al. 2018 do."""
     weight = module.weight_hh_l0
     del module._parameters["weight_hh_l0"]
     module.register_parameter("raw", torch.nn.Parameter(weight.data))  # type: ignore[arg-type]
@@ -77,8 +77,8 @@ def replace_attribute(module: torch.nn.Module) -> None:
     module.bias_ih_l0 = torch.nn.Parameter(torch.ones_like(module.bias_ih_l0))  # type: ignore[arg-type]
 
 
-def start(module: torch.nn.Module) -> None:
-    """As code that starts recurrent layers in its own way does it."""
+def initialise(module: torch.nn.Module) -> None:
+    """Initialise parameters by name, as user code does."""
     if isinstance(module, torch.nn.RNNBase):
         for names in module._all_weights:
             for name in names:
@@ -101,14 +101,14 @@ def pruned(module: torch.nn.Module) -> None:
 
 
 CHANGES = [
-    weight_norm, drop_connect, write_flat_weights, replace_parameter, replace_attribute, start, change_data,
+    weight_norm, drop_connect, write_flat_weights, replace_parameter, replace_attribute, initialise, change_data,
     call_functionally, pruned, copy.deepcopy, torch.nn.Module.eval, lambda m: m.to(torch.float64).to(torch.float32),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_code_for_torch_changes_ours_alike(kind: str, change: Callable[[torch.nn.Module], Any]) -> None:
+def test_changes_of_parameters_mean_the_same_as_in_torch(kind: str, change: Callable[[torch.nn.Module], Any]) -> None:
     both(kind, change)
 
 
@@ -140,7 +140,7 @@ def test_a_parametrization_learns() -> None:
     assert original.grad is not None
 
 
-def test_a_module_is_saved_whole() -> None:
+def test_a_pickled_module_runs() -> None:
     module, x = ours.LSTM(D, H, 2, bidirectional=True), torch.randn(T, B, D)
     file = io.BytesIO()
     torch.save(module, file)
@@ -299,7 +299,7 @@ BROKEN: dict[str, Callable[[Any], None]] = {
         lambda: ours.LSTMCell(D, H),
     ],
 )  # fmt: skip
-def test_weights_that_were_replaced_by_others(build: Callable[[], Any], broken: str, gradients: bool) -> None:
+def test_replaced_weights_of_a_wrong_size_are_refused(build: Callable[[], Any], broken: str, gradients: bool) -> None:
     module = build()
     BROKEN[broken](module)
     x = torch.zeros(B, D)
@@ -309,7 +309,7 @@ def test_weights_that_were_replaced_by_others(build: Callable[[], Any], broken: 
         module(x[:, None]) if isinstance(module, Recurrent) else module(x)
 
 
-def test_vectors_of_a_cell_that_were_replaced() -> None:
+def test_replaced_vectors_of_a_wrong_size_are_refused() -> None:
     layer = Recurrent("peephole_lstm", D, H)
     for name in ("p_i", "p_f", "p_o"):
         setattr(layer, name, torch.nn.Parameter(torch.zeros(2)))

@@ -1,4 +1,4 @@
-"""What happens inside: every value that the equations name, and how far the gradient reaches."""
+"""Recorder and `elman inspect`: the values in the equations, and the gradients that reach each step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_values_and_gradients() -> None:
     assert second.gradients()[0] < second.gradients()[-1]
 
 
-def test_a_backward_direction_and_a_cell_of_ones_own() -> None:
+def test_a_backward_direction_and_a_user_defined_cell() -> None:
     layer = stack(Leaky(), 3, 4, bidirectional=True)
     x = torch.randn(1, 5, 3)
     with Recorder(layer) as recorder:
@@ -78,7 +78,7 @@ def test_gradients_vanish_in_an_rnn_and_not_in_an_lstm() -> None:
     assert norms["rnn_tanh"] < 1e-6 < 1e-3 < norms["lstm"]
 
 
-def test_every_task_can_be_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str], text_file: str) -> None:
+def test_inspect_works_for_every_task(tmp_path: Path, capsys: pytest.CaptureFixture[str], text_file: str) -> None:
     reviews(tmp_path / "t.csv", 40)
     series(tmp_path / "s.ts")
     sentences(tmp_path / "w.txt", 30, 0)

@@ -1,4 +1,4 @@
-"""elman.nn against torch.nn: the same numbers, state dicts, shapes and complaints."""
+"""elman.nn against torch.nn: the same numbers, state dicts, shapes and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LENGTHS = torch.tensor([6, 1, 3, 3])
 
 
 def pair(kind: str, **options: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """torch's module and ours, drawn from the same seed."""
+    """Return torch's module and ours, initialised with the same seed."""
     modules = []
     for library in (torch.nn, ours):
         torch.manual_seed(1)
@@ -27,7 +27,7 @@ def pair(kind: str, **options: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 
 def flat(result: Any) -> list[Tensor]:
-    """All tensors of a result."""
+    """Return all tensors of a result."""
     if isinstance(result, PackedSequence):
         return [result.data]
     if isinstance(result, Tensor):
@@ -142,7 +142,7 @@ def test_wrong_options_are_refused(kind: str, options: dict[str, Any]) -> None:
     arguments = {"input_size": D, "hidden_size": H, **options}
     with pytest.raises((ValueError, TypeError)):
         getattr(ours, kind)(**arguments)
-    if kind != "RNNCell":  # torch's cell waits for the first call
+    if kind != "RNNCell":  # torch's cell raises at the first call
         with pytest.raises((ValueError, TypeError)):
             getattr(torch.nn, kind)(**arguments)
 
@@ -213,7 +213,7 @@ def test_double_backward_and_vmap_on_eager() -> None:
     close(torch.vmap(lambda x: mine(x)[0])(batch), torch.stack([mine(x)[0] for x in batch]))
 
 
-def test_flags_of_torch_modules_are_there() -> None:
+def test_attributes_of_torch_modules_exist() -> None:
     theirs, mine = pair("LSTM", num_layers=2, bidirectional=True, proj_size=2)
     mine.flatten_parameters()  # type: ignore[operator]
     assert [[p.shape for p in layer] for layer in mine.all_weights] == [
@@ -236,8 +236,8 @@ def test_flags_of_torch_modules_are_there() -> None:
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize(("H", "rows"), [(600, 1), (600, 4), (760, 1), (32, 5)])
-def test_one_step_is_torchs_at_any_size(kind: str, gradients: bool, H: int, rows: int) -> None:
-    """Whichever kernel takes it: which does depends on sizes, rows and gradients."""
+def test_one_step_equals_torch_at_any_size(kind: str, gradients: bool, H: int, rows: int) -> None:
+    """Sizes, rows and gradients decide which kernel runs."""
     theirs, layer = getattr(torch.nn, kind)(H, H, batch_first=True), getattr(ours, kind)(H, H, batch_first=True)
     theirs_cell, cell = getattr(torch.nn, f"{kind}Cell")(H, H), getattr(ours, f"{kind}Cell")(H, H)
     layer.load_state_dict(theirs.state_dict())

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, prune
 
 import elman
 import elman.nn as ours
+from elman import engines
 from elman.cells import CELLS, Weights
 from elman.layers import Recurrent, packed, quantize, stack
 from elman.layers.recorder import Recorder
@@ -32,11 +33,13 @@ CELL_KINDS = ["RNNCell", "LSTMCell", "GRUCell"]
 
 
 def on_grid(matrix: Tensor) -> bool:
+    """Return whether each row lies on its int8 grid."""
     steps = matrix / matrix.abs().amax(1, keepdim=True) * 127
     return bool((steps - steps.round()).abs().max() < 1e-3)
 
 
-def state_of(module: nn.Module) -> list[Bound]:
+def bounds_of(module: nn.Module) -> list[Bound]:
+    """Return the recurrences of a network."""
     return [bound for _, bound in recurrences_of(module)]
 
 
@@ -85,12 +88,12 @@ def test_packed_int8_equals_the_rounded_weights(kind: str, options: dict[str, An
                 expected = flat(module(x, state)) + flat(module(x, lengths=[steps] * rows))
             kept = copy.deepcopy(module.state_dict())
             with packed(module):
-                assert all("scale_hh" in bound.recurrence.packed.fields for bound in state_of(module))  # type: ignore[union-attr]
+                assert all("scale_hh" in bound.recurrence.packed.fields for bound in bounds_of(module))  # type: ignore[union-attr]
                 for parameter in module.parameters():
                     if parameter.dim() == 2:
                         parameter.zero_()  # not read inside the block
                 close(flat(module(x, state)) + flat(module(x, lengths=[steps] * rows)), expected, 5e-6)
-            assert all(bound.recurrence.packed is None for bound in state_of(module))
+            assert all(bound.recurrence.packed is None for bound in bounds_of(module))
             module.load_state_dict(kept)
             close(flat(module(x, state)), expected[: len(flat(module(x, state)))], 5e-6)
 
@@ -170,7 +173,7 @@ def test_quantize_refuses_weights_that_are_computed(change: Any) -> None:
     before = copy.deepcopy(network.state_dict())
     with pytest.raises(ValueError, match="a matrix of 1.l0 is computed from other parameters"):
         quantize(network)
-    assert not any(bound.recurrence.int8 for bound in state_of(network))
+    assert not any(bound.recurrence.int8 for bound in bounds_of(network))
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
 
@@ -200,7 +203,7 @@ def test_recorder_sees_layers_and_directions() -> None:
         with Recorder(network) as recorder:
             network(x).backward()
         records.append(recorder.layers())
-        assert all(bound.recurrence.observer is None for bound in state_of(network))
+        assert all(bound.recurrence.observer is None for bound in bounds_of(network))
     assert [record.layer for record in records[0]] == [f"rnn.{suffix}" for suffix in places]
     for mine, other in zip(*records, strict=True):
         assert list(mine.values) == list(other.values) == ["r", "z", "n", "h"]
@@ -241,6 +244,21 @@ def test_recorder_sees_a_loop_over_steps(kind: str) -> None:
         assert record.layer == ("l0" if network is whole else "layer")
     close(records[1], records[0])
     close(records[2], records[0])
+
+
+@pytest.mark.parametrize("kind", ["GRU", "GRUCell"])
+def test_observers_see_calls_that_torch_would_run(kind: str) -> None:
+    module, x = getattr(ours, kind)(D, H), torch.randn(1, D) if kind == "GRUCell" else torch.randn(1, 1, D)
+    expected, calls = flat(module(x)), []
+
+    def observe(recurrence: Recurrence, scan: engines.Scan) -> tuple[Tensor, engines.State]:
+        calls.append(recurrence)
+        return engines.run(scan)
+
+    (bound,) = module.recurrences()
+    bound.recurrence.observer = observe
+    close(flat(module(x)), expected, 1e-6)
+    assert calls == [bound.recurrence]
 
 
 class Shared(nn.Module, HasRecurrences):

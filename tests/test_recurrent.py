@@ -1,4 +1,4 @@
-"""The properties of everything recurrent: one test a property, over the whole family."""
+"""The properties of all recurrent layers: one test per property, over the whole family."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def some_resets() -> Tensor:
 
 
 def gradients(layer: RecurrentLayer, engine: str, *arguments: Any) -> list[Tensor]:
-    """Output, final state and every gradient, through the given engine."""
+    """Return output, final state and all gradients, computed by the given engine."""
     x, state, lengths, resets = arguments
     leaves = [x, *states.flatten(state).values(), *layer.parameters()]
     for leaf in leaves:
@@ -54,9 +54,9 @@ def test_every_engine_equals_eager(cell_name: str, lengths: Tensor | None, reset
     layer = recurrent(cell_name).double()
     x = inputs()
     arguments = (x, some_state(layer, x), lengths, some_resets() if resets else None)
-    law = gradients(layer, "eager", *arguments)
+    expected = gradients(layer, "eager", *arguments)
     for engine in engines.ENGINES:
-        close(gradients(layer, engine, *arguments), law)
+        close(gradients(layer, engine, *arguments), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -219,12 +219,12 @@ def test_dtypes(cell_name: str, engine_name: str, dtype: torch.dtype) -> None:
     y, state = layer(x, None, LENGTHS)
     assert {part.dtype for part in [y, *states.flatten(state).values()]} == {dtype}
     y.sum().backward()
-    law, _ = recurrent_like(layer)(x.double(), None, LENGTHS)
-    close(y.double(), law, {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype])
+    expected, _ = recurrent_like(layer)(x.double(), None, LENGTHS)
+    close(y.double(), expected, {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2}[dtype])
 
 
 def recurrent_like(layer: Recurrent) -> Recurrent:
-    """The same layer in float64."""
+    """Return the same layer in float64."""
     double = Recurrent(layer.cell, D, H, proj_size=layer.output_size if layer.cell.projected else 0).double()
     double.load_state_dict(layer.state_dict())
     return double
@@ -269,7 +269,7 @@ def test_state_dict_is_that_of_torch() -> None:
         theirs.load_state_dict({f"{key}_l0": value for key, value in ours.state_dict().items()})
 
 
-def test_start_values() -> None:
+def test_initial_parameters() -> None:
     layer = Recurrent("lstm", 40, 50)
     i, f, g, o = layer.bias_ih.chunk(4)  # type: ignore[union-attr]
     assert (f == 1).all()

@@ -162,7 +162,7 @@ class RNNBase(nn.RNNBase, HasRecurrences):
             return None
         recurrence = self._recurrences[0]
         cell, (B, T) = recurrence.cell, input.shape[:2] if self.batch_first else input.shape[1::-1]
-        if recurrence.packed is not None or not B or not T:
+        if recurrence.packed is not None or recurrence.observer is not None or not B or not T:
             return None
         if not engines.torch_layers(cell, B, T, self.input_size, self.hidden_size):
             return None
@@ -209,20 +209,20 @@ class RNNBase(nn.RNNBase, HasRecurrences):
         cell = self._recurrences[0].cell
         single = lengths is None and _is_plain(x) and x.shape[1] == 1
         single = single and engines.torch_steps(cell, len(x), self.input_size, self.hidden_size)
-        slots = zip(*(part.unbind(0) for part in state), strict=True)
+        states = zip(*(part.unbind(0) for part in state), strict=True)
         finals: list[tuple[Tensor, ...]] = []
         for k in range(self.num_layers):
             outputs = []
-            for way in range(self._directions):
-                index = k * self._directions + way
+            for direction in range(self._directions):
+                index = k * self._directions + direction
                 recurrence, weights = self._recurrences[index], self._weights(index)
-                ahead = reverse(x, lengths) if way else x
-                if single and recurrence.packed is None:
-                    final = torch_fused.step(cell, weights, ahead.squeeze(1), next(slots))
+                inputs = reverse(x, lengths) if direction else x
+                if single and recurrence.packed is None and recurrence.observer is None:
+                    final = torch_fused.step(cell, weights, inputs.squeeze(1), next(states))
                     y = final[0].unsqueeze(1)
                 else:
-                    y, final = recurrence.run(recurrence.scan(weights, ahead, next(slots), lengths))
-                outputs.append(reverse(y, lengths) if way else y)
+                    y, final = recurrence.run(recurrence.scan(weights, inputs, next(states), lengths))
+                outputs.append(reverse(y, lengths) if direction else y)
                 finals.append(final)
             steps = [y.transpose(0, 1) for y in outputs]  # (T, B, H), the layout of torch's kernels
             joined = steps[0] if len(steps) == 1 else torch.cat(steps, -1)
@@ -245,8 +245,8 @@ class RNNBase(nn.RNNBase, HasRecurrences):
         if packed.sorted_indices is not None:
             y = y.index_select(0, packed.sorted_indices)
             packed_lengths = packed_lengths[packed.sorted_indices.cpu()]
-        again = pack_padded_sequence(y, packed_lengths, batch_first=True)
-        output = PackedSequence(again.data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        repacked = pack_padded_sequence(y, packed_lengths, batch_first=True)
+        output = PackedSequence(repacked.data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return output, self._state_out(state)
 
 

@@ -55,7 +55,8 @@ class _Cell(nn.RNNCellBase, HasRecurrences):
             TypeError: ``input`` is not a tensor.
         """
         recurrence = self._recurrence
-        if isinstance(input, Tensor) and input.dim() == 2 and recurrence.packed is None:
+        special = recurrence.packed is not None or recurrence.observer is not None
+        if not special and isinstance(input, Tensor) and input.dim() == 2:
             # torch checks all sizes but those of biases
             get = self._parameters.get  # faster than attributes
             w_ih, w_hh, b_ih, b_hh = get("weight_ih"), get("weight_hh"), get("bias_ih"), get("bias_hh")
