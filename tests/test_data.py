@@ -1,4 +1,4 @@
-"""Text files, tokenizers, windows."""
+"""Text files, tokenizers and windows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import some_text
 WILD = "Grüße, Zoë! 😀\n\n\tTabs  and   spaces.\nC'est l'été… 漢字かな\x0b\u2028end<|end|>"
 
 
-def test_reading(tmp_path: Path) -> None:
+def test_read_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     assert read_text(str(path)) == "one\ntwo\nthree\n"
@@ -39,7 +39,7 @@ def test_reading(tmp_path: Path) -> None:
         ("hej".encode("utf-16"), "UTF-16LE; try iconv"),
     ],
 )
-def test_unreadable(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_unreadable_files(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "a.txt"
     if content is not None:
         path.write_bytes(content)
@@ -58,7 +58,7 @@ def test_a_folder_and_a_broken_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])
-def test_nothing_is_lost(kind: str) -> None:
+def test_decoding_restores_the_text(kind: str) -> None:
     text = WILD + some_text(3000)
     tokenizer = Tokenizer.train(kind, [text], 400)  # type: ignore[arg-type]
     again = Tokenizer.from_json(tokenizer.to_json(), "here")
@@ -73,7 +73,7 @@ def test_nothing_is_lost(kind: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text())
-def test_bpe_knows_every_text(text: str) -> None:
+def test_bpe_encodes_any_text(text: str) -> None:
     tokenizer = BPE
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -81,7 +81,7 @@ def test_bpe_knows_every_text(text: str) -> None:
 BPE = Tokenizer.train("bpe", [some_text()], 300)
 
 
-def test_the_unknown() -> None:
+def test_unknown_tokens() -> None:
     chars = Tokenizer.train("char", ["abc"], 0)
     assert chars.vocab_size == 5
     assert chars.encode("abxcy").tolist() == [2, 3, 1, 4, 1]
@@ -102,8 +102,8 @@ def test_wrong_tokenizers() -> None:
             Tokenizer.from_json(broken, "tokenizer.json")
 
 
-def test_more_words() -> None:
-    """Those that it would never read as one, or knows already, are left out."""
+def test_with_words() -> None:
+    """Words that the tokenizer would split, or that are in its vocabulary, are skipped."""
     own = Tokenizer.train("word", [" the cat , the"], 10, lowercase=True)
     more = own.with_words(["Dog", "dog", "cat", "don't", ",", "a b", "...", "the"])
     assert (own.vocab_size, more.vocab_size, more.num_learned) == (5, 7, 5)
@@ -111,8 +111,8 @@ def test_more_words() -> None:
     assert own.encode(" the dog").tolist() == [2, 1]
 
 
-def test_words_without_the_space_before_them() -> None:
-    """For reading: behind a quotation mark, in brackets and at a line's start a word is the same; no place is lost."""
+def test_words_without_spaces() -> None:
+    """A word is the same token after a quotation mark, in brackets and at the start of a line; offsets are kept."""
     text = ' "Great" film,\n(great)  GREAT\tfun \n'
     words = Tokenizer.train("word", [text], 10, lowercase=True, spaces=False)
     great, film, line = (int(i) for w in ("great", "film", "\n") for i in words.encode(w))
@@ -141,7 +141,7 @@ def test_words_without_the_space_before_them() -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(TokenKind))
-def test_small_letters_alone(kind: TokenKind) -> None:
+def test_lowercase(kind: TokenKind) -> None:
     tokenizer = Tokenizer.train(kind, ["The ABC, \u0130"], 300, lowercase=True)
     for text in ("The ABC, \u0130", "the abc"):
         assert tokenizer.encode(text).tolist() == tokenizer.encode(text.lower()).tolist()
@@ -168,7 +168,7 @@ def test_windows_cover_every_stream_once(n: int, streams: int, length: int) -> N
     assert all(batch.ids.shape[1] <= length for batch in batches)
 
 
-def test_windows_of_several_processes_are_those_of_one() -> None:
+def test_windows_of_several_processes_equal_those_of_one() -> None:
     ids = np.arange(1, 101, dtype=np.int32)
     whole = Windows(ids, 8, 5, 0, 3)
     parts = [Windows(ids, 8, 5, 0, 3, rank, 2) for rank in range(2)]
@@ -177,7 +177,7 @@ def test_windows_of_several_processes_are_those_of_one() -> None:
         assert (both == whole.batch(k).targets.numpy()).all()
 
 
-def test_epochs_are_turned_differently_and_the_same_for_a_seed() -> None:
+def test_rotations_differ_between_epochs_and_depend_on_the_seed() -> None:
     ids = np.arange(1000, dtype=np.int32)
     first, second, other = (Windows(ids, 4, 50, 0, seed) for seed in (1, 1, 2))
     assert (first.batch(7).targets == second.batch(7).targets).all()

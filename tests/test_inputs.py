@@ -1,4 +1,4 @@
-"""Files that a model is asked about: read as in training, answered row by row, written back with all their columns."""
+"""Input files: read as in training, answered row by row, and written with all their columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = ["--hidden-size=8", "--embedding-size=8"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A small model of each task that answers, with columns of their own names."""
+    """A small model of each task that predicts, trained on columns with unusual names."""
     folder = tmp_path_factory.mktemp("runs")
     reviews = "".join(f"{k},{'good film' if k % 2 else 'bad film'},{'pos' if k % 2 else 'neg'}\n" for k in range(60))
     (folder / "reviews.csv").write_text("id,review,stars\n" + reviews)
@@ -128,7 +128,7 @@ def test_a_table_keeps_its_columns(
         assert said == [["D", "N", "V"], None, ["D", "N", "V"]]
 
 
-def test_what_is_answered(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_for_files(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, run = tmp_path / "new.csv", runs["classify"]
     table.write_text("predicted,review\n?,good film\n?,bad film\n")
     assert cli.main(["predict", run, str(table), "--top=2"]) == 0
@@ -233,10 +233,10 @@ def test_questions(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureF
     assert polars.read_csv(tmp_path / "o.csv").columns == ["question", "story", "predicted", "score"]
 
 
-def test_no_answer_is_said(
+def test_missing_answers_are_reported(
     runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A model that ends at once says so, and where it looked when it did."""
+    """A model whose answer is empty reports it, together with the attention of the end token."""
     model = elman.load(runs["answer"])
     model.network.head.bias.data.fill_(0)
     model.network.head.bias.data[0] = 1e4  # the end
@@ -250,10 +250,10 @@ def test_no_answer_is_said(
     assert json.loads(capsys.readouterr().out)["reason"] == "no answer"
 
 
-def test_lines_that_are_no_text(
+def test_lines_that_are_not_text(
     runs: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those that are UTF-8 are answered, the others named."""
+    """Lines in UTF-8 are answered, and the others are reported."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good film\nbad \xff film\nbad film\n")))
     assert cli.main(["predict", runs["classify"]]) == 2
     shown = capsys.readouterr()
@@ -308,7 +308,7 @@ def test_answers_to_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert polars.read_csv(tmp_path / "out-long.csv.csv").columns == ["who", "predicted", "score"]
 
 
-def test_a_file_is_no_text_to_look_at(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_refuses_files(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("review\ngood film\n")
     for name, message in (("a.csv", "this is a file; what is looked at is one text"), ("b.csv", "no such file")):
         command = ["inspect", runs["classify"], str(tmp_path / name), "--out", str(tmp_path / "a.png")]

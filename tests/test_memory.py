@@ -1,4 +1,4 @@
-"""Data in memory, on pipes and on standard input, for every task that reads them."""
+"""Data in memory, from pipes and from standard input, for every task."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SMALL = {"steps": 1, "hidden_size": 8, "embedding_size": 8, "progress": False}
 
 
 class Frame:
-    """What is asked of a pandas DataFrame."""
+    """The part of the interface of a pandas DataFrame that is used."""
 
     iloc = dtypes = None
 
@@ -159,12 +159,12 @@ def test_series_in_memory() -> None:
         (b"abc", "paths, a table or rows are required, not bytes"),
         ({"text": ["a", None], "label": ["x", "y"]}, "row 2: the text is empty"),
         ({"text": ["a", "b"], "label": ["x", float("nan")]}, "row 2: no label"),
-        ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' holds neither a text nor a series"),
+        ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' contains neither a text nor a series"),
         ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' contains an unpaired surrogate"),
         ([("a", "x", 1), ("b", "y", 2)], "3 cells in each row; the 2 cells text, label are required"),
         ([("a", object()), ("b", "y")], "a cell is object, which is not a text, a number or an array"),
         ([[("The", "D"), ("dog", "N")]], r"row 1 of 1: a list of pairs .* a sentence is one pair, its words and its"),
-        ([(np.ones((2, 2), complex), "x"), (np.ones((2, 2)), "y")], "row 1: column 'text' holds neither"),
+        ([(np.ones((2, 2), complex), "x"), (np.ones((2, 2)), "y")], "row 1: column 'text' contains neither"),
         ([], "no data: give one file or more"),
         (polars.DataFrame(), "has no column 'text'"),
     ],
@@ -224,7 +224,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 class Endless(io.RawIOBase):
-    """A stream that has no end."""
+    """A stream that never ends."""
 
     def readable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Series of numbers in tables and .ts files: how they are ordered, what counts as a number, what is missing."""
+"""Series of numbers in tables and .ts files: order, numbers and missing values."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_typed_times(tmp_path: Path) -> None:
         (["true", "?", "N/A"], {"missing": True}, [1, np.nan, np.nan]),
     ],
 )  # fmt: skip
-def test_what_is_a_number(cells: list[str], reading: dict, values: list[float], tmp_path: Path) -> None:
+def test_valid_numbers(cells: list[str], reading: dict, values: list[float], tmp_path: Path) -> None:
     text = "id,x,label\n" + "".join(f'a,"{cell}",u\n' for cell in cells)
     found = read(tmp_path / "t.csv", text, **reading)
     np.testing.assert_array_equal(found.inputs[0][:, 0], values)
@@ -171,7 +171,7 @@ def test_what_is_a_number(cells: list[str], reading: dict, values: list[float], 
         (["?", "NA"], None, r"no column of numbers besides id, label; x: has no values"),
     ],
 )  # fmt: skip
-def test_what_is_no_number(cells: list[str], decimal: str | None, message: str, tmp_path: Path) -> None:
+def test_invalid_numbers(cells: list[str], decimal: str | None, message: str, tmp_path: Path) -> None:
     text = "id,x,label\n" + "".join(f'a,"{cell}",u\n' for cell in cells)
     with pytest.raises(elman.ElmanError, match=message):
         read(tmp_path / "t.csv", text, decimal=decimal)
@@ -187,7 +187,7 @@ def test_typed_cells(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.inputs[0], [[1, 1], [np.nan, 0], [2.5, np.nan]])
 
 
-def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_columns_left_out_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = ["id,note,x,empty,label"]
     rows += [f"{k},hi,{x},,{'up' if k % 2 else 'down'}" for k in range(20) for x in (1, 2)]
     (tmp_path / "t.csv").write_text("\n".join(rows))
@@ -220,7 +220,7 @@ def test_ids_with_white_space_are_one_series(tmp_path: Path) -> None:
         read(tmp_path / "t.csv", "id,x,label\n3,1,u\n ,2,u\n")
 
 
-def test_columns_of_several_tables_are_read_alike(tmp_path: Path) -> None:
+def test_columns_of_several_tables_must_agree(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,,u\n1,2,,u\n")
     (tmp_path / "b.csv").write_text("id,y,x,label\n1,5,1,v\n1,6,2,v\n")
     paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
@@ -236,7 +236,7 @@ def test_columns_of_several_tables_are_read_alike(tmp_path: Path) -> None:
 WIDE = LONG._replace(series=None)
 
 
-def test_a_row_a_series(tmp_path: Path) -> None:
+def test_a_series_in_each_row(tmp_path: Path) -> None:
     steps = ",".join(f"t{k}" for k in (0, 10, 2, 1, 3, 4, 5, 6, 7, 8, 9))
     found = read(
         tmp_path / "t.csv", f"name,{steps},label\nhi,0,10,2,1,3,4,5,6,7,8,9,u\nho,1,11,3,2,4,5,6,7,8,9,10,v\n", WIDE
@@ -280,7 +280,7 @@ def wide(path: Path, count: int, offset: float = 0.0, seed: int = 0) -> None:
     path.write_text("\n".join(rows) + "\n")
 
 
-def test_wide_tables_are_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_wide_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide(tmp_path / "t.csv", 60)
     wide(tmp_path / "e.csv", 20, seed=1)
     run = str(tmp_path / "run")
@@ -296,7 +296,7 @@ def test_wide_tables_are_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "up\n"
 
 
-def test_data_frames_are_read_as_files(tmp_path: Path) -> None:
+def test_data_frames_are_read_like_files(tmp_path: Path) -> None:
     rows = [(k, t, 3e7 + (t if k % 2 else -t), "up" if k % 2 else "down") for k in range(30) for t in (2, 10, 0, 1)]
     table = polars.DataFrame(rows, schema=["id", "t", "x", "label"], orient="row")
     model = elman.train("classify", table, series="id", time="t", steps=60, **SMALL)
@@ -304,7 +304,7 @@ def test_data_frames_are_read_as_files(tmp_path: Path) -> None:
     assert [best.text for (best,) in model.predict(table.drop("label").reverse())] == ["up", "down"] * 15
 
 
-def test_predict_reads_what_train_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_reads_the_columns_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw = np.random.default_rng(0)
     rows: list[tuple[str, str]] = []
     ts = ["@univariate false", "@classLabel true up down", "@data"]

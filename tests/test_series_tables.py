@@ -1,4 +1,4 @@
-"""Series of numbers: scales, missing values, files of many shapes, and their answers."""
+"""Series of numbers: scales, missing values, file formats and predictions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_missing_values(missing: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert (seen.probability == pytest.approx(plain.probability, abs=1e-5)) == (missing == "interpolate")
 
 
-def test_what_fills_gaps() -> None:
+def test_fill_missing() -> None:
     x = np.array([[np.nan, 1.0, np.nan], [2.0, np.nan, np.nan], [np.nan, np.nan, np.nan], [4.0, 4.0, np.nan]])
     np.testing.assert_array_equal(fill_missing(x, "zero"), np.nan_to_num(x))
     wanted = [[2, 1, np.nan], [2, 2, np.nan], [3, 3, np.nan], [4, 4, np.nan]]
@@ -142,14 +142,14 @@ def test_missing_values_of_ts_files(tmp_path: Path) -> None:
         ({"wide": True, "time": "t"}, "wide: a row is a series"), ({"decimal": ";"}, "decimal: should be '.' or ','"),
     ],
 )  # fmt: skip
-def test_options_that_would_do_nothing(options: dict, message: str, tmp_path: Path) -> None:
+def test_options_without_effect_are_refused(options: dict, message: str, tmp_path: Path) -> None:
     for name in ("Irish", "Greek"):
         (tmp_path / f"{name}.txt").write_text("O'Neill\nMurphy\n" * 5)
     with pytest.raises(elman.ElmanError, match=message):
         elman.train("classify", [tmp_path / "Irish.txt", tmp_path / "Greek.txt"], steps=1, **SMALL | options)
 
 
-def test_options_of_texts_are_not_for_series(tmp_path: Path) -> None:
+def test_options_of_texts_do_not_apply_to_series(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_text("@data\n" + "1,2:u\n3,4:v\n" * 5)
     for options in ({"tokens": "char"}, {"lowercase": True}, {"word_dropout": 0.5}):
         with pytest.raises(elman.ElmanError, match=f"{next(iter(options))}: is for texts; these data are series"):
@@ -163,8 +163,8 @@ def test_options_that_name_columns_need_tables(option: str, tmp_path: Path) -> N
         elman.train("classify", tmp_path / "a.ts", steps=1, **SMALL, **{option: "id"})
 
 
-def test_names_that_are_numbers_say_nothing(tmp_path: Path) -> None:
-    """A wide table with the columns 0, 1, 2, ... does not have the one channel "1" of the model by its name."""
+def test_names_that_are_numbers_match_any_channel(tmp_path: Path) -> None:
+    """A wide table with columns 0, 1, 2, ... is not taken for a table with the channel "1" of the model."""
     rows = [",".join(str(t if k % 2 else -t) for t in range(5)) + f",{'up' if k % 2 else 'down'}" for k in range(40)]
     (tmp_path / "t.csv").write_text("0,1,2,3,4,label\n" + "\n".join(rows))
     model = elman.train("classify", tmp_path / "t.csv", steps=60, **SMALL)
@@ -208,7 +208,7 @@ def test_scikit_learn_keeps_large_offsets(offset: float) -> None:
     assert elman.SequenceClassifier(**options, missing="mask").fit(X, y).predict(X).tolist() == y
 
 
-def test_series_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_spellings_of_series_are_merged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.csv").write_text("id,x,label\n3,1,u\n 3,2,u\n4,1,v\n4,2,v\n")
     columns = Columns("text", "label", "file", None, "id", None, None)
     with caplog.at_level(logging.WARNING, "elman"):

@@ -1,4 +1,4 @@
-"""Where data come from: archives, pipes, memory, odd names and other encodings, for every task that reads them."""
+"""Sources of data: archives, unusual names and other encodings."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_archives_that_are_wrong(tmp_path: Path) -> None:
         read_text(str(tmp_path / ("a" + ".gz" * 6)))
 
 
-def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.data.archive._MAX_UNPACKED", 1 << 16)
     zeros = b" " * (1 << 20)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(zeros))
@@ -121,7 +121,7 @@ def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             read_text(str(path))
 
 
-def test_formats_that_are_not_read(tmp_path: Path) -> None:
+def test_unsupported_formats(tmp_path: Path) -> None:
     for name, message in (
         ("a.xls", "an old Excel workbook; save it as .xlsx or .csv"),
         ("a.pkl", "elman never unpickles"),
@@ -165,7 +165,7 @@ def test_formats_that_are_not_read(tmp_path: Path) -> None:
         ("\u00e9t\u00e9 \u00e0\n".encode() + b"\xff", r"at byte 9 \(0xff\), line 2; the rest is UTF-8"),
     ],
 )
-def test_encodings_are_named(data: bytes, message: str, tmp_path: Path) -> None:
+def test_errors_name_the_encoding(data: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(data)
     for read in (read_text, read_table):
         with pytest.raises(elman.ElmanError, match=f"a.csv: not UTF-8.*{message}"):
@@ -187,7 +187,7 @@ def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert elman.training.run.Run("~/run").path == tmp_path / "run"
 
 
-def test_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusual_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = some_text(3000)
     for name in ("a::b.txt", "a%20b.txt", "-", "<a>", "with space.txt", os.fsdecode(b"\xff\xfe.txt")):
         path = tmp_path / name
@@ -274,7 +274,7 @@ def test_vectors(tmp_path: Path) -> None:
             vector_size(str(tmp_path / "pipe"))
 
 
-def test_spaces_and_what_cannot_be_seen() -> None:
+def test_spaces_and_invisible_characters() -> None:
     from elman.data import Tokenizer
 
     plain = "the caf\u00e9 is open. the end"

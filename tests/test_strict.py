@@ -1,4 +1,4 @@
-"""Whatever is read from a run or from a command is checked first, and refused in one line."""
+"""Runs and options are validated, and errors are a single line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"hidden_size": 8, "embedding_size": 4, "steps": 2, "pro
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model and a tagger, in a folder whose name is markup."""
+    """A language model and a tagger, in a folder whose name contains markup."""
     folder = tmp_path_factory.mktemp("runs") / "a [b] :x: c"
     folder.mkdir()
     (folder / "text.txt").write_text(some_text())
@@ -63,13 +63,13 @@ def spoil(value: float) -> Callable[[dict[str, Any], dict[str, Any]], Any]:
 
 
 def bigger(vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """A vocabulary with an id beyond it."""
+    """Give a token an id beyond the vocabulary."""
     vocabulary["model"]["vocab"]["e"] = 10**6
     return vocabulary
 
 
 def longer(vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """A vocabulary with a token that the weights do not have."""
+    """Add a token for which there are no weights."""
     vocabulary["model"]["vocab"]["\u00e9"] = len(vocabulary["model"]["vocab"])
     return vocabulary
 
@@ -109,7 +109,9 @@ LOADED: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "message"), LOADED)
-def test_what_is_loaded(runs: Path, tmp_path: Path, name: str, change: Callable[[Path], None], message: str) -> None:
+def test_damaged_runs_are_refused(
+    runs: Path, tmp_path: Path, name: str, change: Callable[[Path], None], message: str
+) -> None:
     shutil.copytree(runs / name, tmp_path / "run")
     change(tmp_path / "run")
     with pytest.raises(elman.ElmanError) as caught:
@@ -155,7 +157,7 @@ RESUMED: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), RESUMED)
-def test_what_is_resumed(runs: Path, tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
+def test_damaged_runs_are_not_resumed(runs: Path, tmp_path: Path, change: Callable[[Path], None], message: str) -> None:
     shutil.copytree(runs / "language", tmp_path / "run")
     change(tmp_path / "run")
     with pytest.raises(elman.ElmanError) as caught:
@@ -164,7 +166,7 @@ def test_what_is_resumed(runs: Path, tmp_path: Path, change: Callable[[Path], No
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_line_that_was_cut_short_is_made_again(runs: Path, tmp_path: Path) -> None:
+def test_a_truncated_line_is_written_again(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "language", tmp_path / "run")
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"event": "st')
@@ -217,14 +219,14 @@ def test_an_input_is_not_taken_for_a_run(runs: Path, given: str, capsys: pytest.
         assert json.loads(said.out)["input"] == given
 
 
-def test_what_is_printed_is_no_markup(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_is_not_parsed_as_markup(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", str(runs / "tag")]) == 0
     assert f"{runs / 'tag'}: a tag model" in capsys.readouterr().out
     assert cli.main(["train", "language", str(runs / "text.txt"), "--steps=1", "--out", str(runs / "new")]) == 0
     assert f"elman generate '{runs / 'new'}', elman evaluate '{runs / 'new'}'" in capsys.readouterr().err
 
 
-def test_a_run_that_has_nothing_left_to_do_says_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_reports_that_it_is_finished(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(runs / "language")
     assert cli.main(["train", "language", "--out", out, "--resume", "--minutes=0.000001"]) == 0
     assert "nothing is left to do: the run has 2 steps" in capsys.readouterr().err
@@ -239,7 +241,7 @@ def test_help_has_groups_and_names_the_data(capsys: pytest.CaptureFixture[str]) 
     assert shown.index(" Training ") < shown.index("--learning-rate ")
 
 
-def test_numbers_that_are_none() -> None:
+def test_numbers_that_are_not_finite() -> None:
     assert json_line({"a": [1.5, "nan"]}, "x") == '{"a": [1.5, "nan"]}'
     for value in (float("nan"), float("inf")):
         with pytest.raises(elman.ElmanError, match="the score, b, would be"):

@@ -1,4 +1,4 @@
-"""Tables: whatever separates their cells, whatever is wrong with a row."""
+"""Tables: formats, separators, and rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_bad_rows_of_pairs_and_stories(tmp_path: Path) -> None:
     assert [s.answer for s in read_stories(path, names, "kind", skip_bad=True)] == ["there"]
 
 
-def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+def test_line_numbers(tmp_path: Path) -> None:
     for text in ('text,label\n"a\nb",1\n\nc,2\n,\nd,3\n', "text,label\nab,1\n\n\nc,2\n,\nd,3"):
         path = write(tmp_path / "a.csv", text)
         assert read_rows(path, None, SkippedRows(path, False)).lines.tolist() == [2, 5, 7]
@@ -195,7 +195,7 @@ def test_quotes(tmp_path: Path) -> None:
     assert len(table(path)["text"][0]) == 300_000
 
 
-def test_cells_stay_as_they_are(tmp_path: Path) -> None:
+def test_cells_are_unchanged(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label\n007,NA\n1e5,null\n 1.50 ,true\n")
     assert table(path) == {"text": ["007", "1e5", " 1.50 "], "label": ["NA", "null", "true"]}
     path = write(tmp_path / "a.jsonl", '{"text":"a","label":1.50}\n{"text":"b","label":true}\n{"text":"c"}\n')
@@ -218,14 +218,14 @@ def test_cells_stay_as_they_are(tmp_path: Path) -> None:
         ("text,text", "2 columns are named 'text'; rename them"),
     ],
 )
-def test_near_misses(header: str, message: str, tmp_path: Path) -> None:
+def test_suggestions_for_columns(header: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", f"{header}\na,b\n")
     with pytest.raises(elman.ElmanError) as caught:
         read_labelled(path, TABLE)
     assert message in str(caught.value)
 
 
-def test_near_misses_of_pairs(tmp_path: Path) -> None:
+def test_suggestions_for_columns_of_pairs(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "src,tgt\na,b\n")
     with pytest.raises(elman.ElmanError, match="a.csv: --source and --target name the same column, 'src'"):
         read_pairs(path, "src", "src")
@@ -237,7 +237,7 @@ def test_near_misses_of_pairs(tmp_path: Path) -> None:
         read_pairs(path, "src", "target")
 
 
-def test_labels_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_spellings_of_labels_are_merged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cells = ["1", "1.0", " 1", "1.00\u00a0", "007", "7", "caf\u00e9", "cafe\u0301", "not  ok", "not ok", "1.10", "1.1"]
     text = "text,label\n" + "".join(f"t{k},{cell}\n" for k, cell in enumerate(cells))
     found = read_labelled(write(tmp_path / "a.csv", text), TABLE)
@@ -253,14 +253,14 @@ def test_labels_are_one_however_spelt(tmp_path: Path, caplog: pytest.LogCaptureF
     assert read_labelled(write(tmp_path / "c.csv", 'text,label\na,"1; 1.0;x"\n'), several).labels == [("1", "x")]
 
 
-def test_a_model_knows_its_labels_however_spelt(tmp_path: Path) -> None:
+def test_a_model_recognises_spellings_of_its_labels(tmp_path: Path) -> None:
     text = "text,label\n" + "".join(f"{['good', 'bad'][k % 2]} {k},{k % 2}\n" for k in range(30))
     model = elman.train("classify", write(tmp_path / "a.csv", text), steps=1, hidden_size=4, progress=False)
     other = model.read([write(tmp_path / "b.csv", "text;label\nbad; 1.0\ngood;0.0\n")])
     assert other.labels.tolist() == [[0, 1], [1, 0]]
 
 
-def test_labels_that_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_that_are_not_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = "text,label\n" + "".join(f"t{k},{k / 7:.3f}\n" for k in range(30))
     read_labelled(write(tmp_path / "a.csv", text), TABLE)
     assert "30 of 30 labels are different; did you mean regression?" in caplog.text
@@ -271,7 +271,7 @@ def test_labels_that_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not caplog.text
 
 
-def test_records_that_are_no_text(tmp_path: Path) -> None:
+def test_records_that_are_not_text(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"text": {"en": "a"}, "label": 1}\n')
     with pytest.raises(elman.ElmanError, match="column 'text'"):
         read_labelled(path, TABLE)
@@ -283,7 +283,7 @@ def test_records_that_are_no_text(tmp_path: Path) -> None:
         read_labelled(path, TABLE)
 
 
-def test_a_table_of_many_rows_is_cut_as_a_small_one() -> None:
+def test_large_tables_are_read_like_small_ones() -> None:
     from elman.data.separated import read_separated
 
     body = "".join(f"{k},{'' if k % 3 else 'x'},{k / 7}\n" for k in range(20_000))

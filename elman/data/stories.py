@@ -65,10 +65,10 @@ def read_stories(data: Any, columns: tuple[str, str, str], kind: str, skip_bad: 
     stories: list[Story] = []
     for path in sources(data):
         name = printable(name_inside(path).partition(".")[0]) if table_in_memory(path) is None else "question"
-        found = _read_table(path, columns, kind, name, skip_bad) if is_story_table(path) else _read_babi(path, name)
-        if not found:
+        read = _read_table(path, columns, kind, name, skip_bad) if is_story_table(path) else _read_babi(path, name)
+        if not read:
             raise ElmanError(f"{printable(path)}: no questions; a question is a line with a tab and its answer")
-        stories += found
+        stories += read
     return stories
 
 

@@ -65,7 +65,7 @@ class _ParsedCell(NamedTuple):
 
 
 def date_order(columns: Sequence[tuple[str, polars.Series]], known: DateOrder | None) -> DateOrder | None:
-    """Find out whether dates such as 13/1/2020 begin with the day or with the month.
+    """Determine whether dates such as 13/1/2020 begin with the day or with the month.
 
     Args:
         columns (Sequence[tuple[str, polars.Series]]): Columns, each with the path of its table for error messages.

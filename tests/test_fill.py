@@ -1,4 +1,4 @@
-"""Columns of words and tags, as people have them."""
+"""Fill-in models: predictions, options and wrong data."""
 
 from __future__ import annotations
 
