@@ -160,7 +160,8 @@ class RNNBase(nn.RNNBase, HasRecurrences):
         """Run torch's layer where it is faster and all arguments are as it takes them; return None elsewhere."""
         if not isinstance(input, Tensor) or input.dim() != 3 or not _is_plain(input):
             return None
-        recurrence = self._recurrences[0]
+        recurrences = self._recurrences
+        recurrence = recurrences[0]
         cell, (B, T) = recurrence.cell, input.shape[:2] if self.batch_first else input.shape[1::-1]
         if recurrence.packed is not None or recurrence.observer is not None or not B or not T:
             return None
@@ -171,7 +172,7 @@ class RNNBase(nn.RNNBase, HasRecurrences):
             return None
         if input.shape[2] != self.input_size or input.dtype is not weights[0].dtype:  # type: ignore[union-attr]
             return None
-        shape = (self.num_layers * self._directions, B, self.hidden_size)
+        shape = (len(recurrences), B, self.hidden_size)
         if hx is None:
             zeros = input.new_zeros(shape)
             hx = (zeros, zeros) if len(cell.state) == 2 else zeros
@@ -189,7 +190,7 @@ class RNNBase(nn.RNNBase, HasRecurrences):
     def _state_in(self, x: Tensor, hx: Any, batched: bool) -> tuple[Tensor, ...]:
         """Return the parts of the state hx, each (D L, B, size); zeros for None."""
         sizes = [self.proj_size or self.hidden_size] + [self.hidden_size] * (len(self.cell.state) - 1)
-        count, B = self.num_layers * self._directions, shape_of(x)[0]
+        count, B = len(self._recurrences), shape_of(x)[0]
         if hx is None:
             return tuple(x.new_zeros(count, x.shape[0], size) for size in sizes)
         expected = [(count, B, size) if batched else (count, size) for size in sizes]
