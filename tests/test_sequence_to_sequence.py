@@ -65,7 +65,7 @@ def some_ids() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("negative", [0, 3])
 def test_the_fused_loss(smoothing: float, negative: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elman.layers.heads._LOGITS", 40)  # three rows at a time
-    monkeypatch.setattr("elman.layers.heads._FEW", few)
+    monkeypatch.setattr("elman.layers.heads._CACHED", few)
     x = torch.randn(4, 5, 6, dtype=torch.double, requires_grad=True)
     w, b = (torch.randn(*shape, dtype=torch.double, requires_grad=True) for shape in ((V, 6), (V,)))
     targets = torch.randint(-negative, V, (4, 5))
@@ -80,7 +80,7 @@ def test_the_fused_loss(smoothing: float, negative: int, few: int, monkeypatch: 
 
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_the_fused_loss_of_nothing_and_in_bfloat16(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.layers.heads._FEW", few)
+    monkeypatch.setattr("elman.layers.heads._CACHED", few)
     head = VocabularyHead(6, V)
     x = torch.randn(3, 6, requires_grad=True)
     head.loss(x, torch.full((3,), -100)).backward()
@@ -93,7 +93,7 @@ def test_the_fused_loss_of_nothing_and_in_bfloat16(few: int, monkeypatch: pytest
 
 
 def test_a_tied_head_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"tied vectors must be \(13, 6\)"):
+    with pytest.raises(ValueError, match=r"the tied embedding must be \(13, 6\)"):
         VocabularyHead(6, V, torch.nn.Embedding(V, 5))
 
 

@@ -1,4 +1,4 @@
-"""Layers over (B, T, ·): recurrent ones and what goes with them."""
+"""Layers over sequences (B, T, ·): recurrent layers, stacks, attention, pooling and output layers."""
 
 from elman.layers.bidirectional import Bidirectional, last_step, reverse
 from elman.layers.crf import CRF

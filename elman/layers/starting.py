@@ -1,4 +1,4 @@
-"""How parameters start: orthogonal matrices fast enough for thousands of units, or not at all."""
+"""Initialisation of parameters: fast orthogonal matrices, and networks without initialisation."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
-#: Up to so many rows or columns a matrix is drawn from all orthogonal ones alike, by one QR decomposition.
+#: Matrices with up to this many rows and columns are drawn uniformly, by one QR decomposition.
 _WHOLE = 512
-#: Above, it is made of products with orthogonal blocks of so many rows.
+#: Larger matrices are products with orthogonal blocks of this many rows.
 _BLOCK = 128
-#: After two rounds every number depends on blocks from everywhere; the third makes all of one size.
+#: After two rounds, each number depends on blocks from all rows; the third makes their magnitudes equal.
 _ROUNDS = 3
 
 
 @torch.no_grad()
 def orthogonal_(matrix: Tensor) -> Tensor:
-    """Fills a matrix (N, M), in place, with random orthonormal rows or columns, whichever are fewer.
+    """Fill a matrix (N, M), in place, with random orthonormal rows or columns, whichever are fewer.
 
-    Up to 512 rows and columns it is uniformly distributed over the orthogonal matrices (Saxe, McClelland & Ganguli
-    2014, https://arxiv.org/abs/1312.6120; torch.nn.init.orthogonal_). One QR decomposition takes N^3, seconds for
-    thousands of units: larger matrices start as the identity, and three times their rows are shuffled and each 128
-    rows multiplied by an orthogonal matrix of their own. That takes 128 N^2.
+    With up to 512 rows and columns, the matrix is distributed uniformly over the orthogonal matrices, as with
+    torch.nn.init.orthogonal_ (Saxe, McClelland & Ganguli 2014, https://arxiv.org/abs/1312.6120). That takes one QR
+    decomposition, N^3 operations, which is seconds for thousands of units. A larger matrix starts as the identity;
+    three times, its rows are shuffled, and each block of 128 rows is multiplied by a random orthogonal matrix. This
+    takes 128 N^2 operations.
 
     Args:
-        matrix (Tensor): of real numbers, on any device.
+        matrix (Tensor): A floating-point matrix on any device.
 
     Returns:
-        Tensor: the matrix.
+        Tensor: The matrix.
 
     Example::
 
@@ -43,7 +44,7 @@ def orthogonal_(matrix: Tensor) -> Tensor:
         return handle_torch_function(orthogonal_, (matrix,), matrix)
     if matrix.is_meta or not matrix.numel():
         return matrix
-    dtype = matrix.dtype if matrix.dtype == torch.float64 else torch.float32  # LAPACK has no shorter ones
+    dtype = matrix.dtype if matrix.dtype == torch.float64 else torch.float32  # LAPACK has no 16-bit types
     rows, columns = max(matrix.shape), min(matrix.shape)
     if rows <= _WHOLE:
         drawn = nn.init.orthogonal_(torch.empty(matrix.shape, dtype=dtype, device=matrix.device))
@@ -52,8 +53,8 @@ def orthogonal_(matrix: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         q = q[torch.randperm(rows, device=matrix.device)]
         count = rows // _BLOCK
-        most = q[: count * _BLOCK].view(count, _BLOCK, columns)
-        most.copy_(_blocks(count, q) @ most)
+        blocks = q[: count * _BLOCK].view(count, _BLOCK, columns)
+        blocks.copy_(_blocks(count, q) @ blocks)
         if rows % _BLOCK:
             last = q[-_BLOCK:]
             last.copy_(_blocks(1, q)[0] @ last)
@@ -61,13 +62,13 @@ def orthogonal_(matrix: Tensor) -> Tensor:
 
 
 def _blocks(count: int, like: Tensor) -> Tensor:
-    """So many uniformly distributed orthogonal matrices."""
+    """Return ``count`` uniformly distributed orthogonal matrices."""
     q, r = torch.linalg.qr(torch.randn(count, _BLOCK, _BLOCK, dtype=like.dtype, device=like.device))
     return q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
 
 
 class _Unstarted(TorchFunctionMode):
-    """Leaves out what draws parameters."""
+    """Skip functions that initialise parameters with random numbers."""
 
     draws = frozenset((
         orthogonal_, Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.trunc_normal_,
@@ -83,9 +84,15 @@ class _Unstarted(TorchFunctionMode):
 
 @contextmanager
 def unstarted() -> Iterator[None]:
-    """Inside this block networks are built with parameters that hold anything: for those that are loaded afterwards.
+    """Return a context in which networks are constructed with uninitialised parameters, to be loaded afterwards.
 
-    No random number is drawn for them.
+    No random numbers are drawn for them.
+
+    Example::
+
+        with unstarted():
+            network = elman.layers.stack("lstm", 8, 16)
+        network.load_state_dict(state_dict)
     """
     with _Unstarted():
         yield

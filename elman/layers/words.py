@@ -1,4 +1,4 @@
-"""Vectors of words, of which only the frequent ones learn."""
+"""An embedding of which only the first rows are trained, for pretrained embeddings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from torch.nn.functional import embedding
 
 
 class WordVectors(nn.Module):
-    """ids (B, T) to their vectors (B, T, E), as nn.Embedding; those from id ``tuned`` on stay as they are put.
+    """An embedding like torch.nn.Embedding, of which only the first ``tuned`` rows are trained.
 
-    What others have trained for a word says more of it than one or two sentences, which would be learnt by heart; and
-    words that never occurred in them stay what they are to those that did.
+    Use it for pretrained embeddings. Those of rare words stay fixed, so that the network does not memorise the few
+    texts in which they occur, and that they remain consistent with those of words outside the training data.
 
-    Arguments:
-        words, size: how many, and E.
-        tuned: so many learn, the first ones; by default all.
+    Args:
+        words (int): V, the number of embeddings.
+        size (int): E, the size of an embedding.
+        tuned (int, optional): The number of embeddings that are trained. Default: ``None``, all.
+
+    Shapes:
+        - ids: (B, T), integers in 0..V - 1.
+        - y: (B, T, E).
+
+    Example::
+
+        >>> embedding = WordVectors(words=100, size=8, tuned=20)
+        >>> embedding.put(torch.tensor([5, 50]), torch.ones(2, 8))
+        >>> embedding(torch.tensor([[50, 5, 7]])).shape
+        torch.Size([1, 3, 8])
     """
 
     fixed: Tensor | None
@@ -30,6 +42,7 @@ class WordVectors(nn.Module):
             nn.init.normal_(vectors, std=0.5)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Return the embeddings (B, T, E) of ids (B, T)."""
         y = embedding(ids.clamp(max=self.tuned - 1), self.weight)
         if self.fixed is None:
             return y
@@ -37,12 +50,13 @@ class WordVectors(nn.Module):
 
     @torch.no_grad()
     def put(self, ids: Tensor, vectors: Tensor) -> None:
-        """Gives words (N,) these vectors (N, E)."""
-        learns = ids < self.tuned
-        self.weight[ids[learns]] = vectors[learns].to(self.weight)
+        """Set the embeddings of ids (N,) to vectors (N, E)."""
+        is_tuned = ids < self.tuned
+        self.weight[ids[is_tuned]] = vectors[is_tuned].to(self.weight)
         if self.fixed is not None:
-            self.fixed[ids[~learns] - self.tuned] = vectors[~learns].to(self.fixed)
+            self.fixed[ids[~is_tuned] - self.tuned] = vectors[~is_tuned].to(self.fixed)
 
     def extra_repr(self) -> str:
-        more = 0 if self.fixed is None else len(self.fixed)
-        return f"{self.tuned + more}, {self.embedding_dim}" + (f", tuned={self.tuned}" if more else "")
+        """Return the options, as ``repr`` prints them."""
+        fixed = 0 if self.fixed is None else len(self.fixed)
+        return f"{self.tuned + fixed}, {self.embedding_dim}" + (f", tuned={self.tuned}" if fixed else "")
