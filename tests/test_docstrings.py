@@ -1,9 +1,10 @@
-"""The examples in docstrings run."""
+"""The examples in docstrings run, and classes document the parameters of their constructors."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -29,3 +30,19 @@ def test_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(name)
     found = doctest.testmod(module, extraglobs={"elman": elman, "torch": torch}, optionflags=doctest.ELLIPSIS)
     assert found.failed == 0
+
+
+def classes() -> list[type]:
+    """The public classes of cells, decoding and layers that have a constructor of their own."""
+    names = [name for name in MODULES if name.startswith(("elman.cells.", "elman.decoding.", "elman.layers."))]
+    members = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    public = {c for c in members if inspect.isclass(c) and c.__module__ in names and not c.__name__.startswith("_")}
+    written = [c for c in public if getattr(vars(c).get("__init__"), "__module__", None) == c.__module__]
+    return sorted(written, key=lambda c: c.__qualname__)
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__qualname__)
+def test_classes_document_their_parameters(cls: type) -> None:
+    parameters = list(inspect.signature(vars(cls)["__init__"]).parameters)[1:]
+    documentation = inspect.getdoc(cls) or ""
+    assert not [name for name in parameters if f"{name} (" not in documentation]

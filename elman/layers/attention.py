@@ -336,6 +336,7 @@ class Rotary(MultiHead):
             raise ValueError(f"rotary attention with {heads} heads needs query_size >= {2 * heads}, got: {query_size}")
 
     def keys(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Return the rotated keys and the values of the heads, (B, heads, 2, S, d)."""
         starts = torch.arange(values.shape[1], device=values.device)[:, None]
         ends = (mask.sum(1)[:, None, None] - 1 - starts).clamp(min=0)
         from_start = torch.arange(self.heads, device=values.device) < self.heads - self.heads // 2
@@ -343,6 +344,7 @@ class Rotary(MultiHead):
         return rotate(both, rotations(starts[:, 0], both)[torch.where(from_start, starts, ends)])
 
     def queries(self, query: Tensor, state: tuple | None) -> tuple[Tensor, tuple]:
+        """Return the rotated queries of the heads, (B, heads, T, d), and the new state."""
         B, T = query.shape[:2]
         (start,) = state or (torch.zeros(1, 1, dtype=torch.long, device=query.device),)
         q = self._split_heads(self.query(query))

@@ -31,5 +31,13 @@ def dot_product_attention(
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return the softmax over the last dimension where the mask is true; 0 elsewhere, and for rows without a true."""
+    """Compute the softmax over the last dimension, restricted to the positions where a mask is true.
+
+    Args:
+        scores (Tensor): Scores (..., S).
+        mask (Tensor): Bool, broadcast over ``scores``.
+
+    Returns:
+        Tensor: Weights (..., S): 0 where the mask is false, and in rows where it is false everywhere.
+    """
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).mul(mask)
