@@ -134,7 +134,7 @@ def read_rows(path: str, columns: Sequence[str] | Mapping[str, str] | None, skip
 
 
 class SkippedRows:
-    """Handles the rows of a source that cannot be used: the first one is an error, or all are skipped and counted.
+    """A collector of rows that cannot be used: the first one is an error, or all are skipped and counted.
 
     Args:
         source (str): The source, for messages.

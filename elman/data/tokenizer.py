@@ -34,7 +34,7 @@ _BARE_WORDS, _SPACES = r"\w+|[^\w\s]+|\n", r"[^\S\n]+"
 
 
 class Tokenizer:
-    """Converts text to ids and back. Use `Tokenizer.train` or `Tokenizer.from_json` to create one.
+    """A tokenizer that converts text to ids and back. Create one with `Tokenizer.train` or `Tokenizer.from_json`.
 
     Decoding restores the encoded text, except for tokens outside the vocabulary, for capitals if the tokenizer
     converts to lower case, and for spaces if its words do not include them. Word tokenizers, and all tokenizers

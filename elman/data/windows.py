@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """Cuts a sequence into B parallel streams, and these into windows of T steps.
+    """Windows of T steps of a sequence that is cut into B parallel streams.
 
     Each epoch rotates the sequence by a random number of tokens and cuts it into B streams of equal length. Successive
     windows continue the streams, so that the state after one window is the initial state of the next. The first input
