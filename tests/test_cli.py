@@ -235,7 +235,7 @@ BAD: list[tuple[list[str], str]] = [
         ["train", "classify", "{table}", "--hierarchical", "--periods", "1,2"],
         "elman: hierarchical and periods are two ways to read long inputs; give one",
     ),
-    (["bench", "layers", "--rounds", "0"], "--rounds: should be at least 1, not 0"),
+    (["bench", "layers", "--rounds", "0"], "--rounds: must be at least 1, not 0"),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
     (["generate", "{run}", "the", "--top-p", "2"], "--top-p: should be less than or equal to 1"),
     (["train", "language", "{one}"], "1 characters are too few to hold out 10%"),

@@ -33,8 +33,9 @@ def test_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def classes() -> list[type]:
-    """The public classes of cells, decoding and layers that have a constructor of their own."""
-    names = [name for name in MODULES if name.startswith(("elman.cells.", "elman.decoding.", "elman.layers."))]
+    """The public classes of cells, data, decoding and layers that have a constructor of their own."""
+    packages = ("elman.cells.", "elman.data.", "elman.decoding.", "elman.layers.")
+    names = [name for name in MODULES if name.startswith(packages)]
     members = [value for name in names for value in vars(importlib.import_module(name)).values()]
     public = {c for c in members if inspect.isclass(c) and c.__module__ in names and not c.__name__.startswith("_")}
     written = [c for c in public if getattr(vars(c).get("__init__"), "__module__", None) == c.__module__]
