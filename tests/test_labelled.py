@@ -1,4 +1,4 @@
-"""Labelled data: every form that is read, every way in which it can be wrong."""
+"""Labelled data: supported formats, and errors in data that cannot be read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_tables_of_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "n.tsv").labels == [("1",), ("0",)]
 
 
-def test_a_file_or_a_folder_a_class(tmp_path: Path) -> None:
+def test_a_file_or_a_folder_for_each_class(tmp_path: Path) -> None:
     (tmp_path / "Irish.txt").write_text("O'Neill\n\nMurphy\n")
     (tmp_path / "Greek.txt").write_text("Pappas\n")
     found = read(tmp_path / "Irish.txt", tmp_path / "Greek.txt")
@@ -165,7 +165,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_what_is_held_out() -> None:
+def test_hold_out() -> None:
     labels = ["a"] * 80 + ["b"] * 19 + ["c"]
     train, held = hold_out(100, 0.1, [(x,) for x in labels])
     assert sorted(train + held) == list(range(100))
@@ -184,13 +184,13 @@ def test_what_is_held_out() -> None:
     assert hold_out(1, 0.1) == ([0], [])
 
 
-def test_what_is_looked_at_comes_from_everywhere() -> None:
+def test_evenly_spaced() -> None:
     assert evenly_spaced([5] * 10, None).tolist() == list(range(10))
     assert evenly_spaced([5] * 10, 15).tolist() == [0, 4, 9]
     assert evenly_spaced([5] * 10, 1).tolist() == [0]
 
 
-def test_changes_keep_what_matters() -> None:
+def test_augmentation() -> None:
     draw = np.random.default_rng(0)
     x = np.stack([np.arange(20.0), -np.arange(20.0)], 1).astype(np.float32)
     assert len(stretch(x, 1.5, 0)) == 30 and stretch(x, 1.5, 0)[-1].tolist() == [19, -19]

@@ -1,4 +1,4 @@
-"""Tags: the field against brute force, entities, the formats, a model that learns, words that are missing."""
+"""Tagging: the conditional random field, entities, file formats, training and unknown words."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_formats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("parted", ["\t", " "])
-def test_comments_are_no_words(parted: str, tmp_path: Path) -> None:
+def test_comments_are_not_words(parted: str, tmp_path: Path) -> None:
     def read(name: str, text: str, tag: str | None = None) -> Any:
         (tmp_path / name).write_text(text.replace("|", parted))
         found = read_tagged([str(tmp_path / name)], tag, "words", "tags")
@@ -137,7 +137,7 @@ def test_comments_are_no_words(parted: str, tmp_path: Path) -> None:
     assert read("a.conll", CONLLU.replace("\t", "|"), "3")[1] == (["#"], ["#"])
 
 
-def test_schemes_are_kept(tmp_path: Path) -> None:
+def test_tagging_schemes(tmp_path: Path) -> None:
     for scheme in ("I-A I-A B-A O", "B-A I-A O O", "B-A E-A S-A O", "U-A B-A L-A O", "B-A M-A E-A S-A"):
         (tmp_path / "a.iob").write_text("".join(f"w {tag}\n" for tag in scheme.split()))
         (tags,) = read_tagged([str(tmp_path / "a.iob")], None, "", "").tags
@@ -207,7 +207,7 @@ def test_files_that_are_refused(name: str, text: str, message: str, tmp_path: Pa
     assert "\n" not in str(error.value)
 
 
-def test_bad_rows_and_sentences_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_rows_and_sentences_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, text, said in (
         (
             "a.csv",
@@ -247,7 +247,7 @@ def test_bad_rows_and_sentences_are_left_out(tmp_path: Path, caplog: pytest.LogC
 
 
 def sentences(path: Path, count: int, seed: int) -> None:
-    """A word in -ed is a V if a name stands before it, else an A: letters and neighbours are needed."""
+    """A word in -ed is a V after a name and otherwise an A, so that both its letters and its neighbours matter."""
     draw, lines = random.Random(seed), []
     for _ in range(count):
         stem = "".join(draw.choice("bdgklmnprst") + draw.choice("aeiou") for _ in range(2))
@@ -290,7 +290,7 @@ def test_it_learns_to_tag(crf: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("crf", [False, True])
-def test_tags_that_are_not_known(
+def test_unknown_tags(
     crf: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def file(name: str, text: str) -> str:
