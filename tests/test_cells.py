@@ -99,5 +99,5 @@ def test_a_step_that_gives_too_little() -> None:
         def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor:
             return x.i
 
-    with pytest.raises(TypeError, match="must give h, c; it gave 1 values"):
+    with pytest.raises(TypeError, match="must return h, c; it returned 1 values"):
         Recurrent(Short, 3, 4)(torch.zeros(1, 2, 3))

@@ -51,7 +51,7 @@ def test_narrower_vectors(flag: str, dtype: torch.dtype, monkeypatch: pytest.Mon
     """The same C for processors without AVX-512: vectors of 16 and of 32 bytes, bfloat16 by hand."""
     monkeypatch.setattr(build, "_native", lambda: flag)
     monkeypatch.setattr(build, "_folder", lambda: tmp_path)
-    monkeypatch.setattr(engines.cpu, "_made", {})
+    monkeypatch.setattr(engines.cpu, "_programs", {})
     layer = Recurrent(type(CELLS["peephole_lstm"])(), 13, 37).to(dtype)
     for parameter in layer.parameters():
         torch.nn.init.uniform_(parameter, -0.3, 0.3)
@@ -71,7 +71,9 @@ def test_kernels_are_made_for_what_is_asked() -> None:
         engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x)))
         == "it has no kernels for torch.float16"
     )
-    assert "takes no batch" in str(engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0]))))
+    assert "does not support a batch" in str(
+        engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0])))
+    )
 
 
 def test_mixed_precision_keeps_weights_and_gradients_in_float32() -> None:

@@ -161,7 +161,7 @@ def test_an_exported_kernel_is_found_in_another_process(tmp_path: Path) -> None:
     code = "import elman.engines\n" + textwrap.dedent(LOAD)
     *same, unknown, _ = in_a_process(code, *(str(tmp_path / name) for name in cells)).splitlines()
     assert same == ["same"] * 4
-    assert "which no known cell has: make its cell known by elman.cells.register" in unknown
+    assert "which no registered cell has: register its cell with elman.cells.register" in unknown
 
 
 def test_cells_that_are_alike_share_a_kernel() -> None:

@@ -41,7 +41,7 @@ def test_no_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "engine eager\n"
     assert (
-        "no fast kernel for LSTM, which runs slower: no C compiler (cc, gcc or clang; or pip install ziglang)"
+        "no fast kernel for LSTM, so it runs slower: no C compiler (cc, gcc or clang; or pip install ziglang)"
         in done.stderr
     )
     assert done.stderr.count("no C compiler") == 1

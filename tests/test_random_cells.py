@@ -18,7 +18,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Kernels that are compiled fast, and thrown away."""
     monkeypatch.setenv("ELMAN_CFLAGS", QUICK_FLAGS)
     monkeypatch.setattr(build, "_folder", lambda: tmp_path)
-    monkeypatch.setattr(engines.cpu, "_made", {})
+    monkeypatch.setattr(engines.cpu, "_programs", {})
 
 
 @pytest.mark.parametrize("block", range(12))

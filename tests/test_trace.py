@@ -184,8 +184,8 @@ def test_a_step_that_cannot_be_a_kernel(step: Callable[..., Any], message: str) 
 def test_such_a_step_runs_eagerly_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("ELMAN_ENGINE", raising=False)  # where an engine is forced, the door says so too
-    engines.cpu._told.clear()
+    monkeypatch.delenv("ELMAN_ENGINE", raising=False)  # a forced engine would be reported too
+    engines.cpu._reported.clear()
     layer = Recurrent(cell_of(_mean), D, H)
     with elman.engine("eager"):
         law = layer(torch.ones(B, T, D))
@@ -193,7 +193,7 @@ def test_such_a_step_runs_eagerly_and_the_log_says_so(
     close(layer(torch.ones(B, T, D)), law)
     close(layer(torch.ones(B, T, D)), law)
     (record,) = caplog.records
-    assert "no fast kernel for Own, which runs slower: " in record.getMessage()
+    assert "no fast kernel for Own, so it runs slower: " in record.getMessage()
     assert "mean is not pointwise" in record.getMessage()
 
 

@@ -1,10 +1,11 @@
-"""The one door through which a cell is carried through time."""
+"""Engines run a cell over time. This module registers them and chooses one for each scan."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,28 +17,77 @@ from elman.engines import torch_fused
 from elman.engines.cpu import Cpu
 from elman.engines.eager import Eager
 from elman.engines.modes import exporting
-from elman.engines.scan import Engine, Scan, State, constant, trains
+from elman.engines.scan import Engine, Packing, Scan, State, constant, trains
 from elman.engines.torch_fused import TorchFused
 from elman.errors import ElmanError, unknown_name
 
-#: Every engine, the preferred first. The last one refuses nothing.
+#: Every engine by name, in the order in which they are tried. `register` adds to it.
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Cpu(), TorchFused(), Eager())}
 
 _forced: ContextVar[tuple[str, bool] | None] = ContextVar("elman_engine", default=None)
-_told: set[tuple[str, str]] = set()
+_reported: set[tuple[str, str]] = set()
 _log = logging.getLogger("elman")
+
+
+def register(engine: Engine, before: str | None = None) -> None:
+    """Add an engine.
+
+    Args:
+        engine: the engine. Its ``name`` consists of lower-case letters, digits and underscores.
+        before: the name of the engine that it is tried before. None (default): it is the last, and as the eager engine
+            refuses nothing, it runs only where `engine` or ELMAN_ENGINE names it.
+
+    Raises:
+        TypeError: ``engine`` is not an instance of `Engine`.
+        ElmanError: the name is not valid or already registered, or there is no engine ``before``.
+
+    Example::
+
+        elman.engines.register(MyEngine(), before="cpu")
+        with elman.engine("mine"):
+            y, state = layer(x)
+        elman.engines.unregister("mine")
+    """
+    if not isinstance(engine, Engine):
+        raise TypeError(f"engine must be an instance of elman.engines.Engine, got: {engine!r}")
+    name = getattr(engine, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ElmanError(f"engine name {name!r}: use lower-case letters, digits and underscores")
+    if name in ENGINES:
+        raise ElmanError(f"engine name {name!r} is already registered; choose another name")
+    following = [] if before is None else list(ENGINES)[list(ENGINES).index(_checked(before)) :]
+    ENGINES[name] = engine
+    for later in following:
+        ENGINES[later] = ENGINES.pop(later)
+
+
+def unregister(name: str) -> None:
+    """Remove an engine.
+
+    Raises:
+        ElmanError: there is no engine of this name, or it is the eager engine, which runs what all others refuse.
+    """
+    if _checked(name) == Eager.name:
+        raise ElmanError("the eager engine cannot be removed: it runs what all other engines refuse")
+    del ENGINES[name]
 
 
 @contextmanager
 def engine(name: str, strict: bool = False) -> Iterator[None]:
-    """Forces an engine inside a ``with`` block: ``with elman.engine("eager"): ...``.
+    """Use one engine inside a ``with`` block: ``with elman.engine("eager"): ...``.
 
-    The environment variable ELMAN_ENGINE does the same for a whole process. Where the named engine
-    cannot run a cell, the next one that can is used, and one line of the log ``elman`` says so; with
-    ``strict`` an ElmanError says why instead: ``with elman.engine("cpu", strict=True): layer(x)`` shows
-    whether a cell of one's own has a fast kernel.
+    The environment variable ELMAN_ENGINE does the same for a whole process.
+
+    Args:
+        name: the name of the engine.
+        strict: what to do if the engine cannot run a cell. False (default): the next engine that can runs it, and the
+            logger ``elman`` reports this once. True: raise an ElmanError with the reason, for example to find out
+            whether a cell of your own has a fast kernel: ``with elman.engine("cpu", strict=True): layer(x)``.
+
+    Raises:
+        ElmanError: there is no engine of this name.
     """
-    _known(name)
+    _checked(name)
     token = _forced.set((name, strict))
     try:
         yield
@@ -45,61 +95,75 @@ def engine(name: str, strict: bool = False) -> Iterator[None]:
         _forced.reset(token)
 
 
-def forced_here() -> str | None:
-    """The engine that a ``with`` block around this call forces."""
-    forced = _forced.get()
-    return forced[0] if forced else None
-
-
-@constant  # in a compiled model: as it was when it was compiled
-def _wanted() -> tuple[str | None, bool]:
+@constant  # a compiled model keeps the engine that was forced when it was compiled
+def _forced_engine() -> tuple[str | None, bool]:
+    """Return the name of the forced engine, and whether it must run."""
     return _forced.get() or (os.environ.get("ELMAN_ENGINE"), False)
 
 
 def choose(scan: Scan) -> Engine:
-    """The engine that runs this scan: the forced one if it can, else the first that can.
+    """Return the engine that runs a scan: the forced one if it can, otherwise the first that can.
 
-    Exported programs are for machines without elman: the first that can with operations of torch alone. These fix
-    the number of steps; where it is left open, the kernel's own operation runs.
+    Exported programs run without elman, so they use the first engine whose programs consist of operations of torch.
+    These fix the number of steps. Where it is dynamic, the program contains the operation of elman's kernel.
+
+    Raises:
+        ElmanError: an engine is forced with ``strict``, and it cannot run the scan.
     """
-    (name, strict), why = _wanted(), None
+    (name, strict), why = _forced_engine(), None
     if name:
-        wanted = ENGINES[_known(name)]
-        why = wanted.refusal(scan)
+        forced = ENGINES[_checked(name)]
+        why = forced.refusal(scan)
         if why is None:
-            return wanted
+            return forced
         if strict:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
-    alone = name is None and not torch.compiler.is_compiling() and not exporting()
-    alone = alone and not torch.is_autocast_enabled(scan.x.device.type)  # there states keep their dtype
-    if alone and scan.x.shape[1] == 1 and trains(scan) and ENGINES["torch"].refusal(scan) is None:
-        return ENGINES["torch"]  # the graph of one step costs more than the step: torch makes it in C++
     portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)
-    chosen = next(e for e in ENGINES.values() if (e.portable or not portable) and e.refusal(scan) is None)
+    engines = ENGINES.values() if name is not None else _in_order(scan)
+    chosen = next(e for e in engines if (e.portable or not portable) and e.refusal(scan) is None)
     if name and why:
-        _tell(name, "a layer in a compiled program" if torch.compiler.is_compiling() else why, chosen.name)
+        _report(name, "a layer in a compiled program" if torch.compiler.is_compiling() else why, chosen.name)
     return chosen
 
 
-@constant  # torch.compile calls it, and does not look into it
-def _tell(name: str, why: str, chosen: str) -> None:
-    if (name, why) not in _told:
-        _told.add((name, why))
-        _log.warning("the engine %r cannot run this: %s; the engine %r does", name, why, chosen)
+def _in_order(scan: Scan) -> Iterable[Engine]:
+    """Return the engines in the order in which they are tried where none is forced."""
+    if torch.compiler.is_compiling() or exporting() or torch.is_autocast_enabled(scan.x.device.type):
+        return ENGINES.values()
+    if scan.x.shape[1] == 1 and trains(scan):  # building the graph may cost more than the step
+        return sorted(ENGINES.values(), key=lambda e: not e.fast_single_steps)
+    return ENGINES.values()
+
+
+@constant  # torch.compile calls it without tracing it
+def _report(name: str, why: str, chosen: str) -> None:
+    if (name, why) not in _reported:
+        _reported.add((name, why))
+        _log.warning("the engine %r cannot run this: %s; the engine %r runs it", name, why, chosen)
 
 
 def run(scan: Scan) -> tuple[Tensor, State]:
-    """Carries ``scan.cell`` over ``scan.x`` (B, T, D): y (B, T, P) and the final state."""
+    """Run a scan on the engine that `choose` returns.
+
+    Returns:
+        y (B, T, P) and the final state.
+    """
     return choose(scan).run(scan)
 
 
-def torch_cells(cell: Cell, x: Tensor, H: int) -> bool:
-    """Whether a cell that is called by itself, with x (B, D), is best run by torch's own operation.
+def pack(scan: Scan) -> object | None:
+    """Return the weights of a scan in the order in which its engine reads them; None if the engine does not pack."""
+    chosen = choose(scan)
+    return chosen.pack(scan) if isinstance(chosen, Packing) else None
 
-    A step alone is a few products: there is nothing to carry through time, and torch calls them from C++. A program
-    that is made for others is made of torch's operation too, and does not depend on B.
+
+def torch_cells(cell: Cell, x: Tensor, H: int) -> bool:
+    """Return whether torch's own operation is the fastest for a single call of a cell with x (B, D).
+
+    A single step consists of a few products, which torch calls from C++. Exported programs use torch's operation too,
+    which does not depend on B.
     """
-    if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
+    if type(cell) not in torch_fused.STEPS or _forced_engine()[0] is not None:
         return False
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or exporting():
         return True
@@ -108,21 +172,22 @@ def torch_cells(cell: Cell, x: Tensor, H: int) -> bool:
 
 
 def torch_steps(cell: Cell, B: int, D: int, H: int) -> bool:
-    """The same for one step of a layer: `torch_fused.step`."""
-    if type(cell) not in torch_fused.STEPS or _wanted()[0] is not None:
+    """Return whether torch's own operation, `torch_fused.step`, is the fastest for a single step of a layer."""
+    if type(cell) not in torch_fused.STEPS or _forced_engine()[0] is not None:
         return False
     return B > 4 or torch_fused.short(cell, D, H, torch.is_grad_enabled()) >= 1
 
 
 def torch_layers(cell: Cell, B: int, T: int, D: int, H: int) -> bool:
-    """Whether torch's own layer is the fastest over T steps of B rows: so few that to call a kernel costs more."""
-    if type(cell) not in torch_fused.STEPS or B > 4 or _wanted()[0] is not None:
+    """Return whether torch's own layer is the fastest over T steps of B rows, because calling a kernel costs more."""
+    if type(cell) not in torch_fused.STEPS or B > 4 or _forced_engine()[0] is not None:
         return False
     steps = torch_fused.short(cell, D, H, torch.is_grad_enabled())
     return steps >= T and (T > 1 or len(cell.state) == 1 or H < 128)
 
 
-def _known(name: str) -> str:
+def _checked(name: str) -> str:
+    """Return the name of an engine, or raise the error for an unknown one."""
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     return name
@@ -133,14 +198,17 @@ __all__ = [
     "Cpu",
     "Eager",
     "Engine",
+    "Packing",
     "Scan",
     "State",
     "TorchFused",
     "choose",
     "engine",
-    "forced_here",
+    "pack",
+    "register",
     "run",
     "torch_cells",
     "torch_layers",
     "torch_steps",
+    "unregister",
 ]

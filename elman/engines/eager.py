@@ -1,4 +1,4 @@
-"""The law: a plain loop over the cell's own step. Every other engine must match it."""
+"""The reference engine: a loop over the cell's own step. The results of all other engines equal its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elman.engines.scan import Engine, Scan, State, owned
 
 
 class Eager(Engine):
-    """Runs every cell, on every device, under every transform of torch.func."""
+    """A loop over the steps, for every cell, device and transform of torch.func."""
 
     name = "eager"
 
@@ -22,7 +22,7 @@ class Eager(Engine):
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
-        scan = _on_real_steps(scan.wiped())
+        scan = _hold_raw_columns(scan.wiped())
         cell, w = scan.cell, scan.weights
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)
@@ -44,15 +44,15 @@ class Eager(Engine):
                 new = (linear(new[0], w.weight_hr), *new[1:])
             new = tuple(n.to(old.dtype) for n, old in zip(new, state, strict=True))  # autocast may differ
             if scan.zoneout is not None:
-                new = tuple(  # lerp gives exactly the old value where k is 1
+                new = tuple(  # where k is 1, lerp returns exactly the old value
                     torch.lerp(n, old, k if isinstance(k, float) else k[:, t].to(n.dtype))
                     for n, old, k in zip(new, state, scan.zoneout, strict=True)
                 )
             y = new[0]
             if scan.lengths is not None:
-                real = (scan.lengths > t)[:, None]
-                new = tuple(torch.where(real, n, old) for n, old in zip(new, state, strict=True))
-                y = torch.where(real, y, 0.0)
+                active = (scan.lengths > t)[:, None]
+                new = tuple(torch.where(active, n, old) for n, old in zip(new, state, strict=True))
+                y = torch.where(active, y, 0.0)
             state = cell.State(*new)
             outputs.append(y)
         if not outputs:
@@ -60,11 +60,11 @@ class Eager(Engine):
         return torch.stack(outputs, 1), owned(tuple(state))
 
 
-def _on_real_steps(scan: Scan) -> Scan:
-    """The same with the raw columns beyond each row's length as they were at its last step.
+def _hold_raw_columns(scan: Scan) -> Scan:
+    """Return the scan with the raw columns beyond each row's length as they are at its last step.
 
-    The loop goes on there, and gives nothing of it out; but what the step makes of a time of 0, say, might be infinite,
-    and its gradient NaN.
+    The loop computes these steps and discards their results. Their gradient must not be NaN, as it might be for a time
+    step of 0, for example.
     """
     raw = len(scan.cell.raw)
     if not raw or scan.lengths is None or not shape_of(scan.x)[1]:
@@ -77,7 +77,7 @@ def _on_real_steps(scan: Scan) -> Scan:
 
 
 class _HiddenProducts:
-    """R h + b_hh, taken apart into the parts that ``Cell.step`` calls ``h``."""
+    """The products R h + b_hh, as the argument ``h`` of ``Cell.step``."""
 
     def __init__(self, cell: Cell, w: Weights, mask: Tensor | None) -> None:
         self.cell, self.mask = cell, mask
@@ -105,5 +105,5 @@ class _HiddenProducts:
 def _as_tuple(cell: Cell, new: Tensor | tuple[Tensor, ...]) -> State:
     parts = (new,) if isinstance(new, Tensor) else tuple(new)
     if len(parts) != len(cell.state):
-        raise TypeError(f"{cell}.step must give {', '.join(cell.state)}; it gave {len(parts)} values")
+        raise TypeError(f"{cell}.step must return {', '.join(cell.state)}; it returned {len(parts)} values")
     return parts

@@ -1,4 +1,4 @@
-"""The grid that int8 weights lie on."""
+"""The int8 grid: 255 equally spaced values for each row of a weight."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def on_grid(weight: Tensor) -> bool:
-    """Whether all of weight (rows, N) lies on the grid, as far as float32 can tell."""
-    steps = weight / int8_scale(weight)[:, None]
-    return bool((steps - steps.round()).abs().max() < 1e-3)
+    """Return whether all values of weight (rows, N) are on the grid, up to rounding errors of float32."""
+    multiples = weight / int8_scale(weight)[:, None]
+    return bool((multiples - multiples.round()).abs().max() < 1e-3)
 
 
 def int8_scale(weight: Tensor) -> Tensor:
-    """(rows,): the step between the 255 values, from -127 to 127 steps, that each row of weight (rows, N) may take."""
+    """Return the distance between values of the grid, from -127 to 127 times it, for each row of weight (rows, N)."""
     largest = weight.abs().amax(1)
     return torch.where(largest > 0, largest / 127, 1.0)

@@ -1,4 +1,4 @@
-"""Who looks on while a cell runs: transforms, exporters and other modes of torch."""
+"""Finds out which modes of torch are active while a cell runs: transforms, exporters and others."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Result = TypeVar("Result")
 
 
 def unwatched(function: Callable[..., Result], *arguments: Any) -> Result:
-    """What ``function(*arguments)`` gives where no mode, hook or transform of torch is on.
+    """Return ``function(*arguments)``, computed without any mode, hook or transform of torch.
 
-    Nearly all of them hold for one thread: function modes and dispatch modes (fake tensors, export, a default
-    device), the tracer of ``torch.jit``, hooks on saved tensors, autocast, inference mode, torch.func. So the
-    function runs in a thread of its own. Anomaly detection holds for all threads, and is switched off meanwhile.
+    Nearly all of them belong to one thread: function modes and dispatch modes (fake tensors, export, a default
+    device), the tracer of ``torch.jit``, hooks on saved tensors, autocast, inference mode, torch.func. Therefore the
+    function runs in a thread of its own. Anomaly detection applies to all threads and is disabled meanwhile.
     """
     context = contextvars.copy_context()
     with _no_anomaly_detection(), ThreadPoolExecutor(1) as pool:
@@ -39,7 +39,7 @@ _anomaly = False, True
 
 @contextmanager
 def _no_anomaly_detection() -> Iterator[None]:
-    """Off for as long as some thread is in here; then as it was."""
+    """Disable anomaly detection while any thread is inside, then restore it."""
     global _anomaly, _callers
     with _lock:
         if not _callers:
@@ -56,7 +56,7 @@ def _no_anomaly_detection() -> Iterator[None]:
 
 
 def transform() -> str | None:
-    """The transform that is active here and that kernels cannot go through; None if there is none."""
+    """Return the name of an active transform that kernels do not support; None if there is none."""
     if torch._C._functorch.maybe_current_level() is not None:
         return "transforms of torch.func"
     if forward_ad._current_level >= 0:
@@ -65,9 +65,9 @@ def transform() -> str | None:
 
 
 def batched(*tensors: Tensor | None) -> bool:
-    """Whether one of them stands for many: the gradients of ``is_grads_batched``, which no level tells of."""
+    """Return whether a tensor represents a batch of tensors, as gradients with ``is_grads_batched`` do."""
     legacy, wrapped = torch._C._functorch.is_legacy_batchedtensor, torch._C._functorch.is_functorch_wrapped_tensor
-    for t in tensors:  # noqa: SIM110 - a generator would take longer than the rest of a step
+    for t in tensors:  # noqa: SIM110 - a generator is slower than the rest of a step
         if t is not None and (legacy(t) or wrapped(t)):
             return True
     return False
@@ -75,17 +75,18 @@ def batched(*tensors: Tensor | None) -> bool:
 
 @constant
 def exporting() -> bool:
-    """Whether a program is being made for others: torch.export, torch.jit.trace, torch.onnx.export."""
+    """Return whether a program is being exported: by torch.export, torch.jit.trace or torch.onnx.export."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or to_onnx()
 
 
 @constant
 def to_onnx() -> bool:
+    """Return whether a program is being exported by torch.onnx.export."""
     return "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def watched(*tensors: Tensor | None) -> bool:
-    """Whether somebody wants to see every operation: a mode, a tracer, or a tensor of its own kind."""
+    """Return whether a mode, a tracer or a subclass of Tensor intercepts every operation."""
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None:
         return True
     for t in tensors:  # noqa: SIM110
@@ -95,12 +96,12 @@ def watched(*tensors: Tensor | None) -> bool:
 
 
 def readable(t: Tensor) -> bool:
-    """Whether the program may depend on the values of t."""
+    """Return whether Python code may read the values of t."""
     return not (torch.compiler.is_compiling() or watched(t) or batched(t))
 
 
 def shape_of(t: Tensor) -> tuple[int, ...]:
-    """The shape in plain numbers, where torch.jit.trace would make tensors of them."""
+    """Return the shape as integers, also inside torch.jit.trace, which makes tensors of them."""
     if not torch.jit.is_tracing():
         return t.shape
     state = torch._C._get_tracing_state()

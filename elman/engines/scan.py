@@ -1,4 +1,4 @@
-"""What every engine is given, and what an engine is."""
+"""The contract of engines: what they are given, and what they return."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def constant(function: Function) -> Function:
-    """Lets torch.compile call a function once and take what it gives for granted.
+    """Mark a function whose result torch.compile may treat as a constant.
 
-    As torch.compiler.assume_constant_result, which takes a second to import the compiler.
+    It does the same as torch.compiler.assume_constant_result, whose import of the compiler takes a second.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 class Scan(NamedTuple):
-    """One cell to be carried through time.
+    """A cell and its inputs over all time steps.
 
     Attributes:
         cell: the equations.
-        weights: its parameters.
-        x: (B, T, D), any strides; beyond a row's length it may hold anything, even NaN.
-        state: the parts of the state before the first step, each (B, size).
-        lengths: (B,) integers, the real steps of each row; None: all T.
-        resets: (B, T) bool, true where the state is zeroed before that step, never beyond a row's
-            length; None: nowhere.
-        hidden_mask: (B, P), multiplies h on its way into R h at every step; None: ones.
-        zoneout: for each part of the state, how much of the old value stays: new + k (old - new),
-            with k a number or (B, T, size) of zeros and ones; None: nothing stays.
-        int8: every row of the weights lies on a grid of 255 values (`elman.layers.quantize`), so that
-            an engine may pack them as such.
-        heads: the hidden matrices are 0 but for so many blocks of equal size along their diagonal.
-        packed: the same weights as `Engine.pack` gave them, by whoever promises that they have not changed since;
-            an engine that did not make them passes over them.
+        weights: the parameters of the cell.
+        x: the input (B, T, D), with any strides. Beyond a row's length it may contain anything, even NaN.
+        state: the state before the first step, each part (B, size).
+        lengths: the number of steps of each row, (B,) integers. None: all rows have T steps.
+        resets: (B, T) bool, true where the state is zeroed before that step, and never beyond a row's length.
+            None: nowhere.
+        hidden_mask: (B, P), multiplies h before the product R h at every step. None: no mask.
+        zoneout: for each part of the state, the share of the old value that is kept: new + k (old - new), where k is a
+            number or a mask (B, T, size) of zeros and ones. None: nothing is kept.
+        int8: whether every row of the weights has at most 255 equally spaced values (`elman.layers.quantize`), so that
+            an engine may pack them as int8.
+        heads: the number of equal blocks on the diagonal of the hidden matrices, which are 0 elsewhere.
+        packed: the same weights as returned by `Packing.pack`. The caller guarantees that the weights have not changed
+            since. Other engines than the one that packed them ignore them.
     """
 
     cell: Cell
@@ -61,7 +61,7 @@ class Scan(NamedTuple):
     packed: object | None = None
 
     def wiped(self) -> Scan:
-        """The same with x 0 beyond each row's length, for engines that compute there."""
+        """Return the scan with x set to 0 beyond each row's length, for engines that compute there."""
         if self.lengths is None:
             return self
         padding = torch.arange(self.x.shape[1], device=self.x.device) >= self.lengths[:, None]
@@ -69,32 +69,59 @@ class Scan(NamedTuple):
 
 
 def trains(scan: Scan) -> bool:
-    """Whether a graph is to be kept."""
+    """Return whether autograd records the scan."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in (scan.x, *scan.state, *scan.weights.tensors()))
 
 
 def owned(state: State) -> State:
-    """The state in tensors of its own, which may be changed in place: nothing else needs them as they are."""
+    """Return a copy of the state, which the caller may change in place."""
     return tuple(part.clone() for part in state)
 
 
 class Engine(ABC):
-    """A way to carry a cell through time. Forward and backward must equal the eager engine's.
+    """A way to run a cell over time. Its outputs, final state and gradients equal those of the eager engine.
 
-    ``portable``: whether a program that is exported or traced holds operations of torch alone.
+    A further engine implements `refusal` and `run`, and `elman.engines.register` adds it::
+
+        class Mine(Engine):
+            name = "mine"
+
+            def refusal(self, scan):
+                return None if scan.x.is_cuda else "it runs on CUDA only"
+
+            def run(self, scan):
+                ...
+                return y, state
+
+        elman.engines.register(Mine(), before="torch")
+
+    Attributes:
+        name: the name for `elman.engine` and ELMAN_ENGINE.
+        portable: whether exported and traced programs contain operations of torch alone. Default: True.
+        fast_single_steps: whether a single step with gradients costs less than in engines that are registered before
+            it. Then it comes first for such steps. Default: False.
     """
 
     name: str
     portable: bool = True
+    fast_single_steps: bool = False
 
     @abstractmethod
     def refusal(self, scan: Scan) -> str | None:
-        """Why this engine cannot run the scan, in a few words; None if it can."""
+        """Return in a few words why this engine cannot run the scan; None if it can."""
 
     @abstractmethod
     def run(self, scan: Scan) -> tuple[Tensor, State]:
-        """y (B, T, P) and the state after each row's last real step; y is 0 beyond it."""
+        """Run the scan.
 
+        Returns:
+            y (B, T, P), which is 0 beyond each row's length, and the state after each row's last step.
+        """
+
+
+class Packing(ABC):
+    """An engine that can arrange weights in advance in the order in which it reads them."""
+
+    @abstractmethod
     def pack(self, scan: Scan) -> object | None:
-        """The weights of a scan in an order of this engine's own, for `Scan.packed`; None: it has none."""
-        return None
+        """Return the packed weights of a scan, for `Scan.packed`; None if they cannot be packed."""

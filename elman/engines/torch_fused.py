@@ -1,4 +1,4 @@
-"""torch's own fused recurrences: oneDNN and ATen on the CPU, cuDNN on CUDA."""
+"""The engine that calls torch's own fused recurrences: oneDNN and ATen on the CPU, cuDNN on CUDA."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from elman.cells import CELLS, Cell, Weights
 from elman.engines.modes import exporting, readable, shape_of, to_onnx, transform
 from elman.engines.scan import Engine, Scan, State, owned, trains
 
-#: The cells torch has fused, and the operation for each.
+#: The fused operation of torch for each cell that has one.
 OPERATIONS = {
     type(CELLS[name]): operation
     for name, operation in {
@@ -25,7 +25,7 @@ OPERATIONS = {
     }.items()
 }
 
-#: torch's kernels of one step.
+#: The operation of torch for a single step.
 STEPS: dict[type[Cell], Callable[..., Any]] = {
     type(CELLS["rnn_tanh"]): torch.rnn_tanh_cell,
     type(CELLS["rnn_relu"]): torch.rnn_relu_cell,
@@ -33,26 +33,27 @@ STEPS: dict[type[Cell], Callable[..., Any]] = {
     type(CELLS["lstm"]): torch.lstm_cell,
 }
 
-#: Saturates a gate: sigma(30) is 1 and sigma(-88) is below the smallest normal float32.
+#: A gate input that saturates the gate: sigmoid(30) is 1, and sigmoid(-88) is below the smallest normal float32.
 _SHUT = 1e4
 
 
 class TorchFused(Engine):
-    """One call of torch's kernel a segment; a segment ends where some row is reset."""
+    """Calls torch's kernel once for each segment. A segment ends where any row is reset."""
 
     name = "torch"
+    fast_single_steps = True
 
     def refusal(self, scan: Scan) -> str | None:
         if type(scan.cell) not in OPERATIONS:
             return f"torch has no fused {scan.cell}"
         if scan.hidden_mask is not None or scan.zoneout is not None:
-            return "torch's fused kernels know no dropout or zoneout inside the recurrence"
+            return "torch's fused kernels do not support dropout or zoneout inside the recurrence"
         if why := transform():
-            return f"torch's fused kernels know no {why}"
+            return f"torch's fused kernels do not support {why}"
         if not all(shape_of(scan.x)[::2]) or not shape_of(scan.state[0])[-1]:
-            return "torch's fused kernels take no batch, input or state of size 0"
+            return "torch's fused kernels do not support a batch, input or state of size 0"
         if scan.resets is not None and not readable(scan.resets):
-            return "where rows are reset is not known to a compiled or exported program"
+            return "a compiled or exported program cannot read the values of resets"
         if scan.cell.projected and to_onnx():
             return "ONNX has no LSTM with projections"
         if len(scan.state) == 2:
@@ -61,7 +62,7 @@ class TorchFused(Engine):
             if scan.x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
                 return "torch's fused LSTM fails under autocast on some processors"
         if scan.cell.projected and shape_of(scan.state[0])[1] >= shape_of(scan.state[1])[1]:
-            return "torch projects to fewer features than there are units"
+            return "torch supports projections to fewer features than units only"
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
@@ -88,11 +89,11 @@ class TorchFused(Engine):
 
 
 def _segment(scan: Scan) -> tuple[Tensor, State]:
-    """torch's kernel over all of x. Rows that end early cost nothing but their padding.
+    """Run torch's kernel over all of x, padding included, without packing.
 
-    No packing: what a row gives beyond its end is masked, its h is read from y at its last step,
-    and a c that would move on past the end is held by a further input, 1 on padding, whose weights
-    shut the input gate and open the forget gate.
+    The output of a row beyond its end is masked, and its final h is read from y at its last step. Its c is kept beyond
+    the end by an additional input, which is 1 on padding and whose weights close the input gate and open the forget
+    gate.
     """
     x, weights, lengths = scan.x, scan.weights, scan.lengths
     if lengths is None and type(scan.cell) in STEPS and not exporting() and x.shape[1] == 1:
@@ -115,28 +116,37 @@ def _segment(scan: Scan) -> tuple[Tensor, State]:
 
 
 def count(cell: Cell, D: int, H: int) -> int:
-    """How many numbers W and R have."""
+    """Return the number of elements of W and R."""
     return len(cell.input_gates) * H * (D + H)
 
 
 def short(cell: Cell, D: int, H: int, graph: bool) -> int:
-    """For how many steps of a few rows torch is no slower than elman's kernels: see `elman bench short`.
+    """Return up to how many steps of a few rows torch is at least as fast as elman's kernels.
 
-    Without a graph nothing else is read as long as the weights; a million of them elman's kernels read faster.
+    The numbers come from `elman bench short`. Without a graph, reading the weights takes most of the time, and from a
+    million weights on elman's kernels read them faster.
+
+    Args:
+        cell: a cell of `STEPS`.
+        D: the size of x.
+        H: the number of units.
+        graph: whether autograd records the steps.
     """
     if not graph and count(cell, D, H) >= 2**20:
         return 0
-    if len(cell.state) == 2:  # oneDNN's LSTM: at its best where all of R fits into a cache
+    if len(cell.state) == 2:  # oneDNN's LSTM is fastest where R fits into a cache
         return (64 if graph else 16) if H < 128 else 1
     return 8 if graph or (len(cell.input_gates) == 1 and H < 256) else 4
 
 
 def step(cell: Cell, w: Weights, x: Tensor, state: State) -> State:
-    """torch's kernel of one step, for a cell of `STEPS`: x (B, D) and the old state to the new one."""
+    """Return the new state after one step of a cell of `STEPS`, from x (B, D) and the old state."""
     if any(t.device != x.device for t in w.tensors()):
-        raise RuntimeError(f"x and the weights are not at the same device: x is at {x.device}")
+        raise RuntimeError(f"x and the weights must be on the same device; x is on {x.device}")
     if w.bias_ih is not None and not w.bias_ih.numel() == w.bias_hh.numel() == len(w.weight_ih):  # type: ignore[union-attr]
-        raise ValueError(f"biases must have {len(w.weight_ih)} numbers, one a gate and unit")  # torch repeats one
+        raise ValueError(
+            f"biases must have {len(w.weight_ih)} elements, one for each gate and unit"
+        )  # torch broadcasts
     new = STEPS[type(cell)](x, state if len(state) > 1 else state[0], w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)
     return new if isinstance(new, tuple) else owned((new,)) if torch.is_grad_enabled() else (new,)
 
@@ -147,8 +157,8 @@ def _call(cell: Cell, w: Weights, x: Tensor, state: State) -> tuple[Tensor, Stat
     hx = parts if len(parts) == 2 else parts[0]
     train = torch.is_grad_enabled() or exporting()
     # x, initial state, weights, has_biases, layers, dropout, train, bidirectional, batch_first.
-    # train keeps what backward needs; it has no other effect on one layer without dropout. An exported program may
-    # be trained.
+    # train keeps what backward needs, and has no other effect on one layer without dropout. An exported program may be
+    # trained.
     y, *new = OPERATIONS[type(cell)](  # type: ignore[operator]
         x.transpose(0, 1), hx, flat, w.bias_ih is not None, 1, 0.0, train, False, False
     )

@@ -66,7 +66,7 @@ class Recurrence:
         sizes = [H if weights.weight_hr is None else weights.weight_hr.shape[0], *[H] * (len(self.cell.state) - 1)]
         x = w.new_zeros(1, 1, w.shape[1] + len(self.cell.raw))
         scan = self.scan(weights, x, tuple(w.new_zeros(1, size) for size in sizes))
-        return engines.choose(scan).pack(scan)
+        return engines.pack(scan)
 
 
 class Bound(NamedTuple):

@@ -1,8 +1,8 @@
-"""Cells whose output is projected, run by the kernel of the same cell without the projection.
+"""Rewrites a scan of a cell with a projection, so that a kernel without projections can run it.
 
-With h = P m, where m is what the step gives, R h is (R P) m: a recurrence over m with the matrix R P. The
-first h has no m; if it is not 0 it comes in through further features of x, which are 0 after the first step, with R as
-their weights. y = P m is one product over all steps.
+With h = P m, where m is the result of the step, R h is (R P) m: a recurrence over m with the matrix R P. There is no m
+for the initial h. If it is not 0, it enters through additional features of x, which are 0 after the first step and
+have the weights R. y = P m is one product over all steps.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from torch.nn.functional import linear
 
 from elman.engines.scan import Scan, State
 
-#: Shorter runs are not worth the product R P.
+#: The number of steps from which the product R P pays off.
 _STEPS = 16
 
 
 def refusal(scan: Scan) -> str | None:
-    """Why the projection cannot be folded into R; None if it can."""
+    """Return why the projection cannot be folded into R; None if it can."""
     if scan.cell.raw:
         return f"{scan.cell} projects h and reads raw columns of x"
     if scan.cell.inner_gates or scan.cell.mixes_units:
         return f"{scan.cell} is not pointwise"
     if scan.x.shape[1] < _STEPS:
-        return f"fewer than {_STEPS} steps do not pay for folding a projection into R"
+        return f"folding a projection into R pays off from {_STEPS} steps on"
     if scan.hidden_mask is not None or (scan.zoneout is not None and scan.zoneout[0] != 0.0):
         return "recurrent dropout and zoneout act on h after the projection"
     return None
 
 
 def fold(scan: Scan) -> Scan:
-    """The scan over m."""
+    """Return the scan over m."""
     w, h = scan.weights, scan.state[0]
     assert w.weight_hr is not None
     assert w.weight_hh is not None
@@ -47,7 +47,7 @@ def fold(scan: Scan) -> Scan:
 
 
 def unfold(scan: Scan, m: Tensor, final: State) -> tuple[Tensor, State]:
-    """y and the state of the scan, from what its folded one gave."""
+    """Return y and the final state of the scan, from those of the folded scan."""
     weight = scan.weights.weight_hr
     assert weight is not None
     y, h = linear(m, weight.to(m.dtype)), linear(final[0], weight.to(final[0].dtype))

@@ -1,4 +1,4 @@
-"""What a cell's step reads beside its arguments: a kernel holds for these values, and others make another kernel."""
+"""Reads all values that a cell's step depends on besides its arguments. Other values require another kernel."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from elman.cells import Cell
 
 
 def fixed(cell: Cell) -> bool:
-    """Whether nothing can be set on a cell: it is one of elman's own, as it comes."""
+    """Return whether a cell has no settings: it is a built-in cell without attributes of its own."""
     return type(cell).__module__.startswith("elman.cells.") and not vars(cell)
 
 
 def settings(cell: Cell) -> Hashable:
-    """All values that the author has set: on the cell, on its class, and the global and enclosing variables that its
-    functions name. Equal only where all of them are equal, down to the last number of an array."""
+    """Return a hashable copy of all values that a cell's step depends on.
+
+    These are the attributes of the cell and of its class, and the global and enclosing variables that its functions
+    name. Two copies are equal only if all values are equal, down to the last element of an array.
+    """
     return () if fixed(cell) else _Reader().read(vars(cell), *chain.from_iterable(_classes(type(cell))))
 
 
-#: What is taken from a class when it is made; a change later has no effect.
+#: Attributes that are read when a class is created. Changing them later has no effect.
 _DECLARED = frozenset(
     {"input_gates", "hidden_gates", "inner_gates", "state", "weights", "raw", "open_gates", "gate_bias", "biases",
      "InputGates", "HiddenGates", "State", "Vectors", "_abc_impl", "__abstractmethods__"}
@@ -46,25 +49,25 @@ def _classes(kind: type) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
-#: Packages whose functions look at nothing that is set for a cell.
+#: Packages whose functions do not depend on settings of a cell.
 _LIBRARIES = {"elman", "torch", "numpy"} | sys.stdlib_module_names
-#: Kinds of values that stand for themselves, and numbers.
-_AS_THEY_ARE, _NUMBERS = {str, bytes, type(None), ModuleType, CodeType}, {bool, int, float, complex}
+#: Types whose values are hashable and immutable, and types of numbers.
+_IMMUTABLE, _NUMBERS = {str, bytes, type(None), ModuleType, CodeType}, {bool, int, float, complex}
 
 
 class _Reader:
-    """Makes a hashable copy of values, each object once."""
+    """Creates a hashable copy of values. An object that occurs again is copied once."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no id is used twice
+        self._alive: list[Any] = []  # so that no id is reused
 
     def read(self, *values: Any) -> tuple[Hashable, ...]:
         return tuple([self._read(value) for value in values])
 
     def _read(self, value: Any) -> Hashable:
         kind = type(value)
-        if kind in _AS_THEY_ARE:
+        if kind in _IMMUTABLE:
             return value
         if kind in _NUMBERS:
             return kind, repr(value)  # True is not 1, -0.0 is not 0.0, and NaN is NaN
@@ -108,7 +111,7 @@ class _Reader:
         return self.read(own) if own or hasattr(value, "__dict__") else (repr(value),)
 
     def _function(self, function: FunctionType) -> tuple[Hashable, ...]:
-        """Its code, and what it finds outside: of other modules' functions, the code alone."""
+        """Return the code and the variables that a function reads; for functions of libraries the code alone."""
         read: list[Any] = [function.__code__, function.__defaults__, function.__kwdefaults__]
         for cell in function.__closure__ or ():
             try:
@@ -122,17 +125,17 @@ class _Reader:
 
 
 def _values(t: Tensor) -> tuple[Hashable, ...]:
-    about = str(t.dtype), str(t.device), tuple(t.shape)
+    metadata = str(t.dtype), str(t.device), tuple(t.shape)
     if t.is_meta:
-        return about
+        return metadata
     if t.layout is not torch.strided or t.is_quantized:
-        return *about, repr(t)
-    return *about, t.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        return *metadata, repr(t)
+    return *metadata, t.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
 
 
 @functools.lru_cache(maxsize=1000)
 def _named(code: CodeType) -> tuple[str, ...]:
-    """The names that code, and the functions in it, look up."""
+    """Return the names that code and its nested functions look up."""
     inner = chain.from_iterable(_named(c) for c in code.co_consts if isinstance(c, CodeType))
     return tuple(dict.fromkeys((*code.co_names, *inner)))
 

@@ -1,4 +1,4 @@
-"""What the kernels take for granted of the tensors that they are given: C reads their memory without looking."""
+"""Checks the tensors of a scan before a kernel reads their memory without any checks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from elman.engines.scan import Scan
 
 
 def checked(scan: Scan) -> Scan:
-    """The scan, if its tensors are of the sizes and on the device that its cell and its x say.
+    """Return the scan, after checking that its tensors have the sizes and the device that its cell and x require.
 
-    What torch keeps as the negative of the numbers in memory (the imaginary part of a conjugate) is written out.
+    Tensors that torch keeps as the negative of their memory (the imaginary part of a conjugate) are resolved.
 
     Raises:
-        ValueError: a parameter, a part of the state or a mask has another shape.
-        RuntimeError: one is not in the memory that x is in.
+        ValueError: a parameter, a part of the state or a mask has the wrong shape.
+        RuntimeError: one of them is on another device than x.
     """
     cell, w, x, state = scan.cell, scan.weights, scan.x, scan.state
     (B, T, D), H = x.shape, state[0].shape[-1]
@@ -47,7 +47,7 @@ def checked(scan: Scan) -> Scan:
 
 
 def _negative(*tensors: Tensor | None) -> bool:
-    for t in tensors:  # noqa: SIM110 - a generator would take longer than the rest of a step
+    for t in tensors:  # noqa: SIM110 - a generator is slower than the rest of a step
         if t is not None and t.is_neg():
             return True
     return False
@@ -55,6 +55,6 @@ def _negative(*tensors: Tensor | None) -> bool:
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
     if tensor.shape != shape:
-        raise ValueError(f"{name} must be {tuple(shape)}, it is {tuple(tensor.shape)}")
+        raise ValueError(f"{name} must have the shape {tuple(shape)}, it has {tuple(tensor.shape)}")
     if tensor.device != x.device:
-        raise RuntimeError(f"x and {name} are not at the same device: {x.device} and {tensor.device}")
+        raise RuntimeError(f"x and {name} must be on the same device; they are on {x.device} and {tensor.device}")

@@ -1,4 +1,4 @@
-"""The CPU engine: kernels in C, generated from a cell's own equations, built when first needed."""
+"""The engine for the CPU: kernels in C, which are generated from a cell's equations and built on first use."""
 
 from __future__ import annotations
 
@@ -19,39 +19,42 @@ from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.modes import to_onnx, transform, unwatched, watched
-from elman.engines.scan import Engine, Scan, State, constant, owned, trains
+from elman.engines.scan import Engine, Packing, Scan, State, constant, owned, trains
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
+#: The kernels of a cell, by dtype, settings and default dtype: their keys in LIBRARIES.
 _kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
-#: By `Library.key`: cells that are alike share a kernel.
-_made: dict[str, Program] = {}
+#: The same for cells that have no hash, by id.
 _unhashable: dict[int, tuple[Cell, dict[tuple, str | None]]] = {}
+#: The programs of all kernels by `Library.key`. Equal cells share a kernel.
+_programs: dict[str, Program] = {}
+#: Why a cell has no kernel.
 _reasons: dict[tuple[type[Cell], torch.dtype], str] = {}
 _building = threading.RLock()
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
-class Cpu(Engine):
-    """Runs every cell whose step can be traced, projected or not, in float32, bfloat16 and float64."""
+class Cpu(Engine, Packing):
+    """Kernels for every cell whose step can be traced, with or without projection, in float32, bfloat16 and float64."""
 
     name = "cpu"
     portable = False
 
     def refusal(self, scan: Scan) -> str | None:
         if scan.x.device.type != "cpu":
-            return f"it is for the CPU, not {scan.x.device.type}"
+            return f"it runs on the CPU only, and x is on {scan.x.device.type}"
         if why := transform():
-            return f"its kernels know no {why}"
+            return f"its kernels do not support {why}"
         if torch.jit.is_tracing():
-            return "torch.jit.trace does not see its kernels"
+            return "torch.jit.trace cannot record its kernels"
         if to_onnx():
             return "ONNX has no operation for its kernels"
         if scan.cell.projected and (why := projection.refusal(scan)):
             return why
         if not scan.x.shape[0] or not scan.x.shape[2] or not scan.state[0].shape[-1]:
-            return "it takes no batch, input or state of size 0"
+            return "it does not support a batch, input or state of size 0"
         dtype = _dtype(scan)
         if dtype not in DTYPES:
             return f"it has no kernels for {dtype}"
@@ -83,7 +86,7 @@ class Cpu(Engine):
             kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
             scan.heads, gradients,
         )  # fmt: skip
-        parts: State = torch.unbind_copy(final)  # type: ignore[func-returns-value, assignment]  # no views of one tensor
+        parts: State = torch.unbind_copy(final)  # type: ignore[func-returns-value, assignment]  # copies, not views of one tensor
         return y, tuple(new.to(old.dtype) for new, old in zip(parts, scan.state, strict=True))
 
     def pack(self, scan: Scan) -> object | None:
@@ -96,7 +99,7 @@ class Cpu(Engine):
 
 
 def _dtype(scan: Scan) -> torch.dtype:
-    """What is computed with: what autocast says, else that of x."""
+    """Return the dtype to compute in: that of autocast if it is enabled, otherwise that of x."""
     if torch.is_autocast_enabled("cpu") and scan.x.dtype in (torch.float32, torch.bfloat16):
         return torch.get_autocast_dtype("cpu")
     return scan.x.dtype
@@ -104,58 +107,59 @@ def _dtype(scan: Scan) -> torch.dtype:
 
 @constant
 def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
-    """The name in LIBRARIES of a cell's kernel; None where there can be none, for the reason in `_reasons`."""
+    """Return the key of a cell's kernel in LIBRARIES; None if it has none, for the reason in `_reasons`."""
     try:
         kernels = _kernels.setdefault(cell, {})
-    except TypeError:  # a cell that has no hash: a dataclass
+    except TypeError:  # a cell without a hash, for example a dataclass
         kernels = _unhashable.setdefault(id(cell), (cell, {}))[1]
-    set_here = unwatched(settings, cell) if watched() and not fixed(cell) else settings(cell)
-    key = dtype, set_here, torch.get_default_dtype()
+    values = unwatched(settings, cell) if watched() and not fixed(cell) else settings(cell)
+    key = dtype, values, torch.get_default_dtype()
     if key not in kernels:
         kernels[key] = unwatched(_build, cell, dtype)
     return kernels[key]
 
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:
+    """Build the kernel of a cell and return its key; None if it cannot be built, which is logged once."""
     try:
-        own = _copied(cell)
-        program = trace(own, torch.float64 if dtype == torch.float64 else torch.float32)
+        copied = _copied(cell)
+        program = trace(copied, torch.float64 if dtype == torch.float64 else torch.float32)
         if cell.projected and "s_h" in program.used:
-            raise TraceError(f"{cell}: h is projected, so that a step that reads the old h is not pointwise")
-        source = generate.source(own, Plan(program), DTYPES[dtype])
+            raise TraceError(f"{cell}: the step reads the old h, which is projected; kernels do not support this")
+        source = generate.source(copied, Plan(program), DTYPES[dtype])
         digest = hashlib.sha256(f"{source}\0{program.derive.text}".encode()).hexdigest()[:16]
         key = f"{type(cell).__name__}-{DTYPES[dtype]}-{digest}"
         with _building:
-            while key in _made and not _made[key].derive.same(program.derive):
+            while key in _programs and not _programs[key].derive.same(program.derive):
                 key += "+"
-            if key not in _made:
-                LIBRARIES[key] = Library(own, program, dtype, source, key)
-                _made[key] = program
+            if key not in _programs:
+                LIBRARIES[key] = Library(copied, program, dtype, source, key)
+                _programs[key] = program
         return key
     except (TraceError, BuildError) as error:
         _reasons[type(cell), dtype] = str(error)
-        if str(error) not in _told:
-            _told.add(str(error))
-            _log.warning("no fast kernel for %s, which runs slower: %s", cell, error)
+        if str(error) not in _reported:
+            _reported.add(str(error))
+            _log.warning("no fast kernel for %s, so it runs slower: %s", cell, error)
         return None
 
 
 def _copied(cell: Cell) -> Cell:
-    """The cell as it is now: what is set on it later makes another kernel."""
+    """Return a copy of the cell, which does not change when attributes of the cell are set later."""
     try:
         return copy.deepcopy(cell)
-    except Exception as error:  # of what the author has set on it
+    except Exception as error:  # in copying an attribute that the author has set
         raise TraceError(f"{cell} cannot be copied: {error}") from error
 
 
 def _find(key: str) -> Library:
-    """The kernel of a program that was exported by another process: that of a cell known by name."""
+    """Return the kernel that a program exported by another process needs, from the registered cells."""
     for cell in CELLS.values():
         for dtype, name in DTYPES.items():
             if key.startswith(f"{type(cell).__name__}-{name}-") and _kernel(cell, dtype) == key:
                 return LIBRARIES[key]
     raise ElmanError(
-        f"the program needs the kernel {key}, which no known cell has: make its cell known by "
+        f"the program needs the kernel {key}, which no registered cell has: register its cell with "
         "elman.cells.register, or export the program again with this version of elman"
     )
 
