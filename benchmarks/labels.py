@@ -29,10 +29,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import elman
 from elman.benchmarks.pairs import side_by_side
 from elman.data.buckets import Buckets
+from elman.data.padding import pad
 from elman.layers.recurrent import real_steps
 from elman.layers.stack import stack
 from elman.networks.classifier import SequenceLabeller
-from elman.tasks.text_to_text.model import pad
 from elman.training.trainer import mixed_precision
 
 WORDS, LABELS, SIZE, UNITS = 10_000, 10, 100, 128

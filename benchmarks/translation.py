@@ -31,8 +31,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import elman
 from elman.benchmarks.pairs import side_by_side
 from elman.config import parse
-from elman.tasks.text_to_text.model import Examples, PairBatch, collate, encode_all, pad
-from elman.tasks.translate.model import Translate, TranslateConfig
+from elman.data.padding import pad
+from elman.media.text import encode_all
+from elman.tasks.text_to_text.examples import Examples, PairBatch, collate
+from elman.tasks.translate.model import Translator
+from elman.tasks.translate.options import TranslateConfig
+from elman.tasks.translate.task import Translate
 from elman.training import optimiser
 from elman.training.events import Event, Stepped
 from elman.training.trainer import mixed_precision
@@ -41,7 +45,7 @@ from elman.training.trainer import mixed_precision
 class Plain(nn.Module):
     """Encoder, multi-head attention and decoder from torch.nn, with the sizes of an elman model."""
 
-    def __init__(self, task: Translate, packed: bool) -> None:
+    def __init__(self, task: Translator, packed: bool) -> None:
         super().__init__()
         ours = task.network
         E = task.config.embedding_size
@@ -75,7 +79,7 @@ class Plain(nn.Module):
 
 def step(data: Sequence[str], rounds: int, options: dict) -> None:
     """Compare the speed of a training step, in target tokens per second."""
-    task, train, _ = Translate.prepare(parse(TranslateConfig, options), data, [])
+    task, train, _ = Translate(parse(TranslateConfig, options)).prepare(data, [])
     bf16 = mixed_precision("auto", torch.device("cpu"))
     loader = task.batches(train, 0, 1)
     similar = [loader.batch(k) for k in range(8)]
@@ -124,7 +128,7 @@ def step(data: Sequence[str], rounds: int, options: dict) -> None:
 class Loop:
     """Simple beam search: it continues with all beams of all sentences until the last one has ended."""
 
-    def __init__(self, task: Translate) -> None:
+    def __init__(self, task: Translator) -> None:
         ours = task.network
         self.task, self.network = task, ours
         self.layers = []

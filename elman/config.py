@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -11,26 +12,93 @@ from elman.errors import ElmanError, unknown_name
 
 Config = TypeVar("Config", bound=BaseModel)
 
-#: The greatest whole number, and the greatest number, of options that have no bound of their own.
-_MOST, _GREATEST = 10**9, 1e12
+#: The largest integer, and the largest number, of options that have no bound of their own.
+_MAX_INTEGER, _MAX_NUMBER = 10**9, 1e12
+
+
+class Needs(NamedTuple):
+    """Metadata of an option that has an effect in some settings only: ``Annotated[int, Needs("an LSTM", is_lstm)]``.
+
+    Attributes:
+        setting (str): where the option has an effect, for the error message.
+        holds: whether a mapping of option values and facts about the data is such a setting. A KeyError means that it
+            is not known yet.
+    """
+
+    setting: str
+    holds: Callable[[Mapping[str, Any]], bool]
 
 
 class Options(BaseModel):
-    """Options of a command: a key that is unknown is an error, and every number has a bound."""
+    """Options of a command. An unknown key is an error, and every number has a bound.
+
+    Attributes:
+        heading: the heading under which the help shows the options that a class defines.
+        needs: conditions that hold for all options that a class defines.
+    """
+
+    heading: ClassVar[str] = ""
+    needs: ClassVar[tuple[Needs, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
     def bounded(cls, value: Any, info: ValidationInfo) -> Any:
-        """Numbers without a bound of their own are no greater than any that makes sense."""
+        """Refuse numbers that are too large, where an option has no bound of its own."""
         field = cls.model_fields[info.field_name or ""]
         if any(getattr(one, "le", getattr(one, "lt", None)) is not None for one in field.metadata):
             return value
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, (int, float)) and abs(one) > (most := _MOST if isinstance(one, int) else _GREATEST):
-                raise ValueError(f"should be at most {most:,}")
+            bound = _MAX_INTEGER if isinstance(one, int) else _MAX_NUMBER
+            if isinstance(one, (int, float)) and abs(one) > bound:
+                raise ValueError(f"should be at most {bound:,}")
         return value
+
+    @classmethod
+    def owner(cls, name: str) -> type[Options]:
+        """Return the class that defines an option, the base class that declares it first."""
+        return next(kind for kind in reversed(cls.__mro__) if issubclass(kind, Options) and name in kind.model_fields)
+
+    @classmethod
+    def conditions(cls, name: str) -> Iterator[Needs]:
+        """Yield all conditions under which an option has an effect."""
+        yield from (one for one in cls.model_fields[name].metadata if isinstance(one, Needs))
+        yield from cls.owner(name).needs
+
+
+def check_applicable(config: Options, given: Collection[str], facts: Mapping[str, Any]) -> None:
+    """Refuse options that have no effect in this setting.
+
+    Args:
+        config (Options): the options.
+        given (Collection[str]): the names of those that the user has set.
+        facts (Mapping[str, Any]): what is known of the data beside the options.
+
+    Raises:
+        ElmanError: an option has no effect; the message names those under its heading that have one.
+    """
+    kind, setting = type(config), {**dict(config), **facts}
+    for name in given:
+        if (failed := _failed(kind, name, setting)) is not None:
+            heading = kind.owner(name).heading
+            effective = [option for option in kind.model_fields if _failed(kind, option, setting) is None]
+            related = [option for option in effective if kind.owner(option).heading == heading]
+            related = related or [option for option in effective if kind.owner(option).heading != "Training"]
+            raise ElmanError(
+                f"{name}: has no effect here, it needs {failed.setting}; options that have one: {', '.join(related)}"
+            )
+
+
+def _failed(kind: type[Options], name: str, setting: Mapping[str, Any]) -> Needs | None:
+    """The first condition of an option that does not hold."""
+    for condition in kind.conditions(name):
+        try:
+            if not condition.holds(setting):
+                return condition
+        except KeyError:  # not known yet
+            continue
+    return None
 
 
 def several(value: Any) -> Any:

@@ -1,11 +1,10 @@
-"""scikit-learn's words for the classifier: ``fit``, ``predict``, ``predict_proba``, ``score``."""
+"""A scikit-learn estimator: the classifier with ``fit``, ``predict``, ``predict_proba`` and ``score``."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -14,36 +13,108 @@ try:
 except ImportError:
     raise ImportError("elman.SequenceClassifier needs scikit-learn: pip install 'elman[sklearn]'") from None
 
-from elman.config import parse
+from elman.api import random_state
+from elman.config import check_applicable, parse
 from elman.data.series import check_series
 from elman.data.split import hold_out
 from elman.errors import ElmanError
 from elman.media.labelled import Labelled
-from elman.tasks.classify.model import Classify
+from elman.media.series import SeriesForm
+from elman.tasks.classify.model import Classifier
 from elman.tasks.classify.options import ClassifyConfig
+from elman.tasks.classify.task import Classify
 from elman.training.distributed import World, pick_device
 from elman.training.trainer import Trainer
 
+#: Parameters whose default is not None; they always have an effect.
+_DEFAULTS = {"cell", "hidden_size", "num_layers", "bidirectional", "pooling", "device", "seed"}
+
 
 class SequenceClassifier(ClassifierMixin, BaseEstimator):
-    """The model of ``elman train classify``, for texts and series of unequal length in scikit-learn.
+    """Recurrent classifier of texts and of series of unequal length.
 
-    ::
+    The model of ``elman train classify``. Parameters that are None have the default of that command, which may depend
+    on the data.
 
-        SequenceClassifier(minutes=1).fit(texts, labels).predict(["..."])
-        cross_val_score(SequenceClassifier(steps=300), series, labels)     # series: a list of (T, C) arrays
+    Parameters
+    ----------
+    steps : int, default=None
+        Number of optimizer steps.
 
-    X: a list (or array) of texts, a list of arrays (T, C) or (T,), an array (N, T, C), or one (N, T), which is N series
-    of one channel.
+    minutes : float, default=None
+        Duration of training in minutes. Where ``steps`` is None too, it depends on the size of the data.
 
-    Arguments:
-        steps, minutes: of training; by default by the data.
-        cell, hidden_size, num_layers, bidirectional, pooling, dropout, tokens, lowercase, vocab_size, vectors,
-            embedding_size, learning_rate, batch_size, class_weights, valid_fraction, missing, device, seed: as
-            ``elman train classify`` has them (None: its own default).
+    cell : str, default="gru"
+        Name of a recurrent cell; see `elman.cells.CELLS`.
 
-    Attributes:
-        classes_: the labels. model_: the `Classify` task. n_features_in_: the channels of series, or T of an (N, T) X.
+    hidden_size : int, default=128
+        Number of units of a layer, in each direction.
+
+    num_layers : int, default=1
+        Number of recurrent layers.
+
+    bidirectional : bool, default=True
+        Whether the input is read in both directions.
+
+    pooling : {"last", "max", "mean", "attention"} or a registered name, default="max"
+        Pooling over time.
+
+    dropout : float, default=None
+        Dropout of inputs, between layers and of the pooled vector; 0.5 if None.
+
+    tokens : {"word", "char", "bpe"}, default=None
+        Tokens of texts; if None, characters where texts have one or two words, else words.
+
+    lowercase : bool, default=None
+        Whether texts are converted to lower case; if None, unless tokens are characters.
+
+    vocab_size : int, default=None
+        Maximum size of the vocabulary of word and bpe tokens; 20,000 if None.
+
+    vectors : str, default=None
+        File with pretrained embeddings: GloVe, word2vec or fastText.
+
+    embedding_size : int, default=None
+        Size of an embedding; if None, 128 or that of ``vectors``.
+
+    learning_rate : float, default=None
+        Peak learning rate; 0.002 if None.
+
+    batch_size : int, default=None
+        Number of sequences per step; 32 if None.
+
+    class_weights : {"equal", "balanced"}, default=None
+        Weights of the labels in the loss; "equal" if None.
+
+    valid_fraction : float, default=None
+        Fraction of the examples that is held out for validation; 0.1 if None.
+
+    missing : {"refuse", "interpolate", "zero", "mask"}, default=None
+        What to do with missing values of series; "refuse" if None.
+
+    device : str, default="auto"
+        Device: "cpu", "cuda", ...; "auto" uses cuda if available.
+
+    seed : int, default=0
+        Seed of the initial weights, of dropout and of the order of the data.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+
+    model_ : elman.tasks.classify.model.Classifier
+        The trained model.
+
+    n_features_in_ : int
+        The number of channels of series, or of columns of an array (N, T). Not defined for texts.
+
+    Examples
+    --------
+    >>> from elman import SequenceClassifier
+    >>> texts, labels = ["good film", "bad film"] * 20, ["+", "-"] * 20
+    >>> SequenceClassifier(steps=50).fit(texts, labels).predict(["a good film"])  # doctest: +SKIP
+    array(['+'], dtype='<U1')
     """
 
     def __init__(
@@ -92,11 +163,28 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learns from inputs X and their labels y.
+        """Fit the model to inputs and labels.
 
-        Raises:
-            ElmanError (a ValueError): X and y do not go together, an input cannot be used, or an option is wrong.
-            TypeError: an input holds an object that is no number, such as a dict.
+        Parameters
+        ----------
+        X : list or array
+            A list or array of texts; a list of arrays (T, C) or (T,); an array (N, T, C); or an array (N, T), which is
+            N series of one channel.
+
+        y : array-like of shape (n_samples,)
+            The labels.
+
+        Returns
+        -------
+        self : SequenceClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ElmanError
+            A ValueError: X and y have different lengths, an input cannot be used, or an option is wrong.
+        TypeError
+            An input holds an object that is not a number.
         """
         X = _plain(X)
         medium, inputs = self._inputs(X)
@@ -113,32 +201,47 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
             raise ElmanError(f"y has one class, {self.classes_[0]!r}; two are needed")
         if medium == "series":
             self._table, self.n_features_in_ = _features(X, inputs)
+            self._channels = inputs[0].shape[1]
         given = {key: value for key, value in self.get_params().items() if value is not None}
         options = {key: value.item() if isinstance(value, np.generic) else value for key, value in given.items()}
-        config = parse(ClassifyConfig, options)
-        names = [(f"{number:09}",) for number in numbers.tolist()]
-        channels = [str(k) for k in range(1, inputs[0].shape[1] + 1)] if medium == "series" else []
+        task = Classify(parse(ClassifyConfig, options))
+        names: list[tuple[str, ...]] = [(f"{number:09}",) for number in numbers.tolist()]
         places = [f"X[{k}]" for k in range(len(inputs))]
-        data = Labelled(medium, inputs, names, [""] * len(inputs), places, channels, 0)  # type: ignore[arg-type]
-        train, held = hold_out(len(names), config.valid_fraction, names)
+        form = SeriesForm([str(k) for k in range(1, inputs[0].shape[1] + 1)]) if medium == "series" else None
+        data = Labelled(medium, inputs, names, [""] * len(inputs), places, form)
+        check_applicable(task.config, given.keys() - _DEFAULTS, {"out": False, **task.facts(data)})
+        train, held = hold_out(len(names), task.config.valid_fraction, names)
         if not held or len({names[k] for k in train}) < len(self.classes_):
             train = held = list(range(len(names)))  # too few to hold some out
-        with torch.random.fork_rng():
-            task, examples, validation = Classify.learn(config, data.part(train), data.part(held))
-            Trainer(task, examples, validation, None, World(pick_device(config.device)), []).train()
-        self.model_ = task
+        device = pick_device(task.config.device)
+        with random_state(device):
+            model, examples, validation = task.prepared(data.part(train), data.part(held))
+            Trainer(model, examples, validation, None, World(device), []).train()
+        assert isinstance(model, Classifier)
+        self.model_ = model
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """p(label) for each input, (N, K), in the order of ``classes_``."""
+        """Predict the probability of each label.
+
+        Parameters
+        ----------
+        X : list or array
+            Inputs, as for `fit`.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            The probabilities, in the order of ``classes_``.
+        """
         check_is_fitted(self, "model_")
         X = _plain(X)
         medium, inputs = self._inputs(X)
-        if medium != self.model_.inputs.known.medium:
-            raise ElmanError(f"X holds {medium}; the model has learnt from {self.model_.inputs.known.medium}")
+        if medium != self.model_.medium.name:
+            raise ElmanError(f"X holds {medium}; the model was trained on {self.model_.medium.name}")
         if medium == "series":
             table, features = _features(X, inputs)
-            wanted = self.n_features_in_ if table and self._table else len(self.model_.inputs.known.channels)
+            wanted = self.n_features_in_ if table and self._table else self._channels
             if (features if table and self._table else inputs[0].shape[1]) != wanted:
                 raise ElmanError(
                     f"X has {features} features, but {type(self).__name__} is expecting {wanted} features as input"
@@ -146,7 +249,18 @@ class SequenceClassifier(ClassifierMixin, BaseEstimator):
         return np.array([list(best.probabilities.values()) for (best,) in self.model_.predict(inputs)])
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable label of each input, (N,)."""
+        """Predict the most probable label.
+
+        Parameters
+        ----------
+        X : list or array
+            Inputs, as for `fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The labels.
+        """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(1)]
 

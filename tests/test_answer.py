@@ -14,7 +14,7 @@ import elman
 from elman import cli
 from elman.data import Tokenizer, toy
 from elman.data.stories import Story, read_stories, sentences
-from elman.networks.story import StoryReader
+from elman.networks.sequence_to_sequence import story_answerer
 
 COLUMNS = ("story", "question", "answer")
 SMALL: dict[str, Any] = {"embedding_size": 24, "hidden_size": 48, "dropout": 0.0, "progress": False}
@@ -143,13 +143,14 @@ def test_first_words_of_sentences_are_words(tmp_path: Path) -> None:
     lines = [f"1 {name} went home.\n2 Where is {name}?\thome\n" for name in ("Anna", "Zoe", "Brian") for _ in range(9)]
     (tmp_path / "s.txt").write_text("".join(lines))
     model = elman.train("answer", str(tmp_path / "s.txt"), steps=0, **SMALL)
-    for ids in model.ids([model.asked(f"{name} went home.", f"Where is {name}?") for name in ("Anna", "Zoe", "Brian")]):
+    asked = [model.asked(f"{name} went home.", f"Where is {name}?") for name in ("Anna", "Zoe", "Brian")]
+    for ids in model.task.source_ids(model.learnt, asked):
         assert 1 not in ids
 
 
 def test_a_reader_of_sentences_knows_no_padding() -> None:
     torch.manual_seed(0)
-    reader = StoryReader(9, 5, 0, embedding_size=8, hidden_size=12).double().eval()
+    reader = story_answerer(9, 5, 0, embedding_size=8, hidden_size=12).double().eval()
     rows = [[3, 4, 0, 5, 6, 7, 0, 8], [3, 0, 5], [2]]
     lengths = torch.tensor([len(row) for row in rows])
     source = torch.full((3, 8), 7)

@@ -15,18 +15,18 @@ import torch
 import elman
 from elman import cli
 from elman.config import parse
-from elman.media.augment import drowned
-from elman.media.labelled import Columns, Labelled
+from elman.media import Content, Text
+from elman.media.augment import add_noise_floor
+from elman.media.labelled import Columns
+from elman.media.sound import frame_features
 from elman.metrics.entities import entity_scores
 from elman.metrics.labels import label_scores
 from elman.metrics.texts import error_scores
-from elman.tasks.answers import looked_at
-from elman.tasks.classify.inputs import spoken
-from elman.tasks.classify.model import Classify
-from elman.tasks.classify.options import ClassifyConfig, sensible
+from elman.tasks.classify.options import ClassifyConfig
 from tests.test_labelled import wave
 
 SMALL = {"embedding_size": 16, "hidden_size": 16, "learning_rate": 1e-2, "progress": False}
+NUMBERS = {key: value for key, value in SMALL.items() if key != "embedding_size"}
 FLAGS = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items() if key != "progress"]
 
 
@@ -93,7 +93,7 @@ def test_small_letters(run: str, tmp_path: Path) -> None:
     model = elman.load(run)
     said = [model.predict(text)[0][0].probability for text in ("It was AWFUL.", "it was awful.")]
     assert said[0] == said[1]
-    assert model.inputs.pieces("It was AWFUL.") == [" It", " was", " AWFUL", "."]
+    assert model.medium.pieces("It was AWFUL.") == [" It", " was", " AWFUL", "."]
     (tmp_path / "v.txt").write_text("Paris 1 2\nfilm 2 1\nThe 0 1\n")
     (tmp_path / "t.csv").write_text("text,label\n" + "The film of PARIS it is,up\nthe film of paris it was,down\n" * 10)
     for lowercase, known in ((True, "3 of 7"), (False, "5 of 9")):
@@ -105,7 +105,7 @@ def test_small_letters(run: str, tmp_path: Path) -> None:
             lowercase=lowercase,
             progress=False,
         )
-        assert model.about()["vectors"] == f"v.txt knows {known} tokens"
+        assert model.about()["vectors"] == f"v.txt covers {known} tokens"
 
 
 def test_words_that_only_the_vectors_know(tmp_path: Path) -> None:
@@ -125,19 +125,19 @@ def test_words_that_only_the_vectors_know(tmp_path: Path) -> None:
     settings = {k: v for k, v in SMALL.items() if k != "embedding_size"} | {"vectors": str(vectors), "dropout": 0.1}
     start = elman.train("classify", tmp_path / "t.csv", steps=0, **settings)
     model = elman.train("classify", tmp_path / "t.csv", steps=150, out=tmp_path / "run", **settings)
-    assert model.about()["vectors"] == "v.txt knows 17 of 17 tokens"
-    ids = [start.inputs.tokenizer.inner.token_to_id(w) for w in ("superb", "dreadful", "splendid", "fine")]
+    assert model.about()["vectors"] == "v.txt covers 17 of 17 tokens"
+    ids = [start.medium.tokenizer.inner.token_to_id(w) for w in ("superb", "dreadful", "splendid", "fine")]
     assert torch.equal(model.network.source(torch.tensor(ids[:3])), start.network.source(torch.tensor(ids[:3])))
     assert not torch.equal(model.network.source(torch.tensor(ids[3])), start.network.source(torch.tensor(ids[3])))
     for again in (model, elman.load(tmp_path / "run")):
         said = again.predict(["It was superb.", "It was dreadful.", "It was not dreadful."])
         assert [row[0].text for row in said] == ["up", "down", "up"]
     fewer = elman.train("classify", tmp_path / "t.csv", steps=0, extra_words=0, **settings)
-    assert fewer.inputs.tokenizer.vocab_size == model.inputs.tokenizer.vocab_size - 2
+    assert fewer.medium.tokenizer.vocab_size == model.medium.tokenizer.vocab_size - 2
     all_learn = elman.train("classify", tmp_path / "t.csv", steps=0, extra_words=0, rare=1, **settings)
     assert all_learn.network.source.fixed is None
     vectors.write_text("gut 1 2 3\nschlecht 3 2 1\n")
-    with pytest.raises(elman.ElmanError, match=r"v.txt: knows none of the 17 tokens; are they words of the same"):
+    with pytest.raises(elman.ElmanError, match=r"v.txt: has none of the 17 tokens; are they words of the same"):
         elman.train("classify", tmp_path / "t.csv", steps=0, **settings)
 
 
@@ -169,15 +169,15 @@ def test_every_kind_of_model(options: dict[str, Any], tmp_path: Path) -> None:
     assert again.probabilities == model.predict(text)[0][0].probabilities
     if options.get("pooling") in (None, "attention", "mean"):
         assert again.weights.sum().item() == pytest.approx(1.0, abs=1e-4)
-    assert len(again.weights) == len(again.pieces())
+    assert len(again.weights) == len(again.attention.source.pieces)
 
 
 def test_sentences_begin_behind_full_stops(tmp_path: Path) -> None:
     reviews(tmp_path / "t.csv", 60)
     model = elman.train("classify", tmp_path / "t.csv", steps=0, hierarchical=True, **SMALL)
-    ids = torch.from_numpy(model.inputs.read(["We saw. It was dull. We"])[0])[None]
-    assert model.inputs.begins(ids)[0].tolist() == [True, False, False, True, False, False, False, True]
-    assert model.inputs.begins(torch.full((1, 500), 5))[0].nonzero()[:, 0].tolist() == [0, 200, 400]
+    ids = torch.from_numpy(model.medium.read(["We saw. It was dull. We"])[0])[None]
+    assert model.medium.boundaries(ids)[0].tolist() == [True, False, False, True, False, False, False, True]
+    assert model.medium.boundaries(torch.full((1, 500), 5))[0].nonzero()[:, 0].tolist() == [0, 200, 400]
 
 
 def test_several_labels(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def series(path: Path, seed: int = 0) -> None:
 def test_it_learns_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     series(tmp_path / "train.ts")
     series(tmp_path / "test.ts", 1)
-    model = elman.train("classify", tmp_path / "train.ts", steps=80, out=tmp_path / "run", **SMALL)
+    model = elman.train("classify", tmp_path / "train.ts", steps=80, out=tmp_path / "run", **NUMBERS)
     assert model.evaluate(model.read([str(tmp_path / "test.ts")]))["accuracy"] > 0.9
     (tmp_path / "one.csv").write_text("1,2\n" + "".join(f"{-k / 6},1000\n" for k in range(7)))
     assert cli.main(["predict", str(tmp_path / "run"), str(tmp_path / "one.csv")]) == 0
@@ -221,8 +221,8 @@ def test_it_learns_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(elman.ElmanError, match=r"step 2 of channel 1 is nan"):
         model.predict(array)
     ((answer,),) = model.predict(np.nan_to_num(array))
-    with pytest.raises(elman.ElmanError, match="where a model looks is shown for texts"):
-        looked_at(answer)
+    with pytest.raises(elman.ElmanError, match="attention is shown on texts only"):
+        answer.attention.by_words()
 
 
 def test_it_learns_sounds(tmp_path: Path) -> None:
@@ -236,17 +236,19 @@ def test_it_learns_sounds(tmp_path: Path) -> None:
         rows.append(f"{k}.wav,{'low' if k % 2 else 'high'},{k % 5}")
     (tmp_path / "sounds.csv").write_text("\n".join(rows))
     model = elman.train(
-        "classify", tmp_path / "sounds.csv", group="speaker", steps=60, out=tmp_path / "run", **SMALL
+        "classify", tmp_path / "sounds.csv", group="speaker", steps=60, out=tmp_path / "run", **NUMBERS
     )  # fmt: skip
     assert model.evaluate(model.held_out())["accuracy"] > 0.9
     again = elman.load(tmp_path / "run")
     assert again.predict([tmp_path / "1.wav", tmp_path / "2.wav"])[0][0].text == "low"
     ((heard,),) = again.predict([wave(0.3, 2000)])
     assert heard.text == "high"
-    (row,) = again.inputs.read([wave(0.3, 2000)])
-    assert again.config.decibels == 26 and np.array_equal(again.inputs.seen(row), spoken(drowned(row, 26)))
-    again.inputs.config = again.config.model_copy(update={"decibels": None})  # as runs of before have it
-    assert np.array_equal(again.inputs.seen(row), spoken(row))
+    (row,) = again.medium.read([wave(0.3, 2000)])
+    assert again.config.decibels == 26 and np.array_equal(
+        again.medium.features(row), frame_features(add_noise_floor(row, 26))
+    )
+    again.medium.options = again.config.model_copy(update={"decibels": None})  # as runs of before have it
+    assert np.array_equal(again.medium.features(row), frame_features(row))
 
 
 def test_what_is_wrong(tmp_path: Path, run: str) -> None:
@@ -262,14 +264,14 @@ def test_what_is_wrong(tmp_path: Path, run: str) -> None:
     with pytest.raises(elman.ElmanError, match=r"s.ts, line 3: series; the model reads text"):
         model.read([str(tmp_path / "s.ts")])
     for options, message in (
-        ({"hierarchical": True}, "hierarchical: is for texts"),
-        ({"vectors": "x.txt"}, "vectors: are for texts|x.txt: no such file"),
+        ({"hierarchical": True}, "hierarchical: has no effect here, it needs texts"),
+        ({"vectors": "x.txt"}, "vectors: has no effect here, it needs texts"),
         ({"label_separator": ""}, "label_separator: string should have at least 1 character"),
-        ({"pooling": "men"}, "pooling: should be 'last', 'max', 'mean' or 'attention', not 'men'"),
+        ({"pooling": "men"}, "pooling: unknown pooling 'men': did you mean mean"),
         ({"hierarchical": True, "periods": "1,2"}, "give one"),
     ):
         with pytest.raises(elman.ElmanError, match=message):
-            elman.train("classify", tmp_path / "s.ts", steps=1, **SMALL | options)
+            elman.train("classify", tmp_path / "s.ts", steps=1, **NUMBERS | options)
 
 
 def test_labels_that_are_not_known(
@@ -319,11 +321,8 @@ def test_scores_are_those_of_scikit_learn() -> None:
 
 def test_tokens_follow_the_texts() -> None:
     def chosen(*texts: str) -> str | None:
-        n = len(texts)
-        data = Labelled("text", list(texts), [("a",)] * n, [""] * n, [""] * n, [], 0)
-        return sensible(parse(ClassifyConfig, {}), data).tokens
+        return Text.learn(parse(ClassifyConfig, {}), Content(list(texts))).options.tokens
 
     assert chosen("Murphy", "O Neill") == "char"
     assert chosen("A film of great power.", "Not for me, I think.") == "word"
     assert ClassifyConfig().columns() == Columns("text", "label", "file", None, None, None, None)
-    assert Classify.unit == "examples"

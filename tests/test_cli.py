@@ -203,8 +203,8 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{text}", "--steps", "many"], "--steps: should be a valid integer"),
     (["train", "language", "{text}", "--schedule", "cosin"], "--schedule: should be 'cosine', 'linear' or 'constant'"),
     (["train", "language", "{text}", "--out", "/proc/nothing/run"], "cannot be written"),
-    (["train", "language", "{text}", "--out", "{run}"], "holds a run already; --resume goes on with it"),
-    (["train", "language", "{text}", "--resume"], "--resume: give the run to go on with, by --out RUN"),
+    (["train", "language", "{text}", "--out", "{run}"], "holds a run already; --resume resumes it"),
+    (["train", "language", "{text}", "--resume"], "--resume: give the run to resume with --out RUN"),
     (["train", "language", "{text}", "--config", "{tmp}/none.toml"], "{tmp}/none.toml: no such file"),
     (["train", "language", "{text}", "--config", "{text}"], "{text}: not TOML"),
     (
@@ -224,7 +224,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "language", "{text}", "--valid", ""], "'' is not the name of a file"),
     (["train", "language", "{text}", "--valid"], "--valid: give the files to validate on"),
     (["train", "language", "{text}", "--config", ""], "'': no such file"),
-    (["train", "language", "--resume", "--out", "{tmp}/none"], "there is no run in {tmp}/none to go on with"),
+    (["train", "language", "--resume", "--out", "{tmp}/none"], "there is no run in {tmp}/none to resume"),
     (["train", "classify", "{table}", "--file", "path"], "{table}: has no column 'path'; it has text, label"),
     (["train", "classify", "{table}", "--vectors", ""], "'': no such file"),
     (
@@ -233,7 +233,7 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (
         ["train", "classify", "{table}", "--hierarchical", "--periods", "1,2"],
-        "elman: hierarchical and periods are two ways to read long inputs; give one",
+        "elman: hierarchical and periods exclude each other; give one",
     ),
     (["bench", "layers", "--rounds", "0"], "--rounds: must be at least 1, not 0"),
     (["generate", "{run}", "É"], "prompt: the model has never seen 'É'"),
@@ -340,7 +340,7 @@ def test_a_model_without_the_state_to_go_on_from(copy: Path) -> None:
 
 
 def test_saving_does_not_write_over_a_run(run: str) -> None:
-    with pytest.raises(elman.ElmanError, match="holds a run that can go on"):
+    with pytest.raises(elman.ElmanError, match="holds a run that can be resumed"):
         elman.load(run).save(run)
 
 
@@ -349,7 +349,7 @@ def test_held_out_data_that_have_changed(tmp_path: Path, text_file: str) -> None
     assert cli.main(["train", "language", text_file, *flags]) == 0
     with open(text_file, "a") as file:
         file.write("more of it")
-    with pytest.raises(elman.ElmanError, match="not as it was in training"):
+    with pytest.raises(elman.ElmanError, match="changed since training"):
         elman.load(tmp_path / "run").held_out()
 
 

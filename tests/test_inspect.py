@@ -111,7 +111,7 @@ def test_inspect_works_for_every_task(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "dull" in shown and "|dLoss/dh|" in shown
     assert (tmp_path / "i.png").stat().st_size > 10_000
     assert cli.main(["inspect", run, "It was dull.", "--layer", "x"]) == 2
-    assert "--layer: 'x' is none of encoder.layers.0.directions.0" in capsys.readouterr().err
+    assert "--layer: 'x' is not one of encoder.layers.0.directions.0" in capsys.readouterr().err
     units = SMALL | {"steps": 1}
     transformer = elman.train("language", text_file, model="transformer", steps=1, window=16, progress=False)
     with pytest.raises(elman.ElmanError, match="has no recurrent layer"):

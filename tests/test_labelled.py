@@ -12,8 +12,9 @@ import pytest
 
 import elman
 from elman.data.split import evenly_spaced, hold_out
-from elman.media.augment import drowned, shift, stretch, vary_frames, vary_series
-from elman.media.labelled import Columns, Labelled, read_labelled
+from elman.media.augment import add_noise_floor, shift, stretch, vary_frames, vary_series
+from elman.media.columns import Columns
+from elman.media.labelled import Labelled, read_labelled
 from elman.media.waves import log_mel, read_sound, resample
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
@@ -72,7 +73,7 @@ def test_series(tmp_path: Path) -> None:
         "run,t,x,note,y,kind\nb,2,1,hi,2,up\na,1,3,ho,4,down\nb,1,5,hu,6,up\na,2,7,he,8,down\n"
     )
     found = read(tmp_path / "long.csv", series="run", time="t", label="kind")
-    assert found.channels == ["x", "y"]
+    assert found.form.channels == ["x", "y"]
     assert [x.tolist() for x in found.inputs] == [[[5, 6], [1, 2]], [[3, 4], [7, 8]]]
     assert found.labels == [("up",), ("down",)]
     for label in ("up", "down"):
@@ -96,8 +97,8 @@ def test_sounds(tmp_path: Path) -> None:
         stereo = np.stack([wave(0.3, pitch, rate)] * 2, 1)
         soundfile.write(tmp_path / "tones" / name / "1.wav", stereo, rate)
     found = read(tmp_path / "tones")
-    assert found.medium == "sound" and found.rate in (8000, 16000)
-    assert {len(x) for x in found.inputs} == {int(0.3 * found.rate)}
+    assert found.medium == "sound" and found.form in (8000, 16000)
+    assert {len(x) for x in found.inputs} == {int(0.3 * found.form)}
     samples, rate = read_sound(str(tmp_path / "tones/low/1.wav"))
     assert rate == 8000 and abs(samples).max() == pytest.approx(0.3, abs=0.01)
     low, high = (log_mel(wave(0.3, pitch), 8000).mean(0).argmax() for pitch in (300, 2500))
@@ -202,6 +203,6 @@ def test_augmentation() -> None:
     assert vary_frames(frames, 26, draw).shape[1] == 40
     quiet, loud = frames.copy(), frames + 3
     quiet[:10] = -18
-    close = [drowned(x, 20) - x.max() for x in (frames, loud)]
+    close = [add_noise_floor(x, 20) - x.max() for x in (frames, loud)]
     np.testing.assert_allclose(*close, atol=1e-4)
-    assert abs(drowned(quiet, 20)[0, 0] - quiet.max() + math.log(100)) < 1e-3
+    assert abs(add_noise_floor(quiet, 20)[0, 0] - quiet.max() + math.log(100)) < 1e-3

@@ -13,21 +13,22 @@ import torch
 
 import elman
 from elman.data import Tokenizer
-from elman.tasks.language.model import Language, Text
-from elman.tasks.language.options import LanguageConfig, sensible
+from elman.tasks.language.model import LanguageModel, Text
+from elman.tasks.language.options import LanguageConfig, with_defaults
+from elman.tasks.language.task import Texts
 from tests.conftest import some_text
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "embedding_size": 8, "batch_size": 4, "window": 16, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Language:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     path = tmp_path_factory.mktemp("data") / "text.txt"
     path.write_text(some_text(20_000), encoding="utf-8")
     return elman.train("language", path, steps=400, precision="float32", **SMALL)
 
 
-def test_it_learns(model: Language) -> None:
+def test_it_learns(model: LanguageModel) -> None:
     held = model.evaluate(model.held_out())
     assert held["loss"] < 0.75  # the grammar's own entropy is about 0.35 nats a character
     written = model.generate("the cat ", max_new_tokens=300, temperature=0.3, seed=0)
@@ -45,7 +46,7 @@ def test_a_text_without_surprise_costs_nothing(tmp_path: Path, seed: int) -> Non
     assert model.generate("abc", max_new_tokens=13, greedy=True) == "abcdefghabcdefgh"
 
 
-def test_loss_is_the_mean_over_all_tokens(model: Language) -> None:
+def test_loss_is_the_mean_over_all_tokens(model: LanguageModel) -> None:
     """Against one plain pass, token by token, and for a text long enough to be read as several streams."""
     for text in ("the cat sees a dog.\n", some_text(30_000, seed=5)):
         ids = model.tokenizer.encode(text)
@@ -60,7 +61,7 @@ def test_loss_is_the_mean_over_all_tokens(model: Language) -> None:
         assert metrics["bits_per_character"] == pytest.approx(plain / math.log(2), abs=5e-4)
 
 
-def test_every_token_counts_once(model: Language) -> None:
+def test_every_token_counts_once(model: LanguageModel) -> None:
     for n in (1, 2, 255, 2047, 2048, 5000, 33_001):
         ids = model.tokenizer.encode(some_text(n))[:n]
         assert model.evaluate(Text([ids, ids], 2 * n))["tokens"] == 2 * n
@@ -77,12 +78,12 @@ def test_words_and_bytes(tmp_path: Path, text_file: str, kind: str) -> None:
     assert again.generate("the", seed=1, max_new_tokens=9) == model.generate("the", seed=1, max_new_tokens=9)
 
 
-def saved(model: Language, path: Path) -> Path:
+def saved(model: LanguageModel, path: Path) -> Path:
     model.save(path / "model")
     return path / "model"
 
 
-def test_save_and_load_keep_every_number(model: Language, tmp_path: Path) -> None:
+def test_save_and_load_keep_every_number(model: LanguageModel, tmp_path: Path) -> None:
     again = elman.load(saved(model, tmp_path))
     assert again.config == model.config
     for key, value in model.network.state_dict().items():
@@ -91,7 +92,7 @@ def test_save_and_load_keep_every_number(model: Language, tmp_path: Path) -> Non
     assert "elman.load" in (tmp_path / "model" / "README.md").read_text()
 
 
-def test_generate(model: Language) -> None:
+def test_generate(model: LanguageModel) -> None:
     first = model.generate("the ", seed=3, max_new_tokens=50)
     assert first == model.generate("the ", seed=3, max_new_tokens=50)
     assert first != model.generate("the ", seed=4, max_new_tokens=50)
@@ -104,7 +105,7 @@ def test_generate(model: Language) -> None:
     assert "." not in model.generate("the ", stop=["."], max_new_tokens=500)
 
 
-def test_batched_prompts_equal_single_ones(model: Language) -> None:
+def test_batched_prompts_equal_single_ones(model: LanguageModel) -> None:
     prompts = ["the cat sees", "a", "", "she likes the old"]
     together = model.generate(prompts, greedy=True, max_new_tokens=30)
     assert together == [model.generate(prompt, greedy=True, max_new_tokens=30) for prompt in prompts]
@@ -112,7 +113,7 @@ def test_batched_prompts_equal_single_ones(model: Language) -> None:
     assert drawn == [model.generate(prompt, seed=7 + row, max_new_tokens=30) for row, prompt in enumerate(prompts)]
 
 
-def test_generating_leaves_everything_as_it_was(model: Language) -> None:
+def test_generating_leaves_everything_as_it_was(model: LanguageModel) -> None:
     model.network.train()
     state = torch.get_rng_state()
     pieces = model.stream("the ", seed=1, max_new_tokens=5)
@@ -124,10 +125,10 @@ def test_generating_leaves_everything_as_it_was(model: Language) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_unknown_characters(model: Language, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_characters(model: LanguageModel, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(elman.ElmanError, match="the model has never seen 'É', '7'"):
         model.generate("the É7 É")
-    text = model._text(["the cat É"])
+    text = model.task.encode(model.learnt, Texts(["the cat É"], ["text"]))
     assert "1 of 9 tokens are not in the vocabulary" in caplog.text
     assert model.evaluate(text)["loss"] > 0
 
@@ -209,7 +210,7 @@ def test_a_short_text(tmp_path: Path) -> None:
         ({"cell": "lstn"}, "unknown cell 'lstn': did you mean lstm"),
         ({"cell": "projected_lstm"}, "needs a proj_size"),
         ({"cell": ["lstm", "gru"], "num_layers": 3}, "cell must have 3 entries, one for each layer, got: 2"),
-        ({"vocab_size": 9}, "vocab_size is for word and bpe"),
+        ({"vocab_size": 9}, "vocab_size: has no effect here, it needs tokens word or bpe"),
         ({"minutes": math.inf}, "minutes: should be a finite number"),
         ({"cell": "indrnn", "weight_drop": 0.1}, "has no recurrent matrix"),
         ({"steps": "ten"}, "steps: should be a valid integer, not 'ten'"),
@@ -226,15 +227,15 @@ def test_wrong_options(text_file: str, options: dict[str, Any], message: str) ->
 
 
 def test_what_is_left_open_is_settled() -> None:
-    config = sensible(LanguageConfig(), 1_000_000)
+    config = with_defaults(LanguageConfig(), 1_000_000)
     assert None not in (config.minutes, config.hidden_size, config.num_layers, config.dropout)
-    assert sensible(LanguageConfig(cell=["lstm", "gru"]), 1_000_000).num_layers == 2
+    assert with_defaults(LanguageConfig(cell=["lstm", "gru"]), 1_000_000).num_layers == 2
     given = LanguageConfig(minutes=3, hidden_size=[7], num_layers=1, dropout=0.0)
-    assert sensible(given, 1_000_000) == given
-    assert sensible(LanguageConfig(steps=10), 1_000_000).minutes is None
+    assert with_defaults(given, 1_000_000) == given
+    assert with_defaults(LanguageConfig(steps=10), 1_000_000).minutes is None
 
 
-def test_the_config_is_whole(model: Language, tmp_path: Path) -> None:
+def test_the_config_is_whole(model: LanguageModel, tmp_path: Path) -> None:
     config = json.loads((saved(model, tmp_path) / "config.json").read_text())
     assert config["task"] == "language"
     assert config["config"]["hidden_size"] == [32]
@@ -249,8 +250,8 @@ def test_vectors(text_file: str, tmp_path: Path) -> None:
     cat, dog = (model.network.embedding.weight[model.tokenizer.encode(f"a {w}")[1]] for w in ("cat", "dog"))
     ratio = cat / torch.tensor([1.0, 2.0])
     torch.testing.assert_close(dog, torch.tensor([-1.0, 0.5]) * ratio)
-    assert model.about()["vectors"].startswith("v.vec knows 4 of ")  # cat, dog, and both forms of the
-    with pytest.raises(elman.ElmanError, match="vectors are for words: give tokens word"):
+    assert model.about()["vectors"].startswith("v.vec covers 4 of ")  # cat, dog, and both forms of the
+    with pytest.raises(elman.ElmanError, match="vectors: has no effect here, it needs tokens word"):
         elman.train("language", text_file, **settings | {"tokens": "char"})
     with pytest.raises(elman.ElmanError, match=r"none.vec: no such file"):
         elman.train("language", text_file, **settings | {"vectors": "none.vec"})

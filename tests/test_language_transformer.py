@@ -9,9 +9,7 @@ import pytest
 import torch
 
 import elman
-from elman.config import parse
 from elman.networks.language import TransformerLanguage
-from elman.tasks.language.options import LanguageConfig
 from tests.conftest import close, some_text
 
 SIZES = {"embedding_size": 16, "hidden_size": [24], "num_layers": 2, "heads": 2, "dropout": 0.0, "model": "transformer"}
@@ -20,7 +18,7 @@ SIZES = {"embedding_size": 16, "hidden_size": [24], "num_layers": 2, "heads": 2,
 @pytest.fixture
 def network() -> TransformerLanguage:
     torch.manual_seed(0)
-    return TransformerLanguage(parse(LanguageConfig, {**SIZES, "window": 8}), 11).double().eval()
+    return TransformerLanguage(11, embedding_size=16, hidden_size=24, num_layers=2, heads=2, window=8).double().eval()
 
 
 def test_inside_the_window_all_is_seen(network: TransformerLanguage) -> None:

@@ -21,7 +21,8 @@ import torch
 
 import elman
 import elman.cli.app
-from elman.media.labelled import Columns, read_labelled
+from elman.media.columns import Columns
+from elman.media.labelled import read_labelled
 from tests.conftest import some_text
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
@@ -135,7 +136,7 @@ def test_series_in_memory() -> None:
     draw = np.random.default_rng(0)
     rows = [(draw.standard_normal((5 + k % 3, 2)) + k % 2, "ab"[k % 2]) for k in range(20)]
     found = read_labelled(rows, TABLE)
-    assert found.medium == "series" and found.channels == ["1", "2"]
+    assert found.medium == "series" and found.form.channels == ["1", "2"]
     assert found.inputs[1].tolist() == rows[1][0].tolist()
     model = elman.train("classify", rows, steps=1, hidden_size=4, progress=False)
     assert model.predict([rows[0][0]])[0][0].text in "ab"

@@ -19,30 +19,30 @@ from elman.layers.heads import VocabularyHead, linear_cross_entropy
 from elman.layers.rotary import rotate
 from elman.layers.state import map_state
 from elman.layers.transformer import SelfAttention, Transformer, sinusoids
-from elman.networks.sequence_to_sequence import RecurrentTranslator, TransformerTranslator, Translator
+from elman.networks.sequence_to_sequence import SequenceToSequence, recurrent_translator, transformer_translator
 from tests.conftest import close
 
 V, S, T = 13, 7, 5
-NETWORKS: dict[str, Callable[[], Translator]] = {
-    "lstm": lambda: RecurrentTranslator(11, V, embedding_size=8, hidden_size=12),
-    "gru, shared": lambda: RecurrentTranslator(V, V, cell="gru", embedding_size=8, hidden_size=12, shared=True),
-    "one layer, not tied": lambda: RecurrentTranslator(
+NETWORKS: dict[str, Callable[[], SequenceToSequence]] = {
+    "lstm": lambda: recurrent_translator(11, V, embedding_size=8, hidden_size=12),
+    "gru, shared": lambda: recurrent_translator(V, V, cell="gru", embedding_size=8, hidden_size=12, shared=True),
+    "one layer, not tied": lambda: recurrent_translator(
         11, V, embedding_size=8, hidden_size=12, num_layers=1, tie=False
     ),
-    "gnmt": lambda: RecurrentTranslator(11, V, embedding_size=8, hidden_size=12, num_layers=4, gnmt=True),
-    "fed": lambda: RecurrentTranslator(11, V, embedding_size=8, hidden_size=12, input_feeding=True),
+    "gnmt": lambda: recurrent_translator(11, V, embedding_size=8, hidden_size=12, num_layers=4, gnmt=True),
+    "fed": lambda: recurrent_translator(11, V, embedding_size=8, hidden_size=12, input_feeding=True),
     **{
-        kind: lambda kind=kind: RecurrentTranslator(11, V, embedding_size=8, hidden_size=12, kind=kind)  # type: ignore[misc]
+        kind: lambda kind=kind: recurrent_translator(11, V, embedding_size=8, hidden_size=12, kind=kind)  # type: ignore[misc]
         for kind in get_args(AttentionKind)
     },
-    "transformer": lambda: TransformerTranslator(11, V, embedding_size=8, hidden_size=16),
-    "transformer, post": lambda: TransformerTranslator(
+    "transformer": lambda: transformer_translator(11, V, embedding_size=8, hidden_size=16),
+    "transformer, post": lambda: transformer_translator(
         11, V, embedding_size=8, hidden_size=16, norm="post", positions="learnt"
     ),
 }
 
 
-def network(name: str) -> Translator:
+def network(name: str) -> SequenceToSequence:
     torch.manual_seed(3)
     made = NETWORKS[name]().double().eval()
     for parameter in made.parameters():
@@ -247,12 +247,12 @@ def test_a_causal_transformer_sees_no_later_step() -> None:
 def test_places() -> None:
     table = sinusoids(50, 6)
     close(table[7, 2:4], torch.tensor([math.sin(7 / 10_000 ** (2 / 6)), math.cos(7 / 10_000 ** (2 / 6))]), 1e-5)
-    made = TransformerTranslator(11, V, embedding_size=8, hidden_size=16, positions="learnt", most=4)
+    made = transformer_translator(11, V, embedding_size=8, hidden_size=16, positions="learnt", max_positions=4)
     with pytest.raises(ValueError, match="the model has encodings for 4 positions, the input needs 7"):
         made.read(torch.ones(1, 7, dtype=torch.long), torch.tensor([7]))
 
 
-def searched(made: Translator, most: int, rows: slice = slice(None), **options: Any) -> list[list[Any]]:
+def searched(made: SequenceToSequence, most: int, rows: slice = slice(None), **options: Any) -> list[list[Any]]:
     source, lengths, _, _ = some_ids()
     source, lengths = source[rows, : int(lengths[rows].max())], lengths[rows]
     with torch.no_grad():

@@ -14,7 +14,8 @@ import pytest
 import elman
 from elman import cli
 from elman.data.series import SeriesFormat
-from elman.media.labelled import Columns, Labelled, read_labelled
+from elman.media.columns import Columns
+from elman.media.labelled import Labelled, read_labelled
 
 LONG = Columns("text", "label", "file", None, "id", None, None)
 SMALL: dict[str, Any] = {"hidden_size": 8, "learning_rate": 0.02, "dropout": 0.0, "progress": False, "device": "cpu"}
@@ -108,7 +109,7 @@ def test_dates_are_read_as_in_training(tmp_path: Path, caplog: pytest.LogCapture
         model = elman.train("classify", tmp_path / "t.csv", series="id", time="when", steps=3, **SMALL)
     assert "when: dates are read with the day first" in caplog.text
     (tmp_path / "p.csv").write_text("id,when,x\n1,3/2/2020,3\n1,4/1/2020,1\n")
-    assert model.inputs.read([tmp_path / "p.csv"])[0][:, 0].tolist() == [1, 3]
+    assert model.medium.read([tmp_path / "p.csv"])[0][:, 0].tolist() == [1, 3]
     (tmp_path / "p.csv").write_text("id,when,x\n1,1/13/2020,3\n1,4/1/2020,1\n")
     with pytest.raises(elman.ElmanError, match="a date with the month first; the training data has the day first"):
         model.predict([tmp_path / "p.csv"])
@@ -183,7 +184,7 @@ def test_typed_cells(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("t.parquet", "t.jsonl"):
         found = read_labelled([str(tmp_path / name)], LONG._replace(reading=SeriesFormat(missing=True)))
-        assert found.channels == ["x", "flag"]
+        assert found.form.channels == ["x", "flag"]
         np.testing.assert_array_equal(found.inputs[0], [[1, 1], [np.nan, 0], [2.5, np.nan]])
 
 
@@ -194,7 +195,7 @@ def test_columns_left_out_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING, "elman"):
         model = elman.train("classify", tmp_path / "t.csv", series="id", steps=1, **SMALL)
     assert "note ('hi' is not a number), empty (has no values); the channels are x" in caplog.text
-    assert model.inputs.known.left_out == ["note", "empty"]
+    assert model.medium.state().left_out == ["note", "empty"]
     (tmp_path / "p.csv").write_text("x,note,empty\n1,7,8\n2,7,9\n")
     assert len(model.predict(tmp_path / "p.csv")) == 1
     (tmp_path / "p.csv").write_text("x,z\n1,7\n2,7\n")
@@ -205,7 +206,7 @@ def test_columns_left_out_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFi
     with pytest.raises(elman.ElmanError, match=r"p.csv: column 'z' contains numbers; the model's channels are x"):
         model.predict(tmp_path / "p.csv")
     chosen = elman.train("classify", tmp_path / "t.csv", series="id", channels=["x"], steps=1, **SMALL)
-    assert chosen.inputs.known.channels == ["x"]
+    assert chosen.medium.state().channels == ["x"]
     with pytest.raises(elman.ElmanError, match=r"t.csv: column 'note' is a channel, but 'hi' is not a number"):
         elman.train("classify", tmp_path / "t.csv", series="id", channels="x,note", steps=1, **SMALL)
     with pytest.raises(elman.ElmanError, match=r"t.csv: has no column 'y' \(--channels\)"):
@@ -225,7 +226,7 @@ def test_columns_of_several_tables_must_agree(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("id,y,x,label\n1,5,1,v\n1,6,2,v\n")
     paths = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
     found = read_labelled(paths, LONG._replace(reading=SeriesFormat(missing=True)))
-    assert found.channels == ["x", "y"] and found.inputs[1].tolist() == [[1, 5], [2, 6]]
+    assert found.form.channels == ["x", "y"] and found.inputs[1].tolist() == [[1, 5], [2, 6]]
     assert np.isnan(found.inputs[0][:, 1]).all()
     (tmp_path / "b.csv").write_text("id,x,y,label\n1,5,hi,v\n1,6,ho,v\n")
     (tmp_path / "a.csv").write_text("id,x,y,label\n1,1,2,u\n1,2,3,u\n")
@@ -242,11 +243,11 @@ def test_a_series_in_each_row(tmp_path: Path) -> None:
         tmp_path / "t.csv", f"name,{steps},label\nhi,0,10,2,1,3,4,5,6,7,8,9,u\nho,1,11,3,2,4,5,6,7,8,9,10,v\n", WIDE
     )
     assert found.inputs[0][:, 0].tolist() == list(range(11)) and found.inputs[1][:, 0].tolist() == list(range(1, 12))
-    assert found.labels == [("u",), ("v",)] and found.channels == ["t"] and list(found.reasons) == ["name"]
+    assert found.labels == [("u",), ("v",)] and found.form.channels == ["t"] and list(found.form.reasons) == ["name"]
     found = read(tmp_path / "t.csv", "x_0,y_0,x_1,y_1,x_2,y_2,label\n1,2,3,4,5,6,u\n", WIDE)
-    assert found.channels == ["x", "y"] and found.inputs[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert found.form.channels == ["x", "y"] and found.inputs[0].tolist() == [[1, 2], [3, 4], [5, 6]]
     found = read(tmp_path / "t.csv", "0,1,2,label\n1,2,3,u\n", WIDE)
-    assert found.channels == ["1"] and found.inputs[0].tolist() == [[1], [2], [3]]
+    assert found.form.channels == ["1"] and found.inputs[0].tolist() == [[1], [2], [3]]
     found = read(tmp_path / "t.csv", "id,t0,t1,t2,label\na,1,2,3,u\nb,4,5,6,v\n", LONG)
     assert [x[:, 0].tolist() for x in found.inputs] == [[1, 2, 3], [4, 5, 6]]
     found = read(tmp_path / "t.csv", "text,t0,t1,label\na,1,2,u\nb,4,5,v\n", WIDE, wide=True)

@@ -14,7 +14,8 @@ import torch
 import elman
 from elman import cli
 from elman.data.series import fill_missing
-from elman.media.labelled import Columns, read_labelled
+from elman.media.columns import Columns
+from elman.media.labelled import read_labelled
 from tests.test_series import FLAGS, SMALL, read, wide
 
 
@@ -133,15 +134,20 @@ def test_missing_values_of_ts_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"decimal": ","}, "decimal: is for series in tables"),
-        ({"wide": True}, "wide: is for tables with several series"),
-        ({"channels": "x"}, "channels: is for series in tables"), ({"time": "t"}, "time: is for series in tables"),
-        ({"bands": 12}, "bands: is for sounds; these data are text"), ({"decibels": 3.0}, "decibels: is for sounds"),
-        ({"rare": 5}, "rare: is for words with"), ({"extra_words": 5}, "extra_words: is for words with vectors"),
-        ({"missing": "zero"}, "missing: is for series"), ({"missing": "drop"}, "missing: should be 'refuse', 'interp"),
-        ({"wide": True, "time": "t"}, "wide: a row is a series"), ({"decimal": ";"}, "decimal: should be '.' or ','"),
+        ({"decimal": ","}, "decimal: has no effect here, it needs series"),
+        ({"wide": True}, "wide: has no effect here, it needs series"),
+        ({"channels": "x"}, "channels: has no effect here, it needs series"),
+        ({"time": "t"}, "time: has no effect here, it needs series"),
+        ({"bands": 12}, "bands: has no effect here, it needs sounds"),
+        ({"decibels": 3.0}, "decibels: has no effect here, it needs sounds"),
+        ({"rare": 5}, "rare: has no effect here, it needs vectors; .*vocab_size, vectors"),
+        ({"extra_words": 5}, "extra_words: has no effect here, it needs vectors"),
+        ({"missing": "zero"}, "missing: has no effect here, it needs series"),
+        ({"missing": "drop"}, "missing: should be 'refuse', 'interp"),
+        ({"wide": True, "time": "t"}, "wide: each row is a series"),
+        ({"decimal": ";"}, "decimal: should be '.' or ','"),
     ],
-)  # fmt: skip
+)
 def test_options_without_effect_are_refused(options: dict, message: str, tmp_path: Path) -> None:
     for name in ("Irish", "Greek"):
         (tmp_path / f"{name}.txt").write_text("O'Neill\nMurphy\n" * 5)
@@ -152,14 +158,16 @@ def test_options_without_effect_are_refused(options: dict, message: str, tmp_pat
 def test_options_of_texts_do_not_apply_to_series(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_text("@data\n" + "1,2:u\n3,4:v\n" * 5)
     for options in ({"tokens": "char"}, {"lowercase": True}, {"word_dropout": 0.5}):
-        with pytest.raises(elman.ElmanError, match=f"{next(iter(options))}: is for texts; these data are series"):
+        with pytest.raises(
+            elman.ElmanError, match=f"{next(iter(options))}: has no effect here, it needs texts; .*missing"
+        ):
             elman.train("classify", tmp_path / "a.ts", steps=1, **SMALL | options)
 
 
 @pytest.mark.parametrize("option", ["series", "group"])
 def test_options_that_name_columns_need_tables(option: str, tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_text("@data\n" + "1,2:u\n3,4:v\n" * 5)
-    with pytest.raises(elman.ElmanError, match=rf"{option}: is for tables with .*; .*a\.ts, line 2"):
+    with pytest.raises(elman.ElmanError, match=rf"{option}: has no effect here, it needs (tables|a table)"):
         elman.train("classify", tmp_path / "a.ts", steps=1, **SMALL, **{option: "id"})
 
 
@@ -184,9 +192,9 @@ def test_tables_of_one_series_each(tmp_path: Path) -> None:
         text = "t;x".replace(";", ",") + "".join(f"\nt{t},{x}" for t, x in steps)
         (tmp_path / "data" / label / f"{k}.csv").write_text(text)
     model = elman.train("classify", tmp_path / "data", time="t", steps=60, **SMALL)
-    assert model.inputs.known.channels == ["x"]
+    assert model.medium.state().channels == ["x"]
     path = tmp_path / "data" / "up" / "1.csv"
-    assert model.inputs.read([path])[0][:, 0].tolist() == [3e7, 3e7 + 1, 3e7 + 2, 3e7 + 10]
+    assert model.medium.read([path])[0][:, 0].tolist() == [3e7, 3e7 + 1, 3e7 + 2, 3e7 + 10]
     assert model.predict(path)[0][0].text == "up"
 
 

@@ -21,7 +21,8 @@ from elman.data import read_text
 from elman.data.source import absolute, is_system_file, printable, sources
 from elman.data.tables import read_table
 from elman.data.vectors import read_vectors, vector_size
-from elman.media.labelled import Columns, read_labelled
+from elman.media.columns import Columns
+from elman.media.labelled import read_labelled
 from tests.conftest import some_text
 
 TABLE = Columns("text", "label", "file", None, None, None, None)

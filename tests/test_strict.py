@@ -78,11 +78,11 @@ LOADED: list[tuple[str, Callable[[Path], None], str]] = [
     ("language", change_tensors("model.safetensors", spoil(float("nan"))), "are NaN or infinite"),
     ("language", change_tensors("model.safetensors", spoil(float("inf"))), "are NaN or infinite"),
     ("language", change_tensors("model.safetensors", lambda t, a: t.popitem()), "is missing"),
-    ("language", change_tensors("model.safetensors", lambda t, a: t.update(x=torch.ones(1))), "x is no weight"),
+    ("language", change_tensors("model.safetensors", lambda t, a: t.update(x=torch.ones(1))), "x is not a weight"),
     (
         "language",
         change_tensors("model.safetensors", lambda t, a: t.update({k: v.double() for k, v in t.items()})),
-        "it would be F32",
+        "expected F32",
     ),
     ("language", change_json("config.json", lambda c: c | {"config": c["config"] | {"hidden_size": [10**8]}}), "fit"),
     ("language", change_json("config.json", lambda c: c | {"config": c["config"] | {"hidden_size": [10**20]}}), "most"),
@@ -229,7 +229,7 @@ def test_output_is_not_parsed_as_markup(runs: Path, capsys: pytest.CaptureFixtur
 def test_a_finished_run_reports_that_it_is_finished(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(runs / "language")
     assert cli.main(["train", "language", "--out", out, "--resume", "--minutes=0.000001"]) == 0
-    assert "nothing is left to do: the run has 2 steps" in capsys.readouterr().err
+    assert "nothing left to do: the run has 2 steps" in capsys.readouterr().err
 
 
 def test_help_has_groups_and_names_the_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import elman
 from elman.data.pairs import read_pairs
 from elman.data.stories import read_stories
 from elman.data.tables import SkippedRows, read_rows, read_table
-from elman.media.labelled import Columns, read_labelled
+from elman.media.columns import Columns
+from elman.media.labelled import read_labelled
 
 TABLE = Columns("text", "label", "file", None, None, None, None)
 ROWS = {"text": ["a, b; c", "d"], "label": ["x", "1,5"]}

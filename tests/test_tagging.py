@@ -285,7 +285,7 @@ def test_it_learns_to_tag(crf: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     odd = model.evaluate(model.read([str(tmp_path / "odd.txt")]))
     assert odd["accuracy"] == odd["entity_recall"] == 0.0
     assert cli.main(["predict", run, "the poked nul.", "--show", "attention"]) == 2
-    assert "a tag model does not say where it looks" in capsys.readouterr().err
+    assert "a tag model has no attention" in capsys.readouterr().err
     assert elman.load(run).held_out().texts == model.held_out().texts
 
 

@@ -133,7 +133,7 @@ def test_truncated_bptt_carries_the_state(text_file: str) -> None:
     """The loss of a window is that of a network that has read all windows before it."""
     model = elman.train("language", text_file, steps=0, **SMALL)
     model.network.eval()
-    _, corpus, _ = type(model).prepare(model.config, [text_file], [])
+    _, corpus, _ = type(model.task)(model.config).prepare([text_file], [])
     windows = model.batches(corpus, 0, 1)
     carry, losses = None, []
     for k in range(3):
@@ -210,13 +210,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file: str, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=HUNG)
     assert process.returncode == 130
-    assert f"to go on: elman train language --out {run} --resume" in said
+    assert f"resume with: elman train language --out {run} --resume" in said
     assert "Traceback" not in said
     assert elman_cli("generate", str(run), "the", "--max-new-tokens=5").returncode == 0
     step = Run(run).read_tensors(LAST)[1]["progress"]["step"]
     on = elman_cli("train", "language", "--out", str(run), "--resume", f"--steps={step + 3}")
     assert on.returncode == 0
-    assert "going on after step" in on.stderr
+    assert "resumed at step" in on.stderr
 
 
 def test_two_processes_are_one_with_twice_the_batch(text_file: str, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_the_first_step_moves_the_weights(text_file: str) -> None:
 def test_a_listener_that_generates_changes_nothing(text_file: str, tmp_path: Path) -> None:
     def write(event: Event) -> None:
         if isinstance(event, Started):
-            models.append(event.task)
+            models.append(event.model)
         elif isinstance(event, Validated):
             models[0].generate("the ", max_new_tokens=5)
 

@@ -92,7 +92,7 @@ def test_pictures(run: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert cli.main(["predict", run, "abc", "cba", "--plot", str(tmp_path / "many.svg")]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"looked.png", "many-1.svg", "many-2.svg"}
     assert cli.main(["predict", run, "abc", "--plot", str(tmp_path / "wrong.txt")]) == 2
-    assert "wrong.txt: no picture of this kind; known are " in capsys.readouterr().err
+    assert "wrong.txt: unknown picture format; known are " in capsys.readouterr().err
 
 
 def test_where_it_looks(run: str) -> None:
@@ -186,15 +186,15 @@ def test_sides_that_do_not_go_together(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_long_lines(files: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    for truncate, kept in ((False, "left out"), (True, "cut")):
+    for truncate, kept in ((False, "skipped"), (True, "truncated")):
         caplog.clear()
         model = elman.train("translate", files, steps=0, max_tokens=5, truncate=truncate, **SMALL)
         assert f"more than 5: {kept}" in caplog.text
         assert "line " in caplog.text
         assert model.predict(["abcdabcd"], max_length=3)[0][0].text is not None
-    assert "8 tokens; the model learnt from 5 at most" in caplog.text
+    assert "8 tokens; the model was trained on at most 5" in caplog.text
     learnt = SMALL | {"model": "transformer", "positions": "learnt", "hidden_size": 32, "max_tokens": 8}
-    with pytest.raises(elman.ElmanError, match="input 1 of 1: 20 tokens; .* the model has 16 places"):
+    with pytest.raises(elman.ElmanError, match="input 1 of 1: 20 tokens; .* the model has 16"):
         elman.train("translate", files, steps=0, **learnt).predict("abcd" * 5)
     with pytest.raises(elman.ElmanError, match="every pair is longer than --max-tokens 1"):
         elman.train("translate", files, steps=0, max_tokens=1, **SMALL)
@@ -218,9 +218,11 @@ def test_pieces_of_characters(files: tuple[str, str]) -> None:
     """A byte pair may be a part of a character: the labels of a picture are whole."""
     settings = SMALL | {"source_tokens": "bpe", "target_tokens": "bpe", "vocab_size": 300}
     model = elman.train("translate", files, steps=0, **settings)
-    assert "".join(model.pieces("a Привет")) == " a Привет"
-    assert len(model.pieces("a Привет")) == len(model.ids(["a Привет"])[0])
-    assert [word for word, _ in by_words(model.pieces("ab Привет"))] == [" ab", " Привет"]
+    assert "".join(model.task.source_pieces(model.learnt, "a Привет")) == " a Привет"
+    assert len(model.task.source_pieces(model.learnt, "a Привет")) == len(
+        model.task.source_ids(model.learnt, ["a Привет"])[0]
+    )
+    assert [word for word, _ in by_words(model.task.source_pieces(model.learnt, "ab Привет"))] == [" ab", " Привет"]
 
 
 def test_how_long_answers_may_become(tmp_path: Path) -> None:
@@ -252,19 +254,19 @@ def test_vectors(tmp_path: Path, files: tuple[str, str]) -> None:
     events: list[Any] = []
     settings = SMALL | {"embedding_size": 3, "heads": 1, "vectors": str(tmp_path / "glove.txt")}
     model = elman.train("translate", files, steps=0, listeners=[events.append], **settings)
-    a, b = (model.network.source.weight[model.source.inner.token_to_id(letter)] for letter in "ab")
+    a, b = (model.network.reader.source.weight[model.source.inner.token_to_id(letter)] for letter in "ab")
     ratio = torch.tensor(rows["a"]) / a.detach()
     assert torch.allclose(ratio, ratio[0].expand(3))
     assert torch.allclose(torch.tensor(rows["b"]) / ratio[0], b)
     (started,) = [event for event in events if isinstance(event, Started)]
-    assert started.task.about()["vectors"] == "glove.txt knows 2 of 5 tokens"
+    assert started.model.about()["vectors"] == "glove.txt covers 2 of 5 tokens"
     own = {key: value for key, value in settings.items() if key != "embedding_size"}
     assert elman.train("translate", files, steps=0, **own).config.embedding_size == 3
     for content, message in (
         ("a 1 2 3\nb 1 2\n", r"v.txt, line 2: 2 numbers, not 3"),
         ("a 1 2 3\nb 1 x 2\n", r"v.txt, line 2: expected a word and 3 numbers"),
         ("a 1 2 3 4\n", r"the embeddings have size 4, but --embedding-size is 3: give --embedding-size 4"),
-        ("zz 1 2 3\n", r"v.txt: knows none of the 5 tokens"),
+        ("zz 1 2 3\n", r"v.txt: has none of the 5 tokens"),
     ):
         (tmp_path / "v.txt").write_text(content)
         with pytest.raises(elman.ElmanError, match=message):

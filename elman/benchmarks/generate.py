@@ -10,8 +10,9 @@ from torch import nn
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.config import parse
 from elman.data import Tokenizer
-from elman.tasks.language.model import Language
+from elman.tasks.language.model import LanguageModel, Vocabulary
 from elman.tasks.language.options import LanguageConfig
+from elman.tasks.language.task import Language
 from elman.training.run import Sources
 
 _TOKENS, _TEMPERATURE = 200, 0.8
@@ -33,7 +34,7 @@ def generate(rounds: int) -> Iterator[Row]:
     sources = Sources(data=["-"], valid=[], examples=1, units=1, fingerprint="-")
     for int8 in (False, True):
         torch.manual_seed(0)
-        model = Language(config, tokenizer, sources)
+        model = LanguageModel(Language(config), Vocabulary(tokenizer), sources)
         model.network.eval()
         if int8:
             model.quantize()

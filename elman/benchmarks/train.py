@@ -41,7 +41,10 @@ def train(rounds: int) -> Iterator[Row]:
 
 def _ours(config: LanguageConfig, bf16: bool) -> Callable[[], None]:
     """Return a training step of elman's model."""
-    network = RecurrentLanguage(config, _VOCABULARY)
+    assert config.hidden_size is not None
+    network = RecurrentLanguage(
+        _VOCABULARY, cell=config.cell, hidden_size=config.hidden_size, num_layers=config.num_layers
+    )
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
         return network.loss(network.features(ids)[0], targets)

@@ -1,4 +1,4 @@
-"""The command line. Work is imported when it is asked for: ``elman --help`` needs no torch."""
+"""The command line. Imports happen when they are needed: ``elman --help`` does not import torch."""
 
 import importlib
 import importlib.util
@@ -14,34 +14,38 @@ from pydantic import ValidationError
 from elman.cli import commands
 from elman.cli.console import open_streams
 from elman.errors import ElmanError, unknown_name
-from elman.tasks import TASKS
+from elman.tasks import TASKS, get
 from elman.version import __version__
 
-#: Options that every command takes; taken out of the arguments before the rest is read.
+#: The options of every command; they are taken out of the arguments before the rest is read.
 _EVERYWHERE = """
-Every command takes two more options: --import FILE.py (or MODULE) runs your own Python first, so that
-the cells it registers are known; --debug shows the traceback of an error.
+
+Every command takes two more options: --import FILE.py (or MODULE) runs Python code first, so that the cells, tasks and
+media that it registers are known; --debug prints the traceback of an error.
 """
+_EXAMPLE = "Example: {}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. The exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
+    """Run one command and return the exit status: 0; 2 for input that cannot be used; 130 if interrupted."""
     open_streams()
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
-    if tokens[:1] in (["train"], ["evaluate"], ["predict"]):  # data that are a hyphen look like an option
+    if tokens[:1] in (["train"], ["evaluate"], ["predict"]):  # a hyphen, for standard input, looks like an option
         before = ["", *tokens]
         tokens = [
             "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
             for last, token in zip(before, tokens, strict=False)
         ]
+    # oneDNN keeps 1,024 bf16 products by default, each of its own shape: gigabytes where lengths vary
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         tokens, imported = _imports(tokens)
         app = _app(tokens, imported)
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value") or 0
-        print(end="", flush=True)  # a reader that has gone is noticed here, not at exit
+        print(end="", flush=True)  # a closed pipe is noticed here, not at exit
         return status
     except (ElmanError, cyclopts.CycloptsError) as error:
         if debug:
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print("elman: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone: head, less
+    except BrokenPipeError:  # the reader of the output has exited: head, less
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -76,7 +80,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
-    """Runs what --import names; the other tokens, and those of the imports."""
+    """Run what --import names; return the other tokens, and those of the imports."""
     rest: list[str] = []
     imported: list[str] = []
     iterator = iter(tokens)
@@ -95,10 +99,11 @@ def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
                 path = os.path.expanduser(value)
                 if not os.path.isfile(path):
                     raise ElmanError(f"--import {value}: no such file")
-                spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+                spec = importlib.util.spec_from_file_location(f"imported_{Path(path).stem}", path)
                 assert spec is not None
                 assert spec.loader is not None
                 module = importlib.util.module_from_spec(spec)
+                sys.modules[spec.name] = module  # where dataclasses look for it
                 spec.loader.exec_module(module)
             else:
                 importlib.import_module(value)
@@ -110,32 +115,44 @@ def _imports(tokens: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _app(tokens: list[str], imported: list[str]) -> App:
-    """All commands; those whose options need torch have them only where they are asked for."""
+    """Return all commands; only the one that is called has options that need torch to be imported."""
     if tokens[:1] == ["train"] and len(tokens) > 1 and not tokens[1].startswith("-") and tokens[1] not in TASKS:
         raise unknown_name("task", tokens[1], TASKS)
     app = App(
         name="elman",
         version=__version__,
-        help="Recurrent sequence models: train one on your files, let it write, measure it.",
-        help_epilogue=_EVERYWHERE,
+        help="Train, run and evaluate recurrent sequence models on your own files.",
+        help_epilogue=_EXAMPLE.format("elman train language shakespeare.txt --minutes 2 --out runs/shakespeare")
+        + _EVERYWHERE,
     )
-    training = App(name="train", help="Train a model on your files: elman train TASK DATA.")
-    for name, kind in TASKS.items():
+    example = _EXAMPLE.format("elman train language shakespeare.txt --minutes 2")
+    training = App(name="train", help="Train a model on your files.", help_epilogue=example)
+    for name, task in TASKS.items():
+        chosen = tokens[:2] == ["train", name]
         training.command(
-            commands.train_command(name, imported) if tokens[:2] == ["train", name] else _named,
+            commands.train_command(name, imported) if chosen else _named,
             name=name,
-            help=kind.help,
+            help=task.help,
             usage=f"elman train {name} DATA ... [OPTIONS]",
+            help_epilogue=_EXAMPLE.format(get(name).usage) if chosen else "",
         )
-    writing = commands.generate_command() if tokens[:1] == ["generate"] else _named
-    for command in (commands.demo, training, commands.evaluate):
-        app.command(command)
-    app.command(writing, name="generate", help="Let a language model write; it is shown as it is made.")
-    answering = commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
-    app.command(answering, name="predict", help="Let any other model answer: inputs, or the lines of standard input.")
-    app.command(commands.info)
-    app.command(commands.inspect)
-    app.command(commands.bench)
+    app.command(training)
+    generate = commands.generate_command() if tokens[:1] == ["generate"] else _named
+    predict = commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
+    for name, command, about, usage in (
+        ("demo", commands.demo, None, "elman demo --minutes 2"),
+        ("evaluate", commands.evaluate, None, "elman evaluate runs/shakespeare other.txt --json"),
+        (
+            "generate", generate, "Continue a text with a language model.",
+            'elman generate runs/shakespeare "ROMEO:" --max-new-tokens 200',
+        ),
+        ("predict", predict, "Predict with a trained model.", 'elman predict runs/reviews "What a film!" --json'),
+        ("info", commands.info, None, "elman info runs/shakespeare"),
+        ("inspect", commands.inspect, None, 'elman inspect runs/reviews "What a film!" --out inside.png'),
+        ("bench", commands.bench, None, "elman bench layers --rounds 5"),
+    ):  # fmt: skip
+        more = {} if about is None else {"help": about}
+        app.command(command, name=name, help_epilogue=_EXAMPLE.format(usage), **more)
     return app
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from elman.errors import ElmanError
-from elman.tasks import TASKS
 
 Several = Parameter(consume_multiple=True, negative="")
 Flat = Parameter(name="*", negative_iterable="", negative_none="")
@@ -17,17 +16,21 @@ Flat = Parameter(name="*", negative_iterable="", negative_none="")
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-_GROUPS = {name: Group.create_ordered(name) for name in ("Data", "Model", "Training")}
+#: The headings of options, in this order; others come before the last one.
+_HEADINGS = ("Data", "Text", "Series", "Sound", "Model", "Training")
 
 
 def train_command(task: str, imported: list[str]) -> Any:
+    """Return ``elman train TASK`` with the options of the task."""
     from elman import tasks
-    from elman.training.config import group_of
 
     kind = tasks.get(task).Config
+    headings = dict.fromkeys([*_HEADINGS[:-1], *(kind.owner(name).heading for name in kind.model_fields)])
+    groups = {heading: Group.create_ordered(heading) for heading in [*headings] if heading != _HEADINGS[-1]}
+    groups[_HEADINGS[-1]] = Group.create_ordered(_HEADINGS[-1])
     for name, field in kind.model_fields.items():
-        if not any(isinstance(one, Parameter) for one in field.metadata):
-            field.metadata.append(Parameter(group=_GROUPS[group_of(name)]))
+        if not any(isinstance(entry, Parameter) for entry in field.metadata):
+            field.metadata.append(Parameter(group=groups[kind.owner(name).heading]))
 
     def command(
         *data: str,
@@ -37,20 +40,20 @@ def train_command(task: str, imported: list[str]) -> Any:
         resume: Flag = False,
         options: Any = None,
     ) -> int:
-        """Train.
+        """Train a model.
 
         Parameters
         ----------
         data
-            Your files; a path can be any fsspec URL, and compressed.
+            Training files. A path can be any fsspec URL, and compressed; - is standard input.
         out
-            The run directory to write. By default one in runs/, by the name of the data.
+            Run directory to write. Default: a new one in runs/, named after the data.
         valid
-            Files to validate on, instead of a held-out part of DATA.
+            Validation files, instead of a held-out part of DATA.
         config
-            A TOML file of options; what the command line says goes before.
+            TOML file with options. Options on the command line take precedence.
         resume
-            Go on with the run in OUT from its last checkpoint.
+            Resume the run in OUT from its last checkpoint.
         """
         values = {} if config is None else _toml(config, kind)
         if valid == []:
@@ -58,7 +61,7 @@ def train_command(task: str, imported: list[str]) -> Any:
         values |= {} if options is None else options.model_dump(exclude_unset=True)
         if out is None:
             if resume:
-                raise ElmanError("--resume: give the run to go on with, by --out RUN")
+                raise ElmanError("--resume: give the run to resume with --out RUN")
             named = bool(data) and not Path(data[0]).is_relative_to("/dev")  # a pipe's name says nothing
             out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if named else f"runs/{task}")
         return _train(task, data, out, valid or [], resume, values, imported)
@@ -77,21 +80,24 @@ def _train(
     imported: list[str],
 ) -> int:
     from elman.api import train
-    from elman.training.events import Ended
+    from elman.cli.display import Display
+    from elman.tasks.abilities import Generates
+    from elman.training.distributed import is_first
+    from elman.training.events import Ended, Listener
 
     ends: list[Ended] = []
-    train(
-        task, data, out=out, valid=valid, resume=resume,
-        listeners=[lambda event: ends.append(event) if isinstance(event, Ended) else None], **values,
-    )  # fmt: skip
+    shown: list[Listener] = [Display()] if is_first() else []
+    heard = [*shown, lambda event: ends.append(event) if isinstance(event, Ended) else None]
+    model = train(task, data, out=out, valid=valid, resume=resume, progress=False, listeners=heard, **values)
     if not ends:  # not rank 0
         return 0
     if ends[0].reason == "interrupted":
         again = shlex.join(["elman", "train", task, "--out", out, "--resume", *imported])
-        print(f"saved; to go on: {again}", file=sys.stderr)
+        print(f"saved; resume with: {again}", file=sys.stderr)
         return 130
-    uses = [shlex.join(["elman", verb, out, *imported]) for verb in (TASKS[task].verb, "evaluate")]
-    print(f"saved in {out}; try: {', '.join(uses)}", file=sys.stderr)
+    use = "generate" if isinstance(model, Generates) else "predict"
+    commands = [shlex.join(["elman", verb, out, *imported]) for verb in (use, "evaluate")]
+    print(f"saved in {out}; try: {', '.join(commands)}", file=sys.stderr)
     return 0
 
 
@@ -104,24 +110,24 @@ def evaluate(
     plot: str | None = None,
     device: str = "cpu",
 ) -> int:
-    """Measure a model on files, or on what its training held out.
+    """Compute the metrics of a model on files, or on the held-out part of its training data.
 
     Parameters
     ----------
     run
-        A run directory.
+        Run directory.
     data
-        Your files; without any, the part of the training data that was held out.
+        Files to evaluate on. Default: the held-out part of the training data.
     json
-        Print one JSON object, on the last line.
+        Print the metrics as one JSON object.
     int8
-        Measure it with its weights rounded to int8 as well, and what that costs.
+        Evaluate the model with int8 weights too, and print the difference of the loss.
     baseline
-        Measure beside it what needs no network: the most frequent label, TF-IDF with logistic regression.
+        Print the metrics of baselines too, such as the most frequent label and logistic regression on TF-IDF features.
     plot
-        Draw which labels are taken for which into this picture (.png, .svg, .pdf).
+        Draw the confusion matrix of a classifier to this file (.png, .svg, .pdf).
     device
-        cpu, cuda, ...
+        Device: cpu, cuda, cuda:1, ...
     """
     from elman.cli.evaluate import evaluate as measure
 
@@ -130,6 +136,7 @@ def evaluate(
 
 
 def generate_command() -> Any:
+    """Return ``elman generate`` with the options of sampling."""
     from elman.decoding import Sampling
 
     def generate(
@@ -139,28 +146,29 @@ def generate_command() -> Any:
         device: str = "cpu",
         options: Any = None,
     ) -> int:
-        """Let a language model write.
+        """Continue a text with a language model.
 
         Parameters
         ----------
         run
-            A run directory.
+            Run directory.
         prompts
-            Where to begin; several are written at once and shown one after the other.
+            Texts to continue. One is printed as it is made; several are continued in parallel.
         int8
-            Round the weights to int8: faster on the CPU, hardly worse (elman evaluate --int8 says how much).
+            Round the weights to int8, which is faster on the CPU; elman evaluate --int8 prints what it costs.
         device
-            cpu, cuda, ...
+            Device: cpu, cuda, cuda:1, ...
         """
         from elman.api import load
         from elman.data.inputs import looks_like_file
+        from elman.tasks.abilities import Generates
 
         for prompt in filter(looks_like_file, prompts):
             raise ElmanError(
-                f'{prompt}: a prompt is a text, not a file; give what is in it: "$(cat {shlex.quote(prompt)})"'
+                f'{prompt}: a prompt is a text, not a file; give its content: "$(cat {shlex.quote(prompt)})"'
             )
         model = load(run, device)
-        if not hasattr(model, "stream"):
+        if not isinstance(model, Generates):
             raise ElmanError(
                 f"{run}: a {model.name} model does not generate text; try: elman predict {shlex.quote(run)}"
             )
@@ -172,7 +180,7 @@ def generate_command() -> Any:
             return 0
         prompt = prompts[0] if prompts else ""
         pieces = model.stream(prompt, **values)
-        first = next(pieces, "")  # an unknown character is found before anything is shown
+        first = next(pieces, "")  # an unknown character is found before anything is printed
         sys.stdout.write(prompt + first)
         for piece in pieces:
             sys.stdout.write(piece)
@@ -185,12 +193,16 @@ def generate_command() -> Any:
 
 
 def predict_command(arguments: list[str]) -> Any:
-    """``elman predict`` with the options of the run that is named in the arguments."""
+    """Return ``elman predict`` with the options of the model that the arguments name."""
     from elman import tasks
+    from elman.tasks.abilities import Predicts
     from elman.training.run import Run, is_run
 
-    run = next((one for one in arguments if not one.startswith("-") and is_run(one)), None)
-    kind = None if run is None else tasks.get(Run(run).config().task).Options
+    run = next((argument for argument in arguments if not argument.startswith("-") and is_run(argument)), None)
+    kind = None
+    if run is not None:
+        model = tasks.get(Run(run).config().task).model_class
+        kind = model.Options if issubclass(model, Predicts) else None
 
     def predict(
         run: str,
@@ -205,31 +217,31 @@ def predict_command(arguments: list[str]) -> Any:
         column: str | None = None,
         options: Any = None,
     ) -> int:
-        """Let a model answer. What else can be said depends on the model: elman predict RUN --help.
+        """Predict with a trained model. Further options depend on the model: elman predict RUN --help.
 
         Parameters
         ----------
         run
-            A run directory.
+            Run directory.
         inputs
-            What to answer: texts, or files with a text in each row or line, or paths of sounds and tables of numbers;
-            - is a file on standard input. Without any: every line of standard input.
+            Texts; files with a text in each row or line; or paths of sounds and of tables of numbers. - is standard
+            input. Default: each line of standard input.
         device
-            cpu, cuda, ...
+            Device: cpu, cuda, cuda:1, ...
         json
-            Print one JSON object a line: the input, and its answers with their scores.
+            Print one JSON object per input: the input, and its answers with their scores.
         plot
-            Draw where the model looked into this picture (.png, .svg, .pdf); for several inputs NAME-1, NAME-2, ...
+            Draw the attention to this file (.png, .svg, .pdf); for several inputs to NAME-1, NAME-2, ...
         show
-            Colour the words by where the model looked (attention), or by what speaks for its answer (gradient).
+            Colour the words of an input by their attention weight, or by the gradient of the answer times the input.
         show_attention
             The same as --show attention.
         vectors
-            Print the vector of each word in its context, for models that have such: word, tab, numbers.
+            Print the contextual embedding of each word: the word, a tab, numbers.
         out
-            Write the answers to this new file instead: a table with the columns of the one that was read.
+            Write the answers to this new file: a table with the columns of the input table.
         column
-            Of tables: the column to read, by default the one that the model learnt from.
+            Column of tables to read. Default: the one that the model was trained on.
         """
         from elman.cli.predict import predict as answer
 
@@ -254,12 +266,12 @@ def predict_command(arguments: list[str]) -> Any:
 
 
 def info(run: str) -> int:
-    """What a run directory holds: task, data, options, sizes, how far it got.
+    """Describe a run directory: task, data, options, parameters, and the state of the training.
 
     Parameters
     ----------
     run
-        A run directory.
+        Run directory.
     """
     from elman.cli.info import info as show
 
@@ -268,18 +280,18 @@ def info(run: str) -> int:
 
 
 def inspect(run: str, input: str, *, out: str = "inside.png", layer: str | None = None) -> int:
-    """Draw what a model's recurrent layers do with an input: gates and states over time, and |dLoss/dh| of each step.
+    """Draw the gates and states of a model's recurrent layers over time, and the norm of dLoss/dh of each step.
 
     Parameters
     ----------
     run
-        A run directory.
+        Run directory.
     input
-        A text, or the path of a sound or a table of numbers, as for elman predict.
+        Text, or path of a sound or of a table of numbers, as for elman predict.
     out
-        The picture to write (.png, .svg, .pdf).
+        File to draw to (.png, .svg, .pdf).
     layer
-        One layer alone.
+        Draw this layer only.
     """
     from elman.cli.inspect import inspect as look
 
@@ -295,20 +307,20 @@ def bench(
     busy: Flag = False,
     write: str | None = None,
 ) -> int:
-    """Measure speed beside torch, in turns, in one run.
+    """Compare the speed with torch, alternating both in one run.
 
     Parameters
     ----------
     name
-        layers, short, generate or train.
+        Benchmark: layers, short, generate or train.
     rounds
-        How often each pair is measured; medians are shown.
+        Number of measurements of each pair; medians are printed.
     json
-        Print one JSON object, on the last line.
+        Print the results as one JSON object.
     busy
-        Measure beside another process that keeps one core busy.
+        Measure while another process keeps one core busy.
     write
-        A Markdown page whose table of this benchmark is to be replaced.
+        Markdown page whose table of this benchmark is replaced.
     """
     from elman.benchmarks.report import report
 
@@ -317,14 +329,14 @@ def bench(
 
 
 def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
-    """Train a small model on built-in text, in about a minute, and see what it writes.
+    """Train a small language model on built-in text for a minute, and print what it writes.
 
     Parameters
     ----------
     minutes
-        How long to train.
+        Duration of training, in minutes.
     out
-        The run directory to write; by default a new one in runs/.
+        Run directory to write. Default: a new one in runs/.
     """
     from elman.cli.demo import demo as run_demo
 

@@ -1,4 +1,4 @@
-"""``elman demo``: a language model of the text that every Python installation carries."""
+"""``elman demo``: train a language model on the text that every Python installation contains."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shlex import quote
 
 from rich.console import Console
 
+from elman import tasks
 from elman.api import train
 from elman.cli.console import console as new_console
 from elman.cli.display import Display
@@ -18,12 +19,12 @@ from elman.errors import ElmanError
 from elman.training.events import Event, Listener, Started, Validated
 from elman.training.run import Run
 
-#: The shares of the run after which a sample is shown, and where a sample begins.
+#: The fractions of the run after which a sample is printed, and the prompt of a sample.
 _SHOWN, _PROMPT = (0.1, 0.3, 0.6, 1.0), "The "
 
 
 def demo(out: str, minutes: float) -> None:
-    """Trains on the documentation topics of this Python, shows samples getting better, says how to go on."""
+    """Train on the documentation topics of this Python, print samples as they improve, and suggest next commands."""
     console = new_console()
     run = Run(out)
     with run.claim():
@@ -34,25 +35,25 @@ def demo(out: str, minutes: float) -> None:
         time = f"{minutes:g} minute{'s' if minutes != 1 else ''}"
         console.print(
             f"A recurrent network reads the documentation of this Python ({len(text):,} characters of English),\n"
-            f"one character at a time, for {time}. It begins knowing nothing.\n",
+            f"one character at a time, for {time}.\n",
             soft_wrap=True,
         )
         listeners: list[Listener] = [Display(console), _Samples(console)]
         data = str(run.path / "topics.txt")
-        train("language", data, out=run, minutes=minutes, progress=False, listeners=listeners)
+        train(tasks.DEMO, data, out=run, minutes=minutes, progress=False, listeners=listeners)
     elman, line = _command(), "  {:<50} {}"
     console.print(f"\nThe model is in {out}. What next:\n", soft_wrap=True)
     for command, what in (
-        (f'generate {quote(out)} "The with statement"', "let it write"),
-        (f"evaluate {quote(out)}", "measure it on text it has not seen"),
+        (f'generate {quote(out)} "The with statement"', "continue a text"),
+        (f"evaluate {quote(out)}", "compute metrics on held-out text"),
         ("train language YOUR.txt --minutes 5", "train on your own text"),
-        ("train language --help", "every option"),
+        ("train language --help", "list all options"),
     ):
         console.print(line.format(f"{elman} {command}", what), soft_wrap=True)
 
 
 def _command() -> str:
-    """How elman can be called from here."""
+    """Return how elman can be called from here."""
     if shutil.which("elman"):
         return "elman"
     script = Path(sys.argv[0])
@@ -60,14 +61,14 @@ def _command() -> str:
 
 
 class _Samples:
-    """Shows what the model writes, at some of the validations."""
+    """Print what the model generates, at some of the validations."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.left = console, list(_SHOWN)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.model = event.task
+            self.model = event.model
         elif isinstance(event, Validated) and self.left and event.progress >= self.left[0] - 1e-6:
             while self.left and event.progress >= self.left[0] - 1e-6:
                 self.left.pop(0)

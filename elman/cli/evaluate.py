@@ -1,4 +1,4 @@
-"""How good a model is, for people and for programs."""
+"""Print the metrics of a model, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from elman.cli.console import console
 from elman.cli.info import UNDEFINED, number
 from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
+from elman.tasks.abilities import HasBaselines
 
-#: A table of confusions of more labels is not shown: a picture is.
+#: The number of labels up to which the confusion matrix is printed.
 _SHOWN = 20
 
 
@@ -28,22 +29,22 @@ def evaluate(
     baseline: bool = False,
     plot: str | None = None,
 ) -> None:
-    """Prints the metrics of a run on files, or on what its training held out."""
+    """Print the metrics of a run on files, or on the held-out part of its training data."""
     if plot is not None:
         check_writable(plot, "--plot", data)
     model = load(run, device)
     examples = model.read(data) if data else model.held_out()
     metrics = model.evaluate(examples)
     if plot is not None and "confusion" not in metrics:
-        raise ElmanError(f"--plot: shows which labels are confused; a {model.name} model says nothing of that")
+        raise ElmanError(f"--plot: draws a confusion matrix, which a {model.name} model does not have")
     if int8:
         model.quantize()
         rounded = model.evaluate(examples)
         known = metrics["loss"] is not None
         metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"] if known else None}
     if baseline:
-        if not hasattr(model, "baselines"):
-            raise ElmanError(f"--baseline: there is none for a {model.name} model")
+        if not isinstance(model, HasBaselines):
+            raise ElmanError(f"--baseline: a {model.name} model has none")
         metrics |= model.baselines(examples)
     check_finite(metrics, "evaluation")
     if plot is not None:
@@ -60,7 +61,7 @@ def evaluate(
     if "labels" in metrics:
         shown.print(_labels(metrics["labels"]))
     if 2 <= len(metrics.get("confusion", ())) <= _SHOWN:
-        shown.print("\na row for each true label, a column for what was said")
+        shown.print("\nconfusion matrix: a row for each true label, a column for each predicted label")
         shown.print(_confusion(metrics["confusion"]))
 
 

@@ -1,4 +1,4 @@
-"""What a run directory holds, for people."""
+"""Describe a run directory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from elman.cli.console import console
 from elman.training.checkpoint import Checkpoint
 from elman.training.run import LAST, Run
 
-#: A metric over nothing, such as the precision of a label that was never given.
+#: What is printed for a metric over nothing, such as the precision of a label that was never predicted.
 UNDEFINED = "undefined"
 
 
 def info(run: str) -> None:
-    """Prints task, data, options, sizes, and how far the training got."""
+    """Print task, data, options, parameters, and the state of the training."""
     model = load(run)
     shown = console()
     shown.print(Text(run, "bold") + f": a {model.name} model", soft_wrap=True)
@@ -26,7 +26,7 @@ def info(run: str) -> None:
         progress = Checkpoint(directory).about.progress
         shown.print(f"trained: {progress.step:,} steps in {progress.seconds:.0f} s")
         for name, value in progress.best.items():
-            shown.print(f"held out, {name.replace('_', ' ')}: {number(value)}")
+            shown.print(f"validation {name.replace('_', ' ')}: {number(value)}")
     for title, rows in (
         ("options", [(key, str(value)) for key, value in model.config.model_dump().items()]),
         ("parameters", [(key, " x ".join(map(str, p.shape))) for key, p in model.network.named_parameters()]),
@@ -38,7 +38,7 @@ def info(run: str) -> None:
 
 
 def number(value: float | str | None) -> str:
-    """A metric as people read it; None: there is nothing that it could be measured on."""
+    """Format a metric; None is one over nothing."""
     if value is None:
         return UNDEFINED
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""What a model's recurrent layers do with an input: gates and states over time, and how far the gradient reaches."""
+"""Show the gates and states of recurrent layers over time, and the norm of the gradient at each step."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from elman.data.inputs import is_file_argument
 from elman.data.output import check_writable
 from elman.errors import ElmanError
 from elman.layers.recorder import Recorded, Recorder
+from elman.training.model import Model
 
 
 def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
-    """Draws the layers of a run as they read an input, and prints how the gradient goes through them."""
+    """Draw the recurrent layers of a model for one input, and print the gradient norm of each step."""
     from elman.cli.plots import inside_picture
 
     check_writable(out, "--out", [text])
     model = load(run)
-    if getattr(model, "reads_text", True) and is_file_argument(text):
-        raise ElmanError(f"{text}: this is a file; what is looked at is one text: give the text itself")
+    if not model.reads_paths and is_file_argument(text):
+        raise ElmanError(f"{text}: this is a file; give a text")
     pieces, layers = record(model, text)
     names = [one.layer for one in layers]
     if layer is not None:
         if layer not in names:
-            raise ElmanError(f"--layer: {layer!r} is none of {', '.join(names)}")
+            raise ElmanError(f"--layer: {layer!r} is not one of {', '.join(names)}")
         layers = [one for one in layers if one.layer == layer]
     inside_picture(out, pieces, layers)
     shown, gradients = console(), [one.gradients() for one in layers]
@@ -39,11 +40,13 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
         norms = [f"{float(g[t]):.2e}" if t < len(g) else "" for g in gradients]
         table.add_row(str(t + 1), pieces[t].strip() if len(pieces) == steps else "", *norms)
     shown.print(table)
-    shown.print(f"drawn in {out}", soft_wrap=True)
+    shown.print(f"written to {out}", soft_wrap=True)
 
 
-def record(model: Any, given: Any) -> tuple[list[str], list[Recorded]]:
-    """What was read, and what each recurrent layer did with it; the gradients are those of the model's own answer.
+def record(model: Model, given: Any) -> tuple[list[str], list[Recorded]]:
+    """Return the pieces of an input, and what each recurrent layer computed for it.
+
+    The gradients are those of the loss of the model's own answer.
 
     Raises:
         ElmanError: the model has no recurrent layer that reads one sequence.

@@ -1,4 +1,4 @@
-"""Pictures, for people who would rather look than read. They need matplotlib: pip install 'elman[plot]'."""
+"""Plots. They need matplotlib: pip install 'elman[plot]'."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def attention_picture(path: str, source: Sequence[str], target: Sequence[str], weights: np.ndarray) -> None:
-    """A heat map: for each word that was written, a row, where the model looked in the source.
+    """Draw attention weights as a heat map, with a row for each target word.
 
-    ``weights`` (target, source). ``path``: its ending says the kind of picture (.png, .svg, .pdf).
+    Args:
+        path: the file; its extension is the format (.png, .svg, .pdf).
+        source, target: the words.
+        weights: (target, source).
     """
     figure = _figure(1.5 + 0.42 * len(source), 1.2 + 0.34 * len(target))
     axes = figure.add_subplot()
@@ -30,14 +33,14 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
     axes.set_yticks(range(len(target)), [_shown(word) for word in target])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_xlabel("read")
-    axes.set_ylabel("written")
+    axes.set_xlabel("source")
+    axes.set_ylabel("target")
     figure.colorbar(picture, ax=axes, label="weight", fraction=0.03, pad=0.02)
     _save(figure, path)
 
 
 def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
-    """A heat map: for each true label, a row, what share of its examples was said to be what."""
+    """Draw a confusion matrix as a heat map, with a row for each true label, normalised to the row."""
     names = list(confusion)
     counts = np.array([[confusion[true].get(said, 0) for said in names] for true in names])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -50,7 +53,7 @@ def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
     axes.set_yticks(range(len(names)), shown)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_xlabel("said")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= 30:
         for (row, column), count in np.ndenumerate(counts):
@@ -64,9 +67,12 @@ def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
 
 
 def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded]) -> None:
-    """The norm of dLoss/dh_t of each layer against t, and below it every gate and state of each layer, units by steps.
+    """Draw the norm of dLoss/dh_t of each layer over t, and below it each gate and state, units by steps.
 
-    ``pieces``: what was read at each step.
+    Args:
+        path: the file; its extension is the format.
+        pieces: the text of each step.
+        layers: what was recorded.
     """
     panels = [(one, name) for one in layers for name in one.values]
     steps = max(len(one.states) for one in layers)
@@ -111,7 +117,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: str) -> None:
-    """The picture, whole or not at all."""
+    """Write the picture; an error leaves no partial file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
@@ -119,7 +125,7 @@ def _save(figure: Any, path: str) -> None:
     name, ending = os.path.splitext(path)
     kinds = figure.canvas.get_supported_filetypes()
     if ending[1:].lower() not in kinds:
-        raise ElmanError(f"{path}: no picture of this kind; known are {', '.join('.' + k for k in sorted(kinds))}")
+        raise ElmanError(f"{path}: unknown picture format; known are {', '.join('.' + k for k in sorted(kinds))}")
     partial = f"{name}.partial{ending}"
     try:
         figure.savefig(partial)
@@ -129,6 +135,6 @@ def _save(figure: Any, path: str) -> None:
 
 
 def _shown(word: str) -> str:
-    """A label that can be read: white space made visible, dollars not taken for mathematics."""
+    """Return a label with visible white space, and without mathematics between dollars."""
     word = word.strip() or word.replace(" ", "\u2423").replace("\n", "\u21b5").replace("\t", "\u21e5")
     return word.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Answers to many inputs: as they come, in order, with bounded memory."""
+"""Predict for many inputs, in their order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from elman.cli.console import console
 from elman.data.inputs import InputFile, InputLines, check_output, write_output
 from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
-from elman.tasks.answers import by_words, cells_of, looked_at
+from elman.tasks.abilities import Attends, Embeds, Explains, Predicts
+from elman.tasks.answers import Answer, by_words, cells_of
 
-#: Inputs that are answered together.
-_AT_ONCE = 1024
+#: The number of inputs of one call of the model.
+_BATCH = 1024
 
 
 class _Given(NamedTuple):
-    """An input, how it is shown, and where it stands, None where it is an argument by itself."""
+    """An input, how it is printed, and its location; None for an argument of the command line."""
 
     input: Any
     shown: Any
@@ -34,26 +35,26 @@ class _Given(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether it is a line or a row with nothing in it."""
+        """Whether it is an empty line or row."""
         return self.place is not None and isinstance(self.input, (str, list)) and not "".join(self.input).strip()
 
 
 class _Answered(NamedTuple):
-    """An input's answers, the best first; or the reason why there is none."""
+    """The answers to an input, the best first; or the reason why there are none."""
 
     given: _Given
-    answers: list[Any]
+    answers: Sequence[Answer]
     reason: str
 
     def record(self) -> str:
-        """For JSON."""
-        said = [a.record() for a in self.answers] or None
+        """Return a line of JSON."""
+        answers = [answer.record() for answer in self.answers] or None
         reason = {"reason": self.reason} if self.reason else {}
-        return json_line({"input": self.given.shown, "answers": said} | reason, "an answer")
+        return json_line({"input": self.given.shown, "answers": answers} | reason, "an answer")
 
     def lines(self) -> list[str]:
-        """For people: a line for each answer, an empty one for none."""
-        texts = [" ".join(a.text.splitlines()) or f"({a.nothing})" for a in self.answers]
+        """Return a line of text for each answer; an empty line if there are none."""
+        texts = [" ".join(a.text.splitlines()) or f"({a.empty_means})" for a in self.answers]
         if len(texts) > 1:
             return [f"{a.score:.3f}\t{text}" for a, text in zip(self.answers, texts, strict=True)]
         return texts or [""]
@@ -72,14 +73,22 @@ def predict(
     column: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> None:
-    """Prints the answers to the inputs, or to the lines of standard input where there are none (or "-").
+    """Print the answers to the inputs, or to the lines of standard input if there are none (or "-").
 
-    An input that is the name of a file stands for its rows. Each line or row has one answer, in order; an empty one
-    has an empty answer. A line that cannot be answered is named when all others have been.
+    An input that is the name of a file stands for its rows. Each line or row gets one line, in order; an empty input
+    gets an empty answer. If an input of several cannot be used, the others are answered first.
 
-    Arguments:
-        column: of tables, what is read; by default the column that the model learnt from.
-        out: writes the answers to this file, with the table that was read; nothing is printed.
+    Args:
+        run: the run directory.
+        inputs: texts, files, or "-".
+        device: cpu, cuda, ...
+        json: print a line of JSON for each input.
+        plot: the file to draw the attention to.
+        show: "attention" or "gradient", to colour the words of the inputs.
+        vectors: print contextual embeddings instead of answers.
+        out: write the answers to this file, with the table that was read; nothing is printed.
+        column: the column of tables to read. Default: the one that the model was trained on.
+        options: the options of ``model.predict``.
 
     Raises:
         ElmanError: an option or an input cannot be used.
@@ -87,14 +96,15 @@ def predict(
     if plot:
         check_writable(plot, "--plot", inputs)
     model = load(run, device)
-    if not hasattr(model, "predict"):
+    if not isinstance(model, Predicts):
         raise ElmanError(f"{run}: a {model.name} model generates text: elman generate {quote(run)}")
-    if vectors and not hasattr(model, "vectors"):
-        raise ElmanError(f"--vectors: a {model.name} model has no vectors of words in their context; a fill model has")
-    if show == "gradient" and not hasattr(model, "explain"):
-        raise ElmanError(f"--show gradient: not for a {model.name} model; --show attention is")
-    if (show == "attention" or plot) and not model.looks:
-        raise ElmanError(f"--show attention, --plot: a {model.name} model does not say where it looks")
+    if vectors and not isinstance(model, Embeds):
+        raise ElmanError(f"--vectors: a {model.name} model has no contextual embeddings")
+    if show == "gradient" and not isinstance(model, Explains):
+        hint = "; --show attention is possible" if isinstance(model, Attends) else ""
+        raise ElmanError(f"--show gradient: not for a {model.name} model{hint}")
+    if (show == "attention" or plot) and not isinstance(model, Attends):
+        raise ElmanError(f"--show attention, --plot: a {model.name} model has no attention")
     if out is not None and (json or plot or show or vectors):
         raise ElmanError("--out: writes a file instead of what --json, --plot, --show and --vectors give")
     given = _Inputs(model, inputs, column)
@@ -105,7 +115,7 @@ def predict(
     failed: list[_Answered] = []
     answered, progress = 0, _Progress()
     for batch in given.batches():
-        if vectors:
+        if vectors and isinstance(model, Embeds):
             _print_vectors(model, batch)
             continue
         lines: list[str] = []
@@ -138,9 +148,9 @@ def predict(
 
 
 class _Inputs:
-    """What is asked: arguments, the rows of files, the lines of standard input."""
+    """The inputs: arguments, the rows of files, the lines of standard input."""
 
-    def __init__(self, model: Any, arguments: Sequence[str], column: str | None) -> None:
+    def __init__(self, model: Predicts, arguments: Sequence[str], column: str | None) -> None:
         self.model, self.arguments = model, list(arguments) or ["-"]
         self.files: list[InputFile | None] = [None if x == "-" else model.in_file(x, column) for x in self.arguments]
         if column is not None and not any(self.files):
@@ -148,18 +158,18 @@ class _Inputs:
 
     @property
     def several(self) -> bool:
-        """Whether there can be more than one."""
+        """Whether there can be more than one input."""
         return len(self.arguments) > 1 or self.arguments == ["-"] or any(self.files)
 
     def one_file(self) -> InputFile | None:
-        """The file that is asked about; ElmanError where there are others beside it."""
+        """Return the only file, if there is one; ElmanError if there are other inputs too."""
         if any(self.files) and len(self.files) > 1:
             raise ElmanError("--out: the answers to one file are written; give one at a time")
         return self.files[0]
 
     def batches(self) -> Iterator[list[_Given]]:
-        """All inputs in order, some at a time; one at a time where a person waits."""
-        at_once = 1 if "-" in self.arguments and sys.stdin is not None and sys.stdin.isatty() else _AT_ONCE
+        """Yield all inputs in order, in batches; one by one if a person types them."""
+        at_once = 1 if "-" in self.arguments and sys.stdin is not None and sys.stdin.isatty() else _BATCH
         every = self._every()
         while batch := list(itertools.islice(every, at_once)):
             yield batch
@@ -175,10 +185,10 @@ class _Inputs:
                 yield _Given(argument, argument, None)
 
     def _line(self, line: str, place: str) -> Iterator[_Given]:
-        """The inputs of a line: itself, or the series in the file that it names."""
+        """Yield the inputs of a line: the line itself, or the series in the file that it names."""
         file = None
-        if not self.model.reads_text and line.strip():
-            with contextlib.suppress(ElmanError):  # told with the answers to the others
+        if self.model.reads_paths and line.strip():
+            with contextlib.suppress(ElmanError):  # reported with the answers to the others
                 file = self.model.in_file(line, None)
         if file is None:
             yield _Given(line, line, place)
@@ -187,7 +197,7 @@ class _Inputs:
 
 
 def _standard_input() -> Iterator[tuple[str, str]]:
-    """The lines, and what to call them."""
+    """Yield the lines and their locations."""
     number = 0
     try:
         for number, line in enumerate(sys.stdin or (), 1):
@@ -198,36 +208,37 @@ def _standard_input() -> Iterator[tuple[str, str]]:
         raise ElmanError(f"standard input, after line {number}: not UTF-8") from None
 
 
-def _answers(model: Any, batch: Sequence[_Given], options: dict[str, Any]) -> list[_Answered]:
-    """The answers to all; where one of several lines cannot be answered, the others are."""
+def _answers(model: Predicts, batch: Sequence[_Given], options: dict[str, Any]) -> list[_Answered]:
+    """Return the answers to all inputs; if one of several lines cannot be used, the others are answered."""
     full = [one for one in batch if not one.empty]
     try:
-        said = iter([_Answered(one, x, _reason(x)) for one, x in zip(full, _said(model, full, options), strict=True)])
+        pairs = zip(full, _predicted(model, full, options), strict=True)
+        answered = iter([_Answered(one, answers, _reason(answers)) for one, answers in pairs])
     except ElmanError:
         if any(one.place is None for one in full):
             raise
-        said = iter([_alone(model, one, options) for one in full])
-    return [_Answered(one, [], "the input is empty") if one.empty else next(said) for one in batch]
+        answered = iter([_alone(model, one, options) for one in full])
+    return [_Answered(one, [], "the input is empty") if one.empty else next(answered) for one in batch]
 
 
-def _said(model: Any, given: Sequence[_Given], options: dict[str, Any]) -> list[list[Any]]:
+def _predicted(model: Predicts, given: Sequence[_Given], options: dict[str, Any]) -> Sequence[Sequence[Answer]]:
     return model.predict([one.input for one in given], **options) if given else []
 
 
-def _alone(model: Any, one: _Given, options: dict[str, Any]) -> _Answered:
+def _alone(model: Predicts, one: _Given, options: dict[str, Any]) -> _Answered:
     try:
-        (answers,) = _said(model, [one], options)
+        (answers,) = _predicted(model, [one], options)
     except ElmanError as error:
         return _Answered(one, [], re.sub(r"^input 1 of 1:?\s*", "", str(error)))
     return _Answered(one, answers, _reason(answers))
 
 
-def _reason(answers: Sequence[Any]) -> str:
-    """What an empty text means, which a program may take for an answer."""
-    return "" if answers[0].text else answers[0].nothing
+def _reason(answers: Sequence[Answer]) -> str:
+    """Return what an empty text means; nothing for any other text."""
+    return "" if answers[0].text else answers[0].empty_means
 
 
-def _print_vectors(model: Any, batch: Sequence[_Given]) -> None:
+def _print_vectors(model: Embeds, batch: Sequence[_Given]) -> None:
     for one in batch:
         for words in model.vectors([one.input]) if not one.empty else ():
             for word, vector in words:
@@ -235,19 +246,24 @@ def _print_vectors(model: Any, batch: Sequence[_Given]) -> None:
         print()
 
 
-def _draw(model: Any, one: _Answered, show: str | None, plot: str | None) -> None:
-    """Where the model looked, in colour and as a picture."""
+def _draw(model: Predicts, one: _Answered, show: str | None, plot: str | None) -> None:
+    """Show the attention or the gradient in colour, and the attention as a picture."""
     best = one.answers[0]
-    if show:
-        _colour(*(_explained(model, one.given.input, best) if show == "gradient" else looked_at(best)))
-    if plot:
+    if show == "gradient":
+        assert isinstance(model, Explains)
+        pieces, weights = model.explain(one.given.input)
+        words = by_words(pieces)
+        _colour([word for word, _ in words], [best.text], np.array([[float(weights[s].sum()) for _, s in words]]))
+    if best.attention is not None and show == "attention":
+        _colour(*best.attention.by_words())
+    if best.attention is not None and plot:
         from elman.cli.plots import attention_picture
 
-        attention_picture(plot, *looked_at(best))
+        attention_picture(plot, *best.attention.by_words())
 
 
 class _Progress:
-    """How many lines are done, on standard error, where that is a terminal and the answers go somewhere else."""
+    """The number of answers on standard error, if that is a terminal and the answers go elsewhere."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -263,26 +279,19 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def _explained(model: Any, text: str, answer: Any) -> tuple[list[str], list[str], np.ndarray]:
-    """Words, the answer, and how much each word speaks for it."""
-    pieces, weights = model.explain(text)
-    words = by_words(pieces)
-    return [w for w, _ in words], [answer.text], np.array([[float(weights[s].sum()) for _, s in words]])
-
-
 def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
-    """A line for each written word: it, and the source with what it looked at in blue; in red what speaks against."""
+    """Print a line for each target word: it, and the source, with positive weights in blue and negative ones in red."""
     from rich.text import Text
 
     width = max((len(word.strip()) for word in target), default=0)
     shown = console()
     for word, row in zip(target, weights, strict=True):
         line = Text(f"{word.strip():>{width}}  ")
-        most = max(1e-6, float(np.abs(row).max(initial=0.0)))
+        largest = max(1e-6, float(np.abs(row).max(initial=0.0)))
         for read, weight in zip(source, row, strict=True):
-            shade = int(255 - 175 * min(1.0, abs(weight) / most))
+            shade = int(255 - 175 * min(1.0, abs(weight) / largest))
             colour = f"rgb({shade},{shade},255)" if weight > 0 else f"rgb(255,{shade},{shade})"
-            strong = abs(weight) > 0.05 * min(1.0, most)
+            strong = abs(weight) > 0.05 * min(1.0, largest)
             line.append(" " if read[:1].isspace() else "")
             line.append(read.strip(), style=f"black on {colour}" if strong else "dim")
         shown.print(line, soft_wrap=True)

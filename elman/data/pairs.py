@@ -25,11 +25,13 @@ class Pairs(NamedTuple):
         sources (list[str]): The source texts.
         targets (list[str]): The target texts.
         places (list[str]): The location of each pair, for messages: ``train.de, line 3``.
+        tables (bool): Whether the pairs come from tables.
     """
 
     sources: list[str]
     targets: list[str]
     places: list[str]
+    tables: bool = False
 
 
 def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> Pairs:
@@ -55,7 +57,8 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
     """
     data = sources(data)
     in_memory = len(data) == 1 and isinstance(data[0], InMemory)
-    if in_memory or all(is_table(path, [source, target]) for path in data):
+    tables = in_memory or all(is_table(path, [source, target]) for path in data)
+    if tables:
         pairs = Pairs([], [], [])
         for path in data:
             table = read_table(path, {"source": source, "target": target}, skip_bad)
@@ -72,7 +75,7 @@ def read_pairs(data: Any, source: str, target: str, skip_bad: bool = False) -> P
             f"{', '.join(map(printable, data))}: give two text files with the same number of lines, train.de "
             "train.en, or tables (.csv, .tsv, .jsonl, .xlsx, .parquet) with --source and --target columns"
         )
-    return _complete(pairs)
+    return _complete(pairs)._replace(tables=tables)
 
 
 def _complete(pairs: Pairs) -> Pairs:

@@ -109,3 +109,20 @@ def evenly_spaced(lengths: Sequence[int] | np.ndarray, limit: int | None) -> np.
         return np.arange(len(sizes))
     count = max(1, int(len(sizes) * limit / sizes.sum()))
     return np.unique(np.linspace(0, len(sizes) - 1, count).astype(int))
+
+
+def hold_out_groups(groups: Sequence[str], fraction: float) -> set[str] | None:
+    """Choose groups to hold out, always the same ones.
+
+    Args:
+        groups (Sequence[str]): the group of each row.
+        fraction (float): the fraction of the groups, at most 2,000 of them.
+
+    Returns:
+        set[str]: the chosen groups; None where there is only one group.
+    """
+    different = sorted(set(groups))
+    if len(different) < 2:
+        return None
+    count = min(2000, max(1, round(len(different) * fraction)))
+    return {different[k] for k in np.random.default_rng(0).choice(len(different), count, replace=False)}

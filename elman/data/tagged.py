@@ -46,10 +46,15 @@ class Tagged(NamedTuple):
     words: list[list[str]]
     tags: list[list[str]]
     places: list[str]
+    tables: bool = False
 
     def part(self, rows: Sequence[int]) -> Tagged:
         """Return the sentences with these indices."""
-        return Tagged([self.words[k] for k in rows], [self.tags[k] for k in rows], [self.places[k] for k in rows])
+        return self._replace(
+            words=[self.words[k] for k in rows],
+            tags=[self.tags[k] for k in rows],
+            places=[self.places[k] for k in rows],
+        )
 
 
 def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, skip_bad: bool = False) -> Tagged:
@@ -81,13 +86,14 @@ def read_tagged(data: Sequence[str], tag: str | None, words: str, tags: str, ski
     result = Tagged([], [], [])
     for path in sources(data):
         if _is_sentences(path, words):
-            part = _table(path, words, tags, SkippedRows(path, skip_bad))
+            part = _table(path, words, tags, SkippedRows(path, skip_bad))._replace(tables=True)
         else:
             skipped = SkippedRows(path, skip_bad, "sentence")
             file = ColumnFile(path, tag, skipped=skipped)
             skipped.log(len(file.inputs))
             part = Tagged(file.inputs, file.tags, file.places)
-        result = Tagged(result.words + part.words, result.tags + part.tags, result.places + part.places)
+        tables = result.tables or part.tables
+        result = Tagged(result.words + part.words, result.tags + part.tags, result.places + part.places, tables)
     if not result.words:
         raise ElmanError(f"{', '.join(data)}: no sentences")
     return result

@@ -64,3 +64,9 @@ def dropout_mask(x: Tensor, p: float) -> Tensor:
     draws = torch.empty(-(-x.numel() * bits // 64), dtype=torch.int64).random_(-(2**63), None)
     keep = draws.view(kind)[: x.numel()].ge_(dropped - 2 ** (bits - 1))  # in place: much faster than a bool tensor
     return keep.view(x.shape) * torch.tensor(1 / (1 - dropped / 2**bits), dtype=x.dtype)
+
+
+def drop_words(ids: Tensor, p: float, unknown_id: int) -> Tensor:
+    """Replace each id by ``unknown_id`` with probability p; negative ids and the first two, the special ones, stay."""
+    drop = (torch.rand(ids.shape, device=ids.device) < p) & (ids > 1)
+    return torch.where(drop, unknown_id, ids)

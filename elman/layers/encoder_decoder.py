@@ -197,37 +197,28 @@ class AttentiveDecoder(nn.Module):
 
 
 class Bridge(nn.Module):
-    """Compute the initial state of a decoder from the final state of an encoder: tanh(W s + b).
-
-    s is the state of the encoder's last layer.
+    """Compute the initial state of a decoder from a summary (B, C) of the input: tanh(W summary + b).
 
     Args:
-        encoder (Stack): The encoder.
-        decoder (AttentiveDecoder): The decoder.
+        summary_size (int): C.
+        decoder (AttentiveDecoder): The decoder whose layers get their state.
     """
 
-    def __init__(self, encoder: Stack, decoder: AttentiveDecoder) -> None:
+    def __init__(self, summary_size: int, decoder: AttentiveDecoder) -> None:
         super().__init__()
-        x = torch.zeros(1, encoder.input_size)
+        x = torch.zeros(1, 1)
         self.sizes = [part.shape[1] for part in flatten(decoder.initial_state(x).layers).values()]
-        size = sum(part.shape[1] for part in flatten(_last(encoder.initial_state(x))).values())
-        self.linear = nn.Linear(size, sum(self.sizes))
+        self.linear = nn.Linear(summary_size, sum(self.sizes))
 
-    def forward(self, encoded: State, first: DecoderState) -> DecoderState:
+    def forward(self, summary: Tensor, first: DecoderState) -> DecoderState:
         """Compute the initial state of the decoder.
 
         Args:
-            encoded (State): The final state of the encoder.
+            summary (Tensor): (B, C).
             first (DecoderState): Any state of the decoder, such as zeros; its attention state and fed output are kept.
 
         Returns:
             DecoderState: The initial state.
         """
-        s = torch.cat(list(flatten(_last(encoded)).values()), -1)
-        parts = iter(torch.tanh(self.linear(s)).split(self.sizes, -1))
+        parts = iter(torch.tanh(self.linear(summary)).split(self.sizes, -1))
         return first._replace(layers=map_state(first.layers, lambda _: next(parts)))
-
-
-def _last(state: State) -> Any:
-    """Return the state of the last layer of a stack."""
-    return state[-1]

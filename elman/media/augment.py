@@ -40,7 +40,7 @@ def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np
     bend = np.concatenate(([0.0], draw.uniform(-1, 1, 3))) * bands / 16
     x = shift(x, draw.uniform(0.85, 1.15), np.interp(np.arange(bands), np.linspace(0, bands - 1, 4), bend))
     x = x + (draw.uniform(-1, 1) + draw.uniform(-2.5, 2.5) * np.linspace(-1, 1, bands)).astype(np.float32)
-    x = drowned(x, decibels * draw.uniform(0.65, 1.5))
+    x = add_noise_floor(x, decibels * draw.uniform(0.65, 1.5))
     middle = x.mean()
     for axis, most in ((0, len(x) // 5), (1, bands // 5)):
         width = draw.integers(0, most + 1)
@@ -50,7 +50,7 @@ def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np
     return x
 
 
-def drowned(x: np.ndarray, decibels: float) -> np.ndarray:
+def add_noise_floor(x: np.ndarray, decibels: float) -> np.ndarray:
     """Log-mel frames (T, bands) above noise of equal power in all bands, so many decibels below the loudest."""
     return np.logaddexp(x, x.max() - decibels * math.log(10) / 10).astype(np.float32)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars
@@ -15,40 +14,45 @@ import polars
 from elman.data import series
 from elman.data.archive import name_inside
 from elman.data.labels import check_labels, merge_spellings, normalize_label, split_labels
-from elman.data.series import ColumnRoles, SeriesFormat, TableSeries
 from elman.data.source import InMemory, expand_home, is_system_file, printable, sources
-from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, read_table, require_columns
+from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, require_columns
 from elman.data.text import read_text
 from elman.data.ts import read_ts
 from elman.errors import ElmanError
-from elman.media.waves import SOUNDS, log_mel, read_sound, resample
+from elman.media import Content, get, medium_of
+from elman.media.columns import Columns
+from elman.media.series import SeriesForm, is_ts
 
 _log = logging.getLogger("elman")
 
-Medium = Literal["text", "series", "sound"]
-
 
 class Labelled(NamedTuple):
-    """Inputs with their labels.
+    """Inputs of one medium with their labels.
 
-    inputs: texts; series (T, C) float64, NaN where missing; or waves (N,) float32. labels: of each, one or several.
-    groups: what must not be divided between training and test, "" where nothing says so. places: where each stands.
-    channels: names of the columns of a series. rate: samples a second of the waves. reading: how series were read of
-    tables; reasons: why columns of these were left out.
+    Attributes:
+        medium (str): the name of the medium.
+        inputs (list): texts; series (T, C) float64, NaN where missing; waves (N,) float32; ...
+        labels: of each input, one or several.
+        groups: inputs of one group are not divided between training and validation; "" where there are no groups.
+        places: the origin of each input, for messages.
+        form: how the medium read them; see `elman.media.Content`.
+        tables (bool): whether they come from tables.
     """
 
-    medium: Medium
+    medium: str
     inputs: list
     labels: list[tuple[str, ...]]
     groups: list[str]
     places: list[str]
-    channels: list[str]
-    rate: int
-    reading: SeriesFormat = SeriesFormat()
-    reasons: dict[str, str] = {}
+    form: Any = None
+    tables: bool = False
+
+    @property
+    def content(self) -> Content:
+        return Content(self.inputs, self.form)
 
     def part(self, rows: Sequence[int]) -> Labelled:
-        """Those examples alone."""
+        """Return the examples with these numbers."""
         return self._replace(
             inputs=[self.inputs[k] for k in rows],
             labels=[self.labels[k] for k in rows],
@@ -57,37 +61,18 @@ class Labelled(NamedTuple):
         )
 
 
-class Columns(NamedTuple):
-    """Which column holds what.
-
-    series: the series that a row is a step of. separator: between several labels. reading: how series are read.
-    skip_bad: leave out rows of tables that cannot be read.
-    """
-
-    text: str
-    label: str
-    file: str
-    group: str | None
-    series: str | None
-    time: str | None
-    separator: str | None
-    reading: SeriesFormat = SeriesFormat()
-    skip_bad: bool = False
-
-    def roles(self, series: bool = True) -> ColumnRoles:
-        """Those that are no channels; without ``series``, those of a table that is one series."""
-        fixed = (self.label, *([self.group] if self.group else [])) if series else ()
-        return ColumnRoles(self.series if series else None, self.time, fixed)
-
-
 def read_labelled(data: Any, columns: Columns) -> Labelled:
-    """The examples of files or folders, or of data in memory (`elman.data.source.sources`).
+    """Read labelled examples from files or folders, or from data in memory (`elman.data.source.sources`).
 
-    - tables with a text and a label column; or with a file and a label column, sounds or tables of numbers
-      beside the table; or with ``columns.series``, a row a step;
-    - .ts files of series;
-    - text files, one a class, an example a line: the file's name is the label;
-    - a folder with a folder for each class, of texts, sounds or tables of numbers.
+    - Tables with a text and a label column; or with a file and a label column, where the files (sounds, tables of
+      numbers) are relative to the table; or with a step or a series in each row.
+    - .ts files of series.
+    - Text files, one per class, with one example per line: the file's name is the label.
+    - A folder with a folder for each class.
+
+    Args:
+        data: what `elman.data.source.sources` takes.
+        columns (Columns): which columns of tables hold what.
 
     Raises:
         ElmanError: a file cannot be read, a column is missing, an input is empty or has no label.
@@ -100,7 +85,7 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
         raise ElmanError(f"{folders[0]}: a folder among files; give one or the other")
     if folders:
         found = _join([_folder(path, columns) for path in data])
-    elif all(path.lower().removesuffix(".gz").endswith(".ts") for path in data):
+    elif all(map(is_ts, data)):
         found = _join([_ts(path) for path in data])
     elif all(isinstance(path, InMemory) or is_table(path) for path in data):
         read = [(SkippedRows(path, columns.skip_bad), path) for path in data]
@@ -108,6 +93,7 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
         found = _series([(path, rows.table) for path, rows, _ in tables], columns) or _join(
             [_table(path, rows, left_out, columns) for path, rows, left_out in tables]
         )
+        found = found._replace(tables=True)
     elif any(map(is_table, data)):
         raise ElmanError(f"{', '.join(map(printable, data))}: tables and other files; give one or the other")
     elif len(data) == 1:
@@ -124,70 +110,6 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
     _check(found, columns, every)
     check_labels(found.labels, every)
     return found
-
-
-class Series(NamedTuple):
-    """Series without their labels: values (T, C) float64; places: where each stands; table: a row for each, where they
-    come from a table of several."""
-
-    values: list[np.ndarray]
-    places: list[str]
-    table: polars.DataFrame | None = None
-
-
-def read_series(path: str, columns: Columns) -> Series:
-    """The series in a file, without their labels, with the channels of ``columns.reading``.
-
-    A .ts file, a table with a row a step or a row a series, as in training; any other table is one series.
-
-    Raises:
-        ElmanError: the file cannot be read, or has other channels.
-    """
-    wanted = columns.reading.channels
-    (path,) = sources(path)
-    if is_ts(path):
-        read = read_ts(path, None, len(wanted))
-        values = [series.reorder_channels(one.values, [], wanted, one.place) for one in read]
-        return Series(values, [one.place for one in read])
-    table = read_table(path)
-    fixed = tuple(name for name in columns.roles().fixed if name in table.columns and name not in wanted)
-    roles = columns.roles()._replace(fixed=fixed)
-    if columns.time is not None and columns.series is None and columns.time not in table.columns:
-        raise ElmanError(f"{path}: has no column {columns.time!r}; it has {', '.join(table.columns)}")
-    found = _rows(path, table, roles, columns.reading)
-    if not found.values:
-        raise ElmanError(f"{path}: no rows")
-    names = list(found.reading.channels)
-    values = [
-        series.reorder_channels(x, names, wanted, place) for x, place in zip(found.values, found.places, strict=True)
-    ]
-    if found.reading.wide:
-        return Series(values, found.places, table)
-    named = roles.series in table.columns
-    return Series(values, found.places, polars.DataFrame({roles.series: found.ids}) if named else None)
-
-
-def _rows(path: str, table: polars.DataFrame, roles: ColumnRoles, reading: SeriesFormat) -> TableSeries:
-    """The series of a table that need no labels."""
-    named = roles.series is not None and roles.series in table.columns
-    by_row = roles._replace(series=roles.series if named else None)
-    least, known = 2 if reading.wide else 3, reading._replace(wide=None)
-    if series.is_wide(path, table, by_row._replace(time=None), known, least):
-        return series.read_wide([(path, table)], by_row, reading)
-    there = roles.time if roles.time in table.columns else None
-    if named:
-        require_columns(table, path, [roles.time] if roles.time else [])
-    return series.read_long([(path, table)], by_row._replace(time=there), reading)
-
-
-def frames(wave: np.ndarray, rate: int, wanted: int, bands: int) -> np.ndarray:
-    """What a model reads of a sound: log-mel frames (T, bands) at the model's own rate."""
-    return log_mel(resample(wave, rate, wanted), wanted, bands)
-
-
-def is_ts(path: str) -> bool:
-    """Whether a file is one of sktime's, by its name."""
-    return path.lower().removesuffix(".gz").endswith(".ts")
 
 
 def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
@@ -208,7 +130,9 @@ def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
         )
     groups = found.fixed[c.group] if c.group else [""] * len(found.values)
     labels, names = split_labels(found.fixed[c.label], c.separator), list(found.reading.channels)
-    return Labelled("series", found.values, labels, groups, found.places, names, 0, found.reading, found.reasons)
+    return Labelled(
+        "series", found.values, labels, groups, found.places, SeriesForm(names, found.reading, found.reasons)
+    )
 
 
 def _rows_of(path: str, columns: Columns, left_out: SkippedRows) -> Rows:
@@ -236,8 +160,8 @@ def _table(path: str, rows: Rows, left_out: SkippedRows, columns: Columns) -> La
         if table[source].dtype.is_nested() or table[source].dtype == polars.Object:
             arrays = series.series_from_cells(table[source].to_list(), places, source)
             names = [str(k) for k in range(1, arrays[0].shape[1] + 1)] if arrays else []
-            return Labelled("series", arrays, labels, groups, places, names, 0)
-        found = Labelled("text", column(table, source, printable(path)), labels, groups, places, [], 0)
+            return Labelled("series", arrays, labels, groups, places, SeriesForm(names))
+        found = Labelled("text", column(table, source, printable(path)), labels, groups, places)
         return found.part(_filled(found, rows.lines, left_out, c.separator is not None or several is not None))
     beside = path.rpartition("/")[0]
     files = [
@@ -267,22 +191,10 @@ def _filled(found: Labelled, lines: np.ndarray, left_out: SkippedRows, several: 
 def _files(
     files: list[str], labels: list[tuple[str, ...]], groups: list[str], places: list[str], columns: Columns
 ) -> Labelled:
-    """Examples that are files: sounds, tables of numbers, or texts."""
-    ending = Path(files[0]).suffix.lower()
-    if ending in SOUNDS:
-        waves = [read_sound(path) for path in files]
-        rate = Counter(rate for _, rate in waves).most_common(1)[0][0]
-        inputs = [resample(wave, own, rate) for wave, own in waves]
-        return Labelled("sound", inputs, labels, groups, places, [], rate)
-    if is_table(files[0]):
-        tables = [(path, read_table(path, [columns.time] if columns.time else [])) for path in files]
-        found = series.read_long(tables, columns.roles(series=False), columns.reading)
-        for path, table in tables:
-            if not len(table):
-                raise ElmanError(f"{path}: no rows")
-        names, reading = list(found.reading.channels), found.reading._replace(wide=None)
-        return Labelled("series", found.values, labels, groups, places, names, 0, reading, found.reasons)
-    return Labelled("text", [read_text(path) for path in files], labels, groups, places, [], 0)
+    """Examples that are files of one medium."""
+    medium = medium_of(files[0])
+    inputs, form = medium.read_files(files, columns)
+    return Labelled(medium.name, inputs, labels, groups, places, form)
 
 
 def _folder(path: str, columns: Columns) -> Labelled:
@@ -315,43 +227,32 @@ def _ts(path: str) -> Labelled:
     names = [str(k) for k in range(1, found[0].values.shape[1] + 1)]
     places = [one.place for one in found]
     labels: list[tuple[str, ...]] = [(one.label or "",) for one in found]
-    return Labelled("series", [one.values for one in found], labels, [""] * len(found), places, names, 0)
+    return Labelled("series", [one.values for one in found], labels, [""] * len(found), places, SeriesForm(names))
 
 
 def _class_file(path: str) -> Labelled:
     lines = [(k, line) for k, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     label = printable(name_inside(path).removesuffix(".txt"))
     places = [f"{printable(path)}, line {k}" for k, _ in lines]
-    return Labelled("text", [line for _, line in lines], [(label,)] * len(lines), [""] * len(lines), places, [], 0)
+    return Labelled("text", [line for _, line in lines], [(label,)] * len(lines), [""] * len(lines), places)
 
 
 def _join(parts: list[Labelled]) -> Labelled:
+    """The examples of several sources, which must be of one medium."""
     first = parts[0]
-    for one in parts:
-        if one.medium != first.medium:
-            raise ElmanError(f"{one.places[0]}: {one.medium}, where {first.places[0]} is {first.medium}")
-    rate, rates = first.rate, {one.rate for one in parts}
-    inputs = [x if len(rates) == 1 else resample(x, one.rate, rate) for one in parts for x in one.inputs]
-    if first.medium == "series":
-        inputs = [
-            series.reorder_channels(x, one.channels, first.channels, place) if x.shape[1] == len(one.channels) else x
-            for one in parts
-            for x, place in zip(one.inputs, one.places, strict=True)
-        ]
-    labels, groups, places = ([x for one in parts for x in getattr(one, n)] for n in ("labels", "groups", "places"))
-    return Labelled(first.medium, inputs, labels, groups, places, first.channels, rate, first.reading, first.reasons)
+    for part in parts:
+        if part.medium != first.medium:
+            raise ElmanError(f"{part.places[0]}: {part.medium}, but {first.places[0]} is {first.medium}")
+    content = get(first.medium).join([part.content for part in parts], [part.places for part in parts])
+    labels, groups, places = ([x for part in parts for x in getattr(part, n)] for n in ("labels", "groups", "places"))
+    return Labelled(first.medium, content.inputs, labels, groups, places, content.form)
 
 
 def _check(found: Labelled, columns: Columns, place: str) -> None:
     several = columns.separator is not None or any(len(label) > 1 for label in found.labels)
     if not found.inputs:
         raise ElmanError(f"{place}: no example in it")
-    for place, x, label in zip(found.places, found.inputs, found.labels, strict=True):
-        if found.medium == "text" and not x.strip():
-            raise ElmanError(f"{place}: the text is empty")
-        if found.medium == "series":
-            series.check_series(x, place, found.channels, columns.reading.missing)
-            if x.shape[1] != len(found.channels):
-                raise ElmanError(f"{place}: {x.shape[1]} channels; those before have {len(found.channels)}")
+    get(found.medium).check(found.content, found.places, columns)
+    for place, label in zip(found.places, found.labels, strict=True):
         if not (label or several):
             raise ElmanError(f"{place}: no label")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,51 +11,6 @@ from elman.layers.hierarchical import Hierarchical, MultiRate
 from elman.layers.pooling import Pooling, pooling_class
 from elman.layers.recurrent import Recurrent, RecurrentLayer, features_only
 from elman.layers.stack import Stack, stack
-
-
-class Standard(nn.Module):
-    """x (B, T, C) with mean 0 and deviation 1 in each channel, as the training data had them.
-
-    Centred in float64, as x - mean has no digits left in float32 where x is 30,000,000 and a little; given as float32.
-    A missing value, NaN, becomes the mean.
-
-    Arguments:
-        channels: C.
-        mask: also give a channel more for each, behind all: 1 where its value is there, 0 where it is missing.
-    """
-
-    #: What is further from the mean, in deviations, is as good as here: float32 stays finite.
-    FURTHEST = 1e6
-
-    def __init__(self, channels: int, mask: bool = False) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.size, self.mask = channels * (2 if mask else 1), mask
-        self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
-        self.register_buffer("deviation", torch.ones(channels, dtype=torch.float64))
-
-    @torch.no_grad()
-    def learn(self, rows: Iterable[np.ndarray]) -> None:
-        """Takes mean and deviation from rows (T, C), NaN where missing; of a channel that never changes it is 1."""
-        x = np.concatenate(list(rows)).astype(np.float64)
-        there = ~np.isnan(x)
-        count = np.maximum(there.sum(0), 1)
-        low = np.where(there, x, np.inf).min(0)
-        high = np.where(there, x, -np.inf).max(0)
-        scale = np.where(there, np.abs(x), 0.0).max(0)
-        scale[scale == 0] = 1.0
-        small = np.where(there, x / scale, 0.0)  # no square overflows
-        mean = small.sum(0) / count
-        deviation = np.sqrt((np.where(there, small - mean, 0.0) ** 2).sum(0) / count) * scale
-        constant = ~(low < high) | (deviation == 0)
-        self.mean.copy_(torch.from_numpy(np.where(constant & there.any(0), low, mean * scale)))
-        self.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        missing = x.isnan()
-        y = ((x - self.mean) / self.deviation).clamp(-self.FURTHEST, self.FURTHEST).masked_fill(missing, 0.0).float()
-        return torch.cat((y, (~missing).to(y.dtype)), -1) if self.mask else y
 
 
 def backward_size(layer: RecurrentLayer) -> int:

@@ -1,4 +1,4 @@
-"""The networks of language models: ids to features of the next id, recurrent or Transformer, with one face.
+"""The networks of language models: ids to features of the next id, recurrent or Transformer, with one interface.
 
 ::
 
@@ -11,38 +11,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from elman.layers import SequenceDropout, State, stack
+from elman.layers import Connection, SequenceDropout, State, stack
 from elman.layers.heads import linear_cross_entropy
 from elman.layers.recurrent import features_only
-from elman.layers.transformer import Transformer, TransformerState
-from elman.tasks.language.options import LanguageConfig
+from elman.layers.transformer import Positions, Transformer, TransformerState
 
 
 class LanguageNetwork(nn.Module, ABC):
-    """Embedding, something over time, softmax layer; with ``tie`` the softmax uses the embedding matrix."""
+    """An embedding, layers over time, and a softmax layer.
 
-    #: Whether training goes on from the state of the window before.
+    Args:
+        vocab_size (int): V.
+        embedding_size (int): E, the size of a token's vector.
+        tie (bool): use the embedding matrix as output weights too.
+    """
+
+    #: Whether training starts each window from the final state of the window before.
     carries: bool
 
-    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, embedding_size: int, tie: bool) -> None:
         super().__init__()
-        E = config.embedding_size
-        self.embedding = nn.Embedding(vocab_size, E)
-        if config.tie:
-            nn.init.normal_(self.embedding.weight, std=E**-0.5)
+        self.embedding = nn.Embedding(vocab_size, embedding_size)
+        if tie:
+            nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
 
-    def _add_output(self, config: LanguageConfig, vocab_size: int, H: int) -> None:
-        """The softmax layer for features of size H: made last, as checkpoints have the parameters in this order."""
-        E = config.embedding_size
-        self.to_embedding = nn.Linear(H, E) if config.tie and H != E else nn.Identity()
-        self.head = None if config.tie else nn.Linear(H, vocab_size)
-        self.head_bias = nn.Parameter(torch.zeros(vocab_size)) if config.tie else None
+    def _add_output(self, H: int, tie: bool) -> None:
+        """Make the softmax layer for features of size H; last, as checkpoints have the parameters in this order."""
+        V, E = self.embedding.weight.shape
+        self.to_embedding = nn.Linear(H, E) if tie and H != E else nn.Identity()
+        self.head = None if tie else nn.Linear(H, V)
+        self.head_bias = nn.Parameter(torch.zeros(V)) if tie else None
 
     @abstractmethod
     def features(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
@@ -74,31 +79,54 @@ class LanguageNetwork(nn.Module, ABC):
 
 
 class RecurrentLanguage(LanguageNetwork):
-    """A recurrent stack; its state is all that it knows of the text before."""
+    """A language network whose layers are a recurrent stack; its state is all that it knows of the text before.
+
+    Args:
+        vocab_size, embedding_size, tie: see `LanguageNetwork`.
+        cell, hidden_size, num_layers, connection, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout: see
+            `elman.layers.stack`.
+        dropout (float): dropout of embeddings, between layers, and of the features.
+        variational (bool): one dropout mask through time.
+    """
 
     carries = True
 
-    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
-        super().__init__(config, vocab_size)
-        assert config.hidden_size is not None
-        E, dropout = config.embedding_size, config.dropout or 0.0
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        embedding_size: int = 64,
+        tie: bool = False,
+        cell: Sequence[str] = ("lstm",),
+        hidden_size: Sequence[int] = (320,),
+        num_layers: int | None = None,
+        connection: Connection = "plain",
+        dropout: float = 0.0,
+        variational: bool = False,
+        proj_size: int = 0,
+        open_bias: float = 0.0,
+        weight_drop: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+    ) -> None:
+        super().__init__(vocab_size, embedding_size, tie)
         self.recurrent = stack(
-            config.cell if len(config.cell) > 1 else config.cell[0],
-            E,
-            config.hidden_size if len(config.hidden_size) > 1 else config.hidden_size[0],
-            config.num_layers,
-            connection=config.connection,
+            list(cell) if len(cell) > 1 else cell[0],
+            embedding_size,
+            list(hidden_size) if len(hidden_size) > 1 else hidden_size[0],
+            num_layers,
+            connection=connection,
             dropout=dropout,
-            variational=config.variational,
-            proj_size=config.proj_size,
-            open_bias=config.open_bias,
-            weight_drop=config.weight_drop,
-            recurrent_dropout=config.recurrent_dropout,
-            zoneout=config.zoneout,
+            variational=variational,
+            proj_size=proj_size,
+            open_bias=open_bias,
+            weight_drop=weight_drop,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
         )
         features_only(self.recurrent)
-        self.dropout = SequenceDropout(dropout, config.variational)
-        self._add_output(config, vocab_size, self.recurrent.output_size)
+        self.dropout = SequenceDropout(dropout, variational)
+        self._add_output(self.recurrent.output_size, tie)
 
     def features(self, ids: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state, lengths)
@@ -119,26 +147,40 @@ class Context(NamedTuple):
 
 
 class TransformerLanguage(LanguageNetwork):
-    """A causal Transformer over at most ``window`` tokens, also when it generates.
+    """A language network whose layers are a causal Transformer over at most ``window`` tokens.
 
-    Where a text is longer, half of the window is read again when it is full. Training windows know nothing of each
-    other.
+    When the window is full during generation, half of it is read again. Training windows are independent.
+
+    Args:
+        vocab_size, embedding_size, tie: see `LanguageNetwork`; the vectors have this size throughout.
+        window (int): the most tokens that are attended to.
+        hidden_size (int): size of the dense layers inside a block.
+        num_layers, heads, positions, dropout: see `Transformer`.
     """
 
     carries = False
 
-    def __init__(self, config: LanguageConfig, vocab_size: int) -> None:
-        assert config.hidden_size is not None
-        assert config.num_layers is not None
-        super().__init__(config, vocab_size)
-        E = config.embedding_size
-        nn.init.normal_(self.embedding.weight, std=E**-0.5)
-        self.window = config.window
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        embedding_size: int = 128,
+        tie: bool = False,
+        window: int = 64,
+        hidden_size: int = 512,
+        num_layers: int = 4,
+        heads: int = 4,
+        positions: Positions = "sinusoidal",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(vocab_size, embedding_size, tie)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        self.window = window
         self.transformer = Transformer(
-            E, config.num_layers, config.heads, config.hidden_size[0], causal=True, max_positions=config.window,
-            positions=config.positions, dropout=config.dropout or 0.0,
+            embedding_size, num_layers, heads, hidden_size, causal=True, max_positions=window, positions=positions,
+            dropout=dropout,
         )  # fmt: skip
-        self._add_output(config, vocab_size, E)
+        self._add_output(embedding_size, tie)
 
     def features(
         self, ids: Tensor, state: Context | None = None, lengths: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Networks that read ids and write ids, recurrent and Transformer, with one face."""
+"""Networks that read an input of any medium and write token ids, recurrent and Transformer."""
 
 from __future__ import annotations
 
@@ -6,59 +6,86 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from elman.layers.attention import AttentionKind, Memory, attention
 from elman.layers.dropout import SequenceDropout
-from elman.layers.encoder_decoder import AttentiveDecoder, Bridge, deep_encoder
+from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
 from elman.layers.transformer import Positions, Transformer
+from elman.networks.readers import Reader, RecurrentReader, StoryReader, TransformerReader
 
 
-class Translator(nn.Module, ABC):
-    """p(target | source), token by token.
+class SequenceToSequence(nn.Module, ABC):
+    """p(target | input), token by token.
 
     ::
 
-        memory, state = network.read(source, lengths)                    # ids (B, S), (B,)
-        y, weights = network.write(inputs, memory, state, lengths)       # ids (B, T) to features (B, T, C), (B, T, S)
-        loss = network.head.loss(y, targets)
+        memory, state = network.read(inputs, lengths)                    # any inputs of the reader, (B,)
+        y, weights = network.write(targets, memory, state, lengths)      # ids (B, T) to features (B, T, C), (B, T, S)
+        loss = network.head.loss(y, following_targets)
         logits, weights, state = network.step(ids, memory, state)        # ids (B,) to (B, V), (B, S)
 
     ``memory`` and ``state`` are nested tuples of tensors (B, ...), so that beam search can reorder them.
+
+    Args:
+        reader (Reader): encodes the input.
+        target (nn.Embedding): the vectors of the tokens that are written.
     """
 
-    target: nn.Embedding
     head: VocabularyHead
 
-    def __init__(self, source_size: int, target_size: int, embedding_size: int, shared: bool) -> None:
+    def __init__(self, target: nn.Embedding, reader: Reader) -> None:
         super().__init__()
-        self.target = _embedding(target_size, embedding_size)
-        self._own_source = None if shared else _embedding(source_size, embedding_size)
-
-    @property
-    def source(self) -> nn.Embedding:
-        """The vectors of what is read."""
-        return self.target if self._own_source is None else self._own_source  # type: ignore[return-value]
+        self.target, self.reader = target, reader
 
     @abstractmethod
-    def read(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]: ...
+    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+        """Encode the inputs: the memory to attend to, and the first state of the decoder."""
 
     @abstractmethod
-    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
+    def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the next token after each of ``inputs`` (B, T), and the attention weights (B, T, S)."""
 
     @abstractmethod
-    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]: ...
+    def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Logits (B, V) of the token after ``ids`` (B,), the attention weights (B, S), and the next state."""
 
 
-class RecurrentWriter(Translator):
-    """A translator whose `AttentiveDecoder` writes; what reads is another's."""
+class RecurrentWriter(SequenceToSequence):
+    """A sequence-to-sequence network whose decoder is recurrent, with attention.
 
-    decoder: AttentiveDecoder
-    dropout: SequenceDropout
-    #: Of the vectors on their way in: they are small, as the output may use them too.
-    scale: float
+    Args:
+        target, reader: see `SequenceToSequence`.
+        cell (str): the cell of every decoder layer.
+        hidden_size (int): units of a decoder layer.
+        num_layers (int): number of decoder layers.
+        kind (str): the attention, a name of `elman.layers.attention.attention`.
+        heads (int): heads of multihead and rotary attention.
+        input_feeding (bool): feed the attentional vector into the next step; see `AttentiveDecoder`.
+        tie (bool): use the target embedding as output weights too.
+        dropout (float): dropout of embeddings, between layers, and of the input of the head.
+    """
+
+    def __init__(
+        self, target: nn.Embedding, reader: Reader, *, cell: str, hidden_size: int, num_layers: int,
+        kind: AttentionKind, heads: int, input_feeding: bool, tie: bool, dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__(target, reader)
+        vocab_size, E = target.weight.shape
+        size = E if tie else hidden_size
+        self.scale = math.sqrt(E)  # the vectors start small, as the head may use them too
+        scores = attention(kind, hidden_size, reader.output_size, hidden_size, heads)
+        self.decoder = AttentiveDecoder(
+            cell, E, hidden_size, num_layers, scores, size, input_feeding=input_feeding, dropout=dropout
+        )
+        self.bridge = Bridge(reader.summary_size, self.decoder)
+        self.dropout = SequenceDropout(dropout)
+        self.head = VocabularyHead(size, vocab_size, target if tie else None)
+
+    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+        keys, lengths, summary = self.reader(inputs, lengths)
+        return self.decoder.attention.read(keys, lengths), self.bridge(summary, self.decoder.initial_state(keys))
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
         y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
@@ -69,93 +96,27 @@ class RecurrentWriter(Translator):
         return self.head(y), weights, state
 
 
-class RecurrentTranslator(RecurrentWriter):
-    """A bidirectional encoder, attention, and a recurrent decoder.
+class TransformerWriter(SequenceToSequence):
+    """A sequence-to-sequence network whose decoder is that of Vaswani et al. 2017, https://arxiv.org/abs/1706.03762.
 
-    Arguments:
-        source_size, target_size: of the vocabularies.
-        cell, embedding_size, hidden_size, num_layers: of both sides.
-        gnmt: the encoder's first layer alone bidirectional, residual connections from the third layer on.
-        kind, heads: the attention.
-        input_feeding: see `AttentiveDecoder`.
-        tie: the output uses the target's vectors; shared: so do source and target.
-        dropout: of embeddings, between layers, and of what the output sees.
+    Args:
+        target, reader: see `SequenceToSequence`.
+        decoder (Transformer): causal blocks that attend to the reader's keys.
+        tie (bool): use the target embedding as output weights too.
+        dropout (float): dropout of the input of the head.
     """
 
     def __init__(
-        self,
-        source_size: int,
-        target_size: int,
-        *,
-        cell: str = "lstm",
-        embedding_size: int = 256,
-        hidden_size: int = 512,
-        num_layers: int = 2,
-        gnmt: bool = False,
-        kind: AttentionKind = "rotary",
-        heads: int = 4,
-        input_feeding: bool = False,
-        tie: bool = True,
-        shared: bool = False,
-        dropout: float = 0.0,
+        self, target: nn.Embedding, reader: Reader, decoder: Transformer, *, tie: bool, dropout: float
     ) -> None:
-        E, H = embedding_size, hidden_size
-        super().__init__(source_size, target_size, E, shared)
-        self.scale = math.sqrt(E)
-        self.encoder = deep_encoder(cell, E, H, num_layers, gnmt=gnmt, dropout=dropout)
-        looking = attention(kind, H, self.encoder.output_size, H, heads)
-        self.decoder = AttentiveDecoder(
-            cell, E, H, num_layers, looking, E if tie else H, input_feeding=input_feeding, dropout=dropout
-        )
-        self.bridge = Bridge(self.encoder, self.decoder)
+        super().__init__(target, reader)
+        self.decoder = decoder
         self.dropout = SequenceDropout(dropout)
-        self.head = VocabularyHead(E if tie else H, target_size, self.target if tie else None)
+        self.head = VocabularyHead(decoder.size, target.num_embeddings, target if tie else None)
 
-    def read(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
-        y, state = self.encoder(self.dropout(self.source(source) * self.scale), None, lengths)
-        y = self.dropout(y)
-        return self.decoder.attention.read(y, lengths), self.bridge(state, self.decoder.initial_state(y))
-
-
-class TransformerTranslator(Translator):
-    """Encoder and decoder of Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; arguments as `RecurrentTranslator`.
-
-    ``hidden_size``: of the dense layers inside a block; vectors are of ``embedding_size`` throughout.
-    """
-
-    def __init__(
-        self,
-        source_size: int,
-        target_size: int,
-        *,
-        embedding_size: int = 256,
-        hidden_size: int = 1024,
-        num_layers: int = 3,
-        heads: int = 4,
-        norm: Literal["pre", "post"] = "pre",
-        positions: Positions = "sinusoidal",
-        most: int = 1024,
-        tie: bool = True,
-        shared: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        E = embedding_size
-        super().__init__(source_size, target_size, E, shared)
-
-        def blocks(memory_size: int | None) -> Transformer:
-            return Transformer(
-                E, num_layers, heads, hidden_size, causal=memory_size is not None, memory_size=memory_size, norm=norm,
-                positions=positions, max_positions=most, dropout=dropout,
-            )  # fmt: skip
-
-        self.encoder, self.decoder = blocks(None), blocks(E)
-        self.dropout = SequenceDropout(dropout)
-        self.head = VocabularyHead(E, target_size, self.target if tie else None)
-
-    def read(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
-        y, _, _ = self.encoder(self.source(source), lengths)
-        memory = self.decoder.read(y, lengths)
-        return memory, self.decoder.initial_state(y)
+    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+        keys, lengths, _ = self.reader(inputs, lengths)
+        return self.decoder.read(keys, lengths), self.decoder.initial_state(keys)
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
         y, weights, _ = self.decoder(self.target(inputs), lengths, memory)
@@ -168,13 +129,116 @@ class TransformerTranslator(Translator):
         return self.head(y), weights, state
 
 
-def _embedding(vocab_size: int, size: int) -> nn.Embedding:
-    embedding = nn.Embedding(vocab_size, size)
-    nn.init.normal_(embedding.weight, std=size**-0.5)
-    return embedding
+def recurrent_translator(
+    source_size: int,
+    target_size: int,
+    *,
+    cell: str = "lstm",
+    embedding_size: int = 256,
+    hidden_size: int = 512,
+    num_layers: int = 2,
+    gnmt: bool = False,
+    kind: AttentionKind = "rotary",
+    heads: int = 4,
+    input_feeding: bool = False,
+    tie: bool = True,
+    shared: bool = False,
+    dropout: float = 0.0,
+) -> RecurrentWriter:
+    """Return a network with a bidirectional encoder of tokens, attention, and a recurrent decoder.
+
+    Args:
+        source_size, target_size (int): sizes of the two vocabularies.
+        cell (str), hidden_size (int), num_layers (int): of both sides.
+        embedding_size (int): size of a token's vector.
+        gnmt (bool): see `RecurrentReader`.
+        kind, heads, input_feeding, tie: see `RecurrentWriter`.
+        shared (bool): source and target use one embedding.
+        dropout (float): dropout of embeddings, between layers, and of the input of the head.
+    """
+    target = embedding(target_size, embedding_size)
+    source = target if shared else embedding(source_size, embedding_size)
+    reader = RecurrentReader(source, shared, cell, hidden_size, num_layers, gnmt=gnmt, dropout=dropout)
+    return RecurrentWriter(
+        target, reader, cell=cell, hidden_size=hidden_size, num_layers=num_layers, kind=kind, heads=heads,
+        input_feeding=input_feeding, tie=tie, dropout=dropout,
+    )  # fmt: skip
 
 
-def drop_words(ids: Tensor, p: float, unknown_id: int) -> Tensor:
-    """ids with each one unknown with probability p; negative ones and the first two, which mean something, stay."""
-    drop = (torch.rand(ids.shape, device=ids.device) < p) & (ids > 1)
-    return torch.where(drop, unknown_id, ids)
+def story_answerer(
+    source_size: int,
+    target_size: int,
+    separator: int,
+    *,
+    cell: str = "lstm",
+    embedding_size: int = 64,
+    hidden_size: int = 128,
+    num_layers: int = 2,
+    kind: AttentionKind = "multihead",
+    heads: int = 4,
+    input_feeding: bool = False,
+    tie: bool = False,
+    dropout: float = 0.0,
+) -> RecurrentWriter:
+    """Return a network that answers questions about stories: a `StoryReader` and a decoder of one recurrent layer.
+
+    Args:
+        separator (int): the id between two sentences.
+        source_size, target_size, cell, embedding_size, hidden_size, kind, heads, input_feeding, tie, dropout: see
+            `recurrent_translator`.
+        num_layers (int): layers of the recurrence over sentences.
+    """
+    target = embedding(target_size, embedding_size)
+    source = embedding(source_size, embedding_size)
+    reader = StoryReader(source, False, separator, cell, hidden_size, num_layers, dropout=dropout)
+    return RecurrentWriter(
+        target, reader, cell=cell, hidden_size=hidden_size, num_layers=1, kind=kind, heads=heads,
+        input_feeding=input_feeding, tie=tie, dropout=dropout,
+    )  # fmt: skip
+
+
+def transformer_translator(
+    source_size: int,
+    target_size: int,
+    *,
+    embedding_size: int = 256,
+    hidden_size: int = 1024,
+    num_layers: int = 3,
+    heads: int = 4,
+    norm: Literal["pre", "post"] = "pre",
+    positions: Positions = "sinusoidal",
+    max_positions: int = 1024,
+    tie: bool = True,
+    shared: bool = False,
+    dropout: float = 0.0,
+) -> TransformerWriter:
+    """Return the encoder and decoder of a Transformer.
+
+    Args:
+        source_size, target_size, tie, shared, dropout: see `recurrent_translator`.
+        embedding_size (int): size of the vectors throughout.
+        hidden_size (int): size of the dense layers inside a block.
+        num_layers (int): blocks of each side.
+        heads (int): attention heads.
+        norm (str): "pre" or "post", the place of the layer normalisation.
+        positions (str): "sinusoidal" or "learnt".
+        max_positions (int): the longest sequence with learnt positions.
+    """
+    target = embedding(target_size, embedding_size)
+    source = target if shared else embedding(source_size, embedding_size)
+
+    def blocks(memory_size: int | None) -> Transformer:
+        return Transformer(
+            embedding_size, num_layers, heads, hidden_size, causal=memory_size is not None, memory_size=memory_size,
+            norm=norm, positions=positions, max_positions=max_positions, dropout=dropout,
+        )  # fmt: skip
+
+    reader = TransformerReader(source, shared, blocks(None))
+    return TransformerWriter(target, reader, blocks(embedding_size), tie=tie, dropout=dropout)
+
+
+def embedding(vocab_size: int, size: int) -> nn.Embedding:
+    """Return an embedding whose vectors have a length of about 1."""
+    table = nn.Embedding(vocab_size, size)
+    nn.init.normal_(table.weight, std=size**-0.5)
+    return table

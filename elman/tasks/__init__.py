@@ -1,4 +1,4 @@
-"""The tasks, by name. A task's module is imported when the task is asked for."""
+"""The tasks, by name. The module of a task is imported when the task is used for the first time."""
 
 from __future__ import annotations
 
@@ -12,57 +12,69 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a task is defined, what it is for, and the command that uses its models."""
+    """Where a task is defined, and what it is for in one line."""
 
     module: str
     kind: str
     help: str
-    verb: str
 
 
-#: The one list of tasks.
-TASKS: dict[str, Entry] = {
+#: Name to task. The one list of tasks.
+TASKS: dict[str, Entry | type[Task]] = {
     "language": Entry(
-        "elman.tasks.language.model",
+        "elman.tasks.language.task",
         "Language",
-        "Text that goes on: a language model of characters, words or BPE.",
-        "generate",
+        "Model text: a language model of characters, words or BPE tokens that continues a text.",
     ),
     "translate": Entry(
-        "elman.tasks.translate.model",
+        "elman.tasks.translate.task",
         "Translate",
-        "A text for each text: translation, pronunciation, spelling; from two aligned files or a table.",
-        "predict",
+        "Translate texts: languages, pronunciation, spelling; from two aligned files or a table.",
     ),
     "classify": Entry(
-        "elman.tasks.classify.model",
+        "elman.tasks.classify.task",
         "Classify",
-        "A label for a text, a series of numbers or a sound; from tables, folders, a file a class.",
-        "predict",
+        "Predict labels of texts, series of numbers or sounds, from tables, folders or one file per class.",
     ),
     "tag": Entry(
-        "elman.tasks.tag.model",
+        "elman.tasks.tag.task",
         "Tag",
-        "A tag for each word, from CoNLL-U, files of two columns, or tables.",
-        "predict",
+        "Tag each word of a sentence, from CoNLL-U, column files or tables.",
     ),
     "fill": Entry(
-        "elman.tasks.fill.model",
+        "elman.tasks.fill.task",
         "Fill",
-        "The word that is missing, and vectors of words in their context; from text, a sentence a line.",
-        "predict",
+        "Predict missing words, and give contextual embeddings; from text with a sentence on each line.",
     ),
     "answer": Entry(
-        "elman.tasks.answer.model",
+        "elman.tasks.answer.task",
         "Answer",
-        "Questions about short stories, from bAbI's text format or a table.",
-        "predict",
+        "Answer questions about short stories, from bAbI's text format or a table.",
     ),
 }
 
+#: The task that ``elman demo`` trains.
+DEMO = "language"
+
 
 def get(name: str) -> type[Task]:
-    """The task of that name."""
+    """Return the task of that name.
+
+    Raises:
+        ElmanError: it is not known.
+    """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    return getattr(importlib.import_module(TASKS[name].module), TASKS[name].kind)
+    task = TASKS[name]
+    return getattr(importlib.import_module(task.module), task.kind) if isinstance(task, Entry) else task
+
+
+def register(task: type[Task]) -> None:
+    """Make a task known by its name, for `elman.train`, saved models and the command line.
+
+    Raises:
+        ValueError: a task of that name is already known.
+    """
+    if task.name in TASKS:
+        raise ValueError(f"a task is already called {task.name!r}: {TASKS[task.name]}")
+    TASKS[task.name] = task

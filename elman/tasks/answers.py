@@ -1,128 +1,130 @@
-"""What a model says, and where it looked for it."""
+"""What a model answers, and what it attended to."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from elman.data.source import to_memory
-from elman.data.text import texts_in_memory
 from elman.errors import ElmanError
 
 
-class Answer(NamedTuple):
-    """What the model says.
+@dataclass(frozen=True)
+class Axis:
+    """One side of an attention matrix.
 
-    text: "" where the model gives no answer. score: of the search; log_probability: of the text. source: the pieces of
-    text that could be looked at; tokens: those that were written ("" where one is a part of a character, or for the
-    end where that is all); weights (tokens, source): where the model looked.
+    Attributes:
+        kind: what a position is: a piece of text ("words"), a step of a series ("steps"), a frame of a sound
+            ("frames"), or a cell of a picture ("grid").
+        shape: the number of positions; of a grid, its rows and columns.
+        pieces: the text of each position, for words.
     """
+
+    kind: Literal["words", "steps", "frames", "grid"]
+    shape: tuple[int, ...]
+    pieces: tuple[str, ...] = ()
+
+    @classmethod
+    def of_words(cls, pieces: Sequence[str]) -> Axis:
+        return cls("words", (len(pieces),), tuple(pieces))
+
+    def record(self) -> dict[str, Any]:
+        """Return the axis for JSON."""
+        return {"kind": self.kind, "shape": list(self.shape)} | ({"pieces": list(self.pieces)} if self.pieces else {})
+
+
+class Attention(NamedTuple):
+    """Attention weights of an answer.
+
+    Attributes:
+        weights (Tensor): (target positions, source positions), each row sums to 1.
+        source (Axis): what was read.
+        target (Axis): what was written.
+    """
+
+    weights: Tensor
+    source: Axis
+    target: Axis
+
+    def by_words(self) -> tuple[list[str], list[str], np.ndarray]:
+        """Return source words, target words, and the weights between them.
+
+        The weights are summed over the pieces of a source word and averaged over those of a target word.
+
+        Raises:
+            ElmanError: the source is not a text.
+        """
+        if self.source.kind != "words":
+            raise ElmanError("attention is shown on texts only; elman inspect draws series and sounds")
+        source, target = by_words(self.source.pieces), by_words(self.target.pieces)
+        weights = self.weights.float().numpy()
+        rows = [
+            [float(weights[written, read].sum(1).mean()) if weights[written, read].size else 0.0 for _, read in source]
+            for _, written in target
+        ]
+        return [w for w, _ in source], [w for w, _ in target], np.array(rows).reshape(len(target), len(source))
+
+    def record(self) -> dict[str, Any]:
+        """Return weights and axes for JSON."""
+        return {"source": self.source.record(), "target": self.target.record(), "weights": self.weights.tolist()}
+
+
+class Answer(ABC):
+    """What a model answers to one input.
+
+    Attributes:
+        text (str): the answer; "" where the model gives none.
+        score (float): how sure the model is; greater is better, among the answers to one input.
+        blank (int): which of several blanks of an input it is for, from 1.
+    """
+
+    #: What an empty text means.
+    empty_means: ClassVar[str] = "no answer"
 
     text: str
     score: float
-    log_probability: float
-    source: list[str]
-    tokens: list[str]
-    weights: Tensor
+    blank: int = 1
 
-    @property
-    def nothing(self) -> str:
-        """What an empty text means."""
-        return "no answer"
-
+    @abstractmethod
     def record(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"text": self.text, "score": self.score, "log_probability": self.log_probability}
-
-
-class Label(NamedTuple):
-    """A label that the model gives.
-
-    text: the label (or several, or "" for none of them); probability: of it; probabilities: of all labels; weights
-    (pieces,): how much each piece of the input had to do with it; pieces(): the text of each, where the input is one.
-    """
-
-    text: str
-    probability: float
-    probabilities: dict[str, float]
-    weights: Tensor
-    pieces: Callable[[], list[str]]
+        """Return the answer for JSON."""
 
     @property
-    def score(self) -> float:
-        """The probability."""
-        return self.probability
+    @abstractmethod
+    def attention(self) -> Attention | None:
+        """What the model attended to; None for a model without attention."""
 
     @property
-    def nothing(self) -> str:
-        """What an empty text means."""
-        return "no label"
-
-    def record(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"text": self.text, "probability": self.probability, "probabilities": self.probabilities}
+    @abstractmethod
+    def cell(self) -> str | list[str]:
+        """The answer as the cell of a table: the text, or a list of texts."""
 
 
-def inputs_of(inputs: Any, text: bool, column: str = "text") -> list[Any]:
-    """One input, or several, as a list; texts are checked.
+def cells_of(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return the columns of a table for the answers to one input: predicted, score, predicted_2, score_2, ...
 
-    Texts can be a Series, an array or a DataFrame (pandas, polars, Arrow, a dict of columns): its column of that name,
-    or the only one.
-
-    Raises:
-        ElmanError: one is empty, or not text; a table has no such column.
+    Words for several blanks are joined by spaces, and their scores multiplied.
     """
-    single = isinstance(inputs, (str, os.PathLike)) or (hasattr(inputs, "shape") and not text)
-    if text and not single and (table := to_memory(inputs)) is not None:
-        given: list[Any] = texts_in_memory(table, column)
-    else:
-        given = [inputs] if single else list(inputs)
-    for k, x in enumerate(given, 1):
-        if not text:
-            continue
-        if not isinstance(x, str):
-            raise ElmanError(f"input {k} of {len(given)}: a text is needed, not {type(x).__name__}")
-        if not x.strip():
-            raise ElmanError(f"input {k} of {len(given)} is empty")
-        if any("\ud800" <= c <= "\udfff" for c in x):  # how Python shows bytes that are no text
-            raise ElmanError(f"input {k} of {len(given)}: not UTF-8")
-    return given
-
-
-def cells_of(answers: Sequence[Any]) -> dict[str, Any]:
-    """What a table says of an input's answers, the best first: predicted, score, predicted_2, score_2, ...
-
-    The tags of a text are a list. Words for several blanks stand side by side; their score is the product.
-    """
-    blanks = [list(group) for _, group in itertools.groupby(answers, lambda a: getattr(a, "blank", 1))]
+    blanks = [list(group) for _, group in itertools.groupby(answers, lambda answer: answer.blank)]
     cells: dict[str, Any] = {}
     for k, ranked in enumerate(zip(*blanks, strict=True), 1):
         number = f"_{k}" if k > 1 else ""
-        cells[f"predicted{number}"] = getattr(ranked[0], "tags", None) or " ".join(a.text for a in ranked)
+        cells[f"predicted{number}"] = ranked[0].cell if len(ranked) == 1 else " ".join(a.text for a in ranked)
         cells[f"score{number}"] = math.prod(a.score for a in ranked)
     return cells
 
 
-def explained(x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
-    """How much each step of x (1, T, D) speaks for a score, (T,): the gradient times the input, summed over D.
-
-    Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713
-    """
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(score(x), x)
-    return (gradient * x.detach())[0].sum(-1)
-
-
 def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
-    """Words and the pieces that make them; pieces of one character each stay apart."""
+    """Group pieces of text into words: each word, and which pieces it consists of.
+
+    Where every piece is a single character, each stays a group of its own.
+    """
     if all(len(piece) <= 1 for piece in pieces):
         return [(piece, slice(k, k + 1)) for k, piece in enumerate(pieces)]
     words: list[tuple[str, slice]] = []
@@ -131,31 +133,13 @@ def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
         begins = piece[:1].isspace() or (not last.isspace() and piece[:1].isalnum() != last[-1:].isalnum())
         if (piece and begins and (not words or words[-1][0])) or not words:
             words.append((piece, slice(k, k + 1)))
-        else:  # goes on, or is a part of a character
+        else:  # continues the word, or is a part of a character
             words[-1] = words[-1][0] + piece, slice(words[-1][1].start, k + 1)
     return words
 
 
-def looked_at(answer: Answer | Label) -> tuple[list[str], list[str], np.ndarray]:
-    """Source words, written words, and the weights between them: the sum over a source word's pieces, the mean over
-    those of a written one. Of a label: its words, the label, and one row of weights."""
-    if isinstance(answer, Label):
-        source, target = by_words(answer.pieces()), [(answer.text, slice(0, 1))]
-        if not source:
-            raise ElmanError("where a model looks is shown for texts; elman inspect draws series and sounds")
-        weights = answer.weights.float().numpy()[None]
-    else:
-        source, target = by_words(answer.source), by_words(answer.tokens)
-        weights = answer.weights.float().numpy()
-    rows = [
-        [float(weights[written, read].sum(1).mean()) if weights[written, read].size else 0.0 for _, read in source]
-        for _, written in target
-    ]
-    return [w for w, _ in source], [w for w, _ in target], np.array(rows).reshape(len(target), len(source))
-
-
 def best_word(source: Sequence[str], weights: Tensor) -> str:
-    """The word of the source that was looked at most, weights (source,)."""
+    """Return the word with the largest sum of ``weights`` (source positions,)."""
     words = by_words(source)
     if not words:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import pydantic
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from elman.config import explain
 from elman.errors import ElmanError
+from elman.training.model import check_finite
 from elman.training.run import LAST, MOST, Run
-from elman.training.task import check_finite
 
 
 def _metric(value: Any) -> Any:
@@ -58,6 +58,12 @@ class Checkpoint:
         if self.about.tensors not in (None, len(self._tensors)):
             raise self.wrong(f"it has {len(self._tensors)} tensors of {self.about.tensors}")
         check_finite(self._tensors, self.source)
+
+    def rename(self, name: Callable[[str], str]) -> None:
+        """Give the network's weights and their averages the names that they have today."""
+        for kind in ("network.", "average."):
+            for key in [key for key in self._tensors if key.startswith(kind)]:
+                self._tensors[kind + name(key.removeprefix(kind))] = self._tensors.pop(key)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name begins so, without that beginning."""

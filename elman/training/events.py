@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elman.training.task import Task
+from elman.training.model import Model
 
 
 @dataclass(frozen=True)
 class Started:
-    """Training of ``task`` begins, or goes on, at ``step``."""
+    """Training of ``model`` starts, or resumes, at ``step``."""
 
     step: int
-    task: Task
+    model: Model
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from elman.config import explain
 from elman.data.source import printable
 from elman.data.strict import parse_json
 from elman.errors import ElmanError
+from elman.media.pretrained import KnownVectors
 from elman.training.lock import LOCK, Lock, is_lock
 from elman.version import __version__
 
 #: Of config.json; a later elman may raise it. What is older is still read.
-FORMAT = 1
+FORMAT = 2
 
 #: No count in a run is greater.
 MOST = 2**53
@@ -49,17 +50,9 @@ class NewerFormat(ElmanError):
     """A run of a newer elman."""
 
 
-class KnownVectors(BaseModel):
-    """How many of a vocabulary's tokens a file of word vectors knew."""
-
-    file: str
-    known: int = Field(ge=0, le=MOST)
-    tokens: int = Field(ge=0, le=MOST)
-
-
 class Sources(BaseModel):
-    """The data of a training: files, how many texts or other examples and units (tokens) to train on,
-    a hash of all that was read, and the word vectors that it began with."""
+    """The data of a training: files, the number of examples and of units such as tokens to train on, a hash of all
+    that was read, and the pretrained embeddings that it started from."""
 
     data: list[str]
     valid: list[str]

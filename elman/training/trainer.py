@@ -1,9 +1,8 @@
-"""The training loop: from a task and its data to trained weights, through any interruption."""
+"""The training loop: from a model and its examples to trained weights, through any interruption."""
 
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -19,9 +18,9 @@ from elman.training import checkpoint, optimiser
 from elman.training.checkpoint import Checkpoint, Progress
 from elman.training.distributed import World
 from elman.training.events import Ended, Event, Listener, Saved, Started, Stepped, Validated
+from elman.training.model import Carries, Model
 from elman.training.run import Run
 from elman.training.selection import rank
-from elman.training.task import Task
 from elman.training.threads import Threads
 
 #: Seconds between events while training, and between checkpoints where no validation comes first.
@@ -29,42 +28,40 @@ _REPORT, _SAVE = 1.0, 60.0
 
 
 class Objective(nn.Module):
-    """The task's loss as a module, for DistributedDataParallel to wrap."""
+    """The model's loss as a module, for DistributedDataParallel to wrap."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.network, self._task = task.network, [task]
+        self.network, self._model = model.network, [model]
 
     def forward(self, batch: Any, carry: Any) -> tuple[Tensor, Any]:
-        return self._task[0].loss(batch, carry)
+        return self._model[0].loss(batch, carry)
 
 
 class Trainer:
-    """Trains ``task`` on ``data``; see `train`.
+    """Train a model; see `train`.
 
-    Arguments:
-        task: its network is trained in place and ends with the best weights.
-        data, held: what ``task.prepare`` read.
-        run: where to save; None: nowhere.
-        world: the processes that train together.
-        listeners: are told every event; in rank 0 only.
+    Args:
+        model (Model): its network is trained in place and ends with the best weights.
+        examples, held: the examples to train and to validate on, as `Task.prepare` gives them.
+        run (Run, optional): where to save; None saves nothing.
+        world (World): the processes that train together.
+        listeners: called with every event, in rank 0 only.
     """
 
     def __init__(
-        self, task: Task, data: Any, held: Any, run: Run | None, world: World, listeners: Sequence[Listener]
+        self, model: Model, examples: Any, held: Any, run: Run | None, world: World, listeners: Sequence[Listener]
     ) -> None:
-        self.task, self.held, self.run, self.world = task, held, run, world
-        self.config = task.config
+        self.model, self.held, self.run, self.world = model, held, run, world
+        self.config = model.config
         self.listeners = listeners if world.rank == 0 else []
-        self.batches = task.batches(data, world.rank, world.size)
-        task.network.to(world.device)
-        self.objective = world.wrap(Objective(task))
-        self.optimizer = optimiser.build(task.network, self.config)
-        self.average = Average(task.network, self.config.average) if self.config.average else None
+        self.batches = model.batches(examples, world.rank, world.size)
+        model.network.to(world.device)
+        self.objective = world.wrap(Objective(model))
+        self.optimizer = optimiser.build(model.network, self.config)
+        self.average = Average(model.network, self.config.average) if self.config.average else None
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.precision = mixed_precision(self.config.precision, world.device)
-        # oneDNN keeps 1,024 bf16 products by default, each of its own shape: gigabytes where lengths vary
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         self.progress = Progress()
         self.carry: Any = None
         self._report = _Report()
@@ -88,10 +85,10 @@ class Trainer:
         self._base, self._began = self.progress.seconds, time.perf_counter()
         self._saved_at = self._base
         self._report.restart(self._base)
-        self._tell(Started(self.progress.step, self.task))
+        self._tell(Started(self.progress.step, self.model))
         if not resume:
             self._save()  # from here on there is something to go on from
-        self.task.network.train()
+        self.model.network.train()
         interrupts = _Interrupts()
         try:
             with interrupts:
@@ -148,7 +145,7 @@ class Trainer:
         self.carry = None if carry is None else states.detach(carry)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        parameters = list(self.task.network.parameters())
+        parameters = list(self.model.network.parameters())
         if self.config.clip_value is not None:
             nn.utils.clip_grad_value_(parameters, self.config.clip_value)
         limit = math.inf if self.config.clip_norm is None else self.config.clip_norm
@@ -159,7 +156,7 @@ class Trainer:
         self.progress.step += 1
         if self.average:
             self.average.update(self.progress.step)
-        units = self.task.size(batch) * self.world.size
+        units = self.model.size(batch) * self.world.size
         self._report.add(value, norm, self.rates[0] * factor, units)
         return units
 
@@ -209,12 +206,12 @@ class Trainer:
                 self.average.exchange()
 
     def _look_at_held_out(self, done: float) -> None:
-        network, progress = self.task.network, self.progress
+        network, progress = self.model.network, self.progress
         network.eval()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
-            metrics = self.task.evaluate(self.held, self.task.validation_size)
+            metrics = self.model.evaluate(self.held, self.model.validation_size)
         network.train()
-        criteria = self.task.selection
+        criteria = self.model.selection
         for name, _ in criteria:
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise ElmanError(
@@ -223,25 +220,25 @@ class Trainer:
         better = not progress.best or rank(metrics, criteria) > rank(progress.best, criteria)
         progress.stale = 0 if better else progress.stale + 1
         if better:
-            progress.best = self.task.metrics = metrics
+            progress.best = self.model.metrics = metrics
             self._keep_best()
         self._tell(Validated(progress.step, done, progress.seconds, metrics, better))
 
     @property
     def selected_by(self) -> str:
         """The metric that decides which weights are kept."""
-        return self.task.selection[0].metric
+        return self.model.selection[0].metric
 
     def _keep_best(self) -> None:
-        self._best_weights = {key: value.clone() for key, value in self.task.network.state_dict().items()}
+        self._best_weights = {key: value.clone() for key, value in self.model.network.state_dict().items()}
         if self.run and self.world.rank == 0:
-            self.task.write_model(self.run)
+            self.model.write_model(self.run)
 
     def _save(self) -> None:
         self._saved_at = self.progress.seconds
         if self.run is None:
             return
-        tensors = {f"network.{k}": v for k, v in self.task.network.state_dict().items()}
+        tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimiser.tensors(self.optimizer).items()}
         if self.average:
             tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
@@ -257,13 +254,14 @@ class Trainer:
 
     def _load(self) -> None:
         assert self.run is not None
-        saved, network = Checkpoint(self.run), self.task.network
+        saved, network = Checkpoint(self.run), self.model.network
         if saved.about.world != self.world.size:
             raise ElmanError(
                 f"{self.run.path}: trained by {saved.about.world} processes; it cannot go on with {self.world.size}"
             )
         rank, device = self.world.rank, self.world.device
         self.progress = saved.about.progress
+        saved.rename(self.model.renamed)
         network.load_state_dict(saved.like("network.", network.state_dict()))
         try:
             optimiser.restore(self.optimizer, saved.part("optimizer."))
@@ -275,11 +273,12 @@ class Trainer:
         if self.average:
             self.average.restore(saved.like("average.", self.average.weights))
         if saved.part("carry."):
-            first = self.task.first_carry(self.batches.batch(self.progress.step))
+            batch = self.batches.batch(self.progress.step)
+            first = self.model.first_carry(batch) if isinstance(self.model, Carries) else ()
             form = {key: torch.stack([value] * self.world.size) for key, value in states.flatten(first).items()}
             carry = saved.like("carry.", form)
             self.carry = states.unflatten({key: value[rank].to(device) for key, value in carry.items()})
-        self.task.metrics = self.progress.best
+        self.model.metrics = self.progress.best
         if self.world.rank == 0:
             self.run.keep_metrics_until(self.progress.step)
 
@@ -290,10 +289,10 @@ class Trainer:
         elif reason == "interrupted":
             self._save()
         if self._best_weights is not None:
-            self.task.network.load_state_dict(self._best_weights)
+            self.model.network.load_state_dict(self._best_weights)
         elif self.run is not None and self.progress.best:
-            self.task.load_model(self.run)
-        self.task.network.eval()
+            self.model.load_model(self.run)
+        self.model.network.eval()
         end = Ended(self.progress.step, self.progress.seconds, reason, self.progress.best, self.selected_by)
         self._tell(end)
         self.world.wait()

@@ -1,160 +1,129 @@
-"""The word that is missing: each word of a sentence from all the others."""
+"""A model that fills in missing words."""
 
 from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from elman.config import Options, parse
-from elman.data import Tokenizer, absolute, fingerprint
+from elman.config import parse
 from elman.data.buckets import BucketBatches, Buckets, split_into_batches
 from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
-from elman.data.source import sources
-from elman.data.split import evenly_spaced, hold_out
-from elman.data.tables import read_plain_text
+from elman.data.padding import pad
+from elman.data.split import evenly_spaced
+from elman.data.tokenizer import Tokenizer
 from elman.errors import ElmanError
+from elman.layers.dropout import drop_words
+from elman.media.pretrained import fill_embedding
+from elman.media.text import TOKENIZER, encode_all, spaced
 from elman.metrics.texts import share
-from elman.networks.sequence_to_sequence import drop_words
-from elman.networks.tagger import Filler
-from elman.tasks.answers import by_words, inputs_of
-from elman.tasks.pretrained import begin_with_vectors, sized
-from elman.tasks.text_to_text.model import encode_all, pad, spaced
-from elman.training.config import TrainConfig
-from elman.training.run import Run, Sources
-from elman.training.task import Task, build, evaluation
-
-_TOKENIZER = "tokenizer.json"
+from elman.networks import tagger as networks
+from elman.tasks.abilities import Embeds, Predicts
+from elman.tasks.answers import Answer, by_words
+from elman.tasks.fill.options import FillConfig, Guesses
+from elman.tasks.inputs import inputs_of
+from elman.training.model import Model, evaluation
+from elman.training.recipe import Learnt, Recipe, file_names
+from elman.training.run import Sources
 
 #: A blank: three underscores, or more.
 BLANK = re.compile(r"_{3,}")
-#: Longer lines are cut into parts of so many words.
-_LONGEST = 256
 #: Padded words that are read at a time in an evaluation.
 _STEPS = 1 << 12
 
 
-class FillConfig(TrainConfig):
-    """The options of ``elman train fill``."""
+class Words(Learnt):
+    """The vocabulary."""
 
-    batch_size: int = Field(2048, ge=1, description="Words a step, padding too, in each process.")
-    learning_rate: float = Field(3e-3, gt=0, description="The highest rate, reached after the warm-up.")
-    average: float = Field(
-        0.995, ge=0, lt=1, description="Validate and keep an average of the weights over steps; 0: none."
-    )
-    vocab_size: int = Field(20_000, ge=1, description="Different words, at most.")
-    vectors: str | None = Field(
-        None, description="Vectors of words to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
-    )
-    embedding_size: int = Field(256, ge=1, description="Size of a word's vector.")
-    cell: str = Field("lstm", description="Of the recurrent layers.")
-    hidden_size: int = Field(512, ge=1, description="Units of a layer, in each direction.")
-    num_layers: int = Field(1, ge=1, le=1000, description="Layers in each direction.")
-    dropout: float = Field(0.4, ge=0, lt=1, description="Of what goes into, between and out of the layers.")
-    word_dropout: float = Field(0.05, ge=0, lt=1, description="Probability that a word that is read is hidden.")
-    valid_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Lines held out where no --valid is given, 2,000 at most."
-    )
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def files(self) -> dict[str, str]:
+        return {TOKENIZER: self.tokenizer.to_json()}
 
 
-class Guesses(Options):
-    """How many words are told. Option of ``elman predict`` = keyword of ``model.predict``."""
+@dataclass(frozen=True)
+class Guess(Answer):
+    """A word for a blank.
 
-    top: int = Field(5, ge=1, description="Words for each blank, the most probable first.")
-
-
-class Guess(NamedTuple):
-    """A word for a blank; blank: which one of the text, from 1."""
+    Attributes:
+        text (str): the word.
+        probability (float): its probability.
+        blank (int): the number of the blank in the text, from 1.
+    """
 
     text: str
     probability: float
     blank: int
 
     @property
-    def score(self) -> float:
+    def score(self) -> float:  # type: ignore[override]
         """The probability."""
         return self.probability
 
+    @property
+    def cell(self) -> str:
+        return self.text
+
+    @property
+    def attention(self) -> None:
+        return None
+
     def record(self) -> dict[str, Any]:
-        """For JSON."""
-        return self._asdict()
+        return {"text": self.text, "probability": self.probability, "blank": self.blank}
 
 
 class Batch(NamedTuple):
-    """ids (B, T): END, words, END; targets (B, T), negative where nothing is to be said; lengths (B,)."""
+    """ids (B, T): END, words, END; targets (B, T), negative where nothing is to be predicted; lengths (B,)."""
 
     ids: Tensor
     targets: Tensor
     lengths: Tensor
 
 
-class Fill(Task):
+class Filler(Model, Predicts, Embeds):
     """p(word | all others): ``model.predict(["I am ___ hungry."])[0][0].text``."""
 
-    name = "fill"
-    Config = FillConfig
-    Options = Guesses
     unit = "words"
-    reads_text = True
+    Options = Guesses
 
     config: FillConfig
-    network: Filler
+    network: networks.Filler
+    learnt: Words
 
-    def __init__(self, config: FillConfig, tokenizer: Tokenizer, sources: Sources) -> None:
-        self.config, self.tokenizer, self.sources = config, tokenizer, sources
-        c = config
-        self.network = build(lambda: Filler(
-            tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
+    def __init__(self, task: Recipe, learnt: Words, sources: Sources) -> None:
+        super().__init__(task, learnt, sources)
+        self.tokenizer = learnt.tokenizer
+
+    def make_network(self) -> networks.Filler:
+        c = self.config
+        return networks.Filler(
+            self.learnt.tokenizer.vocab_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
             num_layers=c.num_layers, dropout=c.dropout,
-        ))  # fmt: skip
-
-    @classmethod
-    def prepare(
-        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
-    ) -> tuple[Self, list[np.ndarray], list[np.ndarray]]:
-        assert isinstance(config, FillConfig)
-        config = sized(config, config.vectors)
-        train, held = _split(config, data, valid)
-        tokenizer = _tokenizer(run) if run else Tokenizer.train("word", spaced("word", train), config.vocab_size)
-        torch.manual_seed(config.seed)
-        lines = encode_all(tokenizer, spaced("word", train))
-        units = sum(map(len, lines))
-        if config.minutes is None and config.steps is None:
-            config = config.model_copy(update={"minutes": min(20.0, max(1.0, units / 50_000))})
-        sources = Sources(
-            data=[absolute(path) for path in data], valid=[absolute(path) for path in valid], examples=len(train),
-            units=units, fingerprint=fingerprint([*train, "", *held]),
         )  # fmt: skip
-        task = cls(config, tokenizer, sources)
-        begin_with_vectors(task, run, (config.vectors, task.network.words, tokenizer))
-        return task, _parts(lines), _parts(encode_all(tokenizer, spaced("word", held)))
 
-    @classmethod
-    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
-        assert isinstance(config, FillConfig)
-        return cls(config, _tokenizer(run), sources)
+    def begin(self, examples: list[np.ndarray], resumed: bool) -> None:
+        path = self.config.vectors
+        if path is not None and not resumed:
+            self.sources.vectors = [fill_embedding(self.network.words, self.tokenizer, path)]
 
-    def files(self) -> dict[str, str]:
-        return {_TOKENIZER: self.tokenizer.to_json()}
-
-    def batches(self, data: list[np.ndarray], rank: int, world: int) -> BucketBatches:
-        lengths = [len(row) + 2 for row in data]
+    def batches(self, examples: list[np.ndarray], rank: int, world: int) -> BucketBatches:
+        lengths = [len(row) + 2 for row in examples]
         buckets = Buckets(lengths, self.config.batch_size, self.config.seed, rank, world)
-        return BucketBatches(buckets, lambda rows, k: collate([data[row] for row in rows]))
+        return BucketBatches(buckets, lambda rows, k: collate([examples[row] for row in rows]))
 
     def size(self, batch: Batch) -> int:
         return int(batch.lengths.sum()) - 2 * len(batch.lengths)
 
     def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
-        """The mean of -log p(word | all others), in nats."""
+        """Return the mean of -log p(word | all others), in nats."""
         ids, targets, lengths = (t.to(self.device) for t in batch)
         if self.config.word_dropout:
             ids = drop_words(ids, self.config.word_dropout, Tokenizer.unknown_id)
@@ -165,18 +134,21 @@ class Fill(Task):
     def validation_size(self) -> int:
         return 1 << 15
 
-    def evaluate(self, data: list[np.ndarray], limit: int | None = None) -> dict[str, Any]:
-        """loss: mean nats a word, of those that the vocabulary has; pseudo_perplexity: exp(loss); both None where it
-        has none. accuracy: of all words; unknown_words: how many the vocabulary lacks, which are errors.
+    def evaluate(self, examples: list[np.ndarray], limit: int | None = None) -> dict[str, Any]:
+        """Compute loss (mean nats per known word) and pseudo_perplexity (exp(loss)); None without known words.
 
-        Salazar et al. 2020, https://arxiv.org/abs/1910.14659; here all words of a line at once, as none sees itself.
+        Without a limit also accuracy, over all words, and unknown_words, the number of words that the vocabulary does
+        not have, which count as errors.
+
+        Source: Salazar et al. 2020, https://arxiv.org/abs/1910.14659; here all words of a line at once, as the features
+        of a word do not depend on it.
         """
-        lengths = np.array([len(row) + 2 for row in data])
+        lengths = np.array([len(row) + 2 for row in examples])
         chosen = evenly_spaced(lengths, limit)
         nats, right, words = 0.0, 0, 0
         with evaluation(self.network), torch.inference_mode():
             for rows in split_into_batches(chosen[np.argsort(lengths[chosen], kind="stable")], lengths, _STEPS):
-                ids, targets, n = (t.to(self.device) for t in collate([data[k] for k in rows]))
+                ids, targets, n = (t.to(self.device) for t in collate([examples[k] for k in rows]))
                 y, _ = self.network(ids, n)
                 known = int((targets >= 0).sum())
                 nats += self.network.head.loss(y, targets).item() * known
@@ -194,7 +166,7 @@ class Fill(Task):
         return metrics | {"accuracy": share(right, every), "words": every, "unknown_words": every - words}
 
     def predict(self, inputs: Any, **options: Any) -> list[list[Guess]]:
-        """The words for each blank (three underscores) of each text, the most probable first.
+        """Return the words for each blank (three underscores) of each text, the most probable first.
 
         Raises:
             ElmanError: a text is empty, or has no blank, or an option is wrong.
@@ -212,7 +184,7 @@ class Fill(Task):
             with evaluation(self.network), torch.inference_mode():
                 y, _ = self._read(ids)
                 logits = self.network.head(y[0, [place + 1 for place in places]]).float()
-                logits[:, self._silent] = -torch.inf
+                logits[:, self._not_words] = -torch.inf
                 p = torch.zeros_like(logits).index_add_(1, self._forms.to(logits.device), logits.softmax(-1))
                 best = p.topk(min(top, int(self._forms.unique().numel())))
             answers.append([
@@ -223,29 +195,28 @@ class Fill(Task):
         return answers
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
-        """The texts in a file, where the argument names one and is no text; of a table its column ``text``."""
         return read_column_inputs(argument, column or "text") if is_file_argument(argument) else None
 
     @functools.cached_property
     def _forms(self) -> Tensor:
-        """For each token the first that reads the same but for the space before it, (V,)."""
+        """For each token the first one with the same text, apart from a space before it, (V,)."""
         first: dict[str, int] = {}
         words = (self.tokenizer.decode([i]).strip() for i in range(self.tokenizer.vocab_size))
         return torch.tensor([first.setdefault(word, i) for i, word in enumerate(words)])
 
     @functools.cached_property
-    def _silent(self) -> list[int]:
-        """Tokens that are no word: the end, the unknown one, white space."""
+    def _not_words(self) -> list[int]:
+        """Tokens that are not words: the end, the unknown one, white space."""
         spaces = (i for i in range(self.tokenizer.vocab_size) if not self.tokenizer.decode([i]).strip())
         return sorted({Tokenizer.end_id, Tokenizer.unknown_id, *spaces})
 
     def _read(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What the network gives for one line."""
+        """The output of the network for one line."""
         batch = collate([ids])
         return self.network(batch.ids.to(self.device), batch.lengths.to(self.device))
 
     def _with_blanks(self, text: str) -> tuple[np.ndarray, list[int]]:
-        """ids, unknown at the blanks, and where these are."""
+        """The ids, unknown at the blanks, and the positions of the blanks."""
         ids: list[int] = []
         places = []
         parts = BLANK.split(text)
@@ -259,7 +230,7 @@ class Fill(Task):
         return np.array(ids, dtype=np.int64), places
 
     def vectors(self, inputs: Any) -> Iterator[list[tuple[str, np.ndarray]]]:
-        """For each text its words, each with its vector in this context, (2 H,)."""
+        """Yield, for each text, its words, each with its embedding (2 H,) in this context."""
         for text in inputs_of(inputs, True):
             (spaced_text,) = spaced("word", [text])
             ids = encode_all(self.tokenizer, [spaced_text])[0]
@@ -277,18 +248,11 @@ class Fill(Task):
         pieces = ["___" if k in places else self.tokenizer.decode([i]) for k, i in enumerate(ids.tolist())]
         return ["", *pieces, ""], -self.network.head(y[0, at]).float().log_softmax(-1).amax()
 
-    def read(self, data: Sequence[str]) -> list[np.ndarray]:
-        return _parts(encode_all(self.tokenizer, spaced("word", _lines(data))))
-
-    def held_out(self) -> list[np.ndarray]:
-        train, held = _split(self.config, self.sources.data, self.sources.valid)
-        self.unchanged(fingerprint([*train, "", *held]))
-        return _parts(encode_all(self.tokenizer, spaced("word", held)))
-
     def summary(self) -> dict[str, str]:
-        c, files = self.config, ", ".join(os.path.basename(path) for path in self.sources.data)
+        c = self.config
         return {
-            "data": f"{files}: {self.sources.units:,} words to train on, {self.tokenizer.vocab_size:,} different",
+            "data": f"{file_names(self.sources)}: {self.sources.units:,} words to train on, a vocabulary of "
+            f"{self.tokenizer.vocab_size:,} words",
             "model": f"{c.cell}, {c.num_layers} x {c.hidden_size} units in each direction, "
             f"{self.parameters():,} parameters",
         }
@@ -298,34 +262,10 @@ class Fill(Task):
 
 
 def collate(lines: Sequence[np.ndarray]) -> Batch:
-    """A batch of lines, with an END on either side; unknown words are not to be guessed."""
+    """Return a batch of lines, with an END on either side; unknown words are not to be predicted."""
     end = [Tokenizer.end_id]
-    ids, lengths = pad([np.concatenate((end, line, end)) for line in lines], 0)
+    ids, lengths = pad([np.concatenate((end, line, end)) for line in lines])
     targets, _ = pad(
         [np.concatenate(([-100], np.where(line == Tokenizer.unknown_id, -100, line), [-100])) for line in lines], -100
     )
     return Batch(ids, targets, lengths)
-
-
-def _parts(lines: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Lines of words, long ones cut."""
-    return [line[k : k + _LONGEST] for line in lines for k in range(0, len(line), _LONGEST)]
-
-
-def _lines(data: Any) -> list[str]:
-    return [line.strip() for path in sources(data) for line in read_plain_text(path).split("\n") if line.strip()]
-
-
-def _split(config: FillConfig, data: Sequence[str], valid: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The lines to train on and those held out."""
-    lines = _lines(data)
-    if valid:
-        return lines, _lines(valid)
-    learnt, held = hold_out(len(lines), config.valid_fraction)
-    if not held:
-        raise ElmanError(f"{', '.join(data)}: {len(lines)} line; each line is a sentence: too few to hold some out")
-    return [lines[k] for k in learnt], [lines[k] for k in held]
-
-
-def _tokenizer(run: Run) -> Tokenizer:
-    return Tokenizer.from_json(run.read(_TOKENIZER), str(run.path / _TOKENIZER))

@@ -1,120 +1,106 @@
-"""Language models: text that goes on."""
+"""A language model: text that continues."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from elman.config import parse
-from elman.data import Tokenizer, Window, Windows, absolute, fingerprint
-from elman.data.source import sources
-from elman.data.tables import read_plain_text
+from elman.data.tokenizer import Tokenizer
+from elman.data.windows import Window, Windows
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import State
+from elman.media.pretrained import fill_embedding
+from elman.media.text import TOKENIZER
 from elman.networks.language import LanguageNetwork, RecurrentLanguage, TransformerLanguage
-from elman.tasks.language.options import LanguageConfig, sensible
-from elman.tasks.pretrained import begin_with_vectors, sized
-from elman.training.config import TrainConfig
-from elman.training.run import Run, Sources
-from elman.training.task import Task, build, evaluation
+from elman.tasks.abilities import Generates
+from elman.tasks.language.options import LanguageConfig
+from elman.training.model import Carries, Model, evaluation
+from elman.training.recipe import Learnt, Recipe, file_names
+from elman.training.run import Sources
 
 _log = logging.getLogger("elman")
 
-#: An evaluation reads up to so many streams side by side, each after so many tokens of warm-up.
+#: An evaluation reads up to this many streams in parallel, each after so many tokens of warm-up.
 _STREAMS, _WARM_UP = 32, 256
-
-#: And holds so many logits at once.
+#: Logits that exist at once in an evaluation.
 _LOGITS = 1 << 23
 
-_TOKENIZER = "tokenizer.json"
+
+class Vocabulary(Learnt):
+    """The tokens of a language model."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def files(self) -> dict[str, str]:
+        return {TOKENIZER: self.tokenizer.to_json()}
 
 
 class Text(NamedTuple):
-    """Tokens to evaluate on: each array one text; characters in all of them."""
+    """Tokens: each array one text; the number of characters in all of them."""
 
     ids: list[np.ndarray]
     characters: int
 
 
-class Corpus(NamedTuple):
-    """Tokens to train on: (N,); an END after each text if there are several."""
-
-    ids: np.ndarray
-
-
-class Language(Task):
-    """A recurrent language model: p(text) as the product of p(token | tokens before).
+class LanguageModel(Model, Generates, Carries):
+    """p(text) as the product of p(token | tokens before).
 
     ``model.generate("ROMEO:")``, ``model.stream("ROMEO:")``, ``model.evaluate(model.read(["f.txt"]))``.
     """
 
-    name = "language"
-    Config = LanguageConfig
     unit = "tokens"
 
     config: LanguageConfig
     network: LanguageNetwork
+    learnt: Vocabulary
 
-    def __init__(self, config: LanguageConfig, tokenizer: Tokenizer, sources: Sources) -> None:
-        self.config, self.tokenizer, self.sources = config, tokenizer, sources
-        kind = TransformerLanguage if config.model == "transformer" else RecurrentLanguage
-        self.network = build(lambda: kind(config, tokenizer.vocab_size))
+    def __init__(self, task: Recipe, learnt: Vocabulary, sources: Sources) -> None:
+        super().__init__(task, learnt, sources)
+        self.tokenizer = learnt.tokenizer
 
-    @classmethod
-    def prepare(
-        cls, config: TrainConfig, data: Sequence[str], valid: Sequence[str], run: Run | None = None
-    ) -> tuple[Self, Corpus, Text]:
-        assert isinstance(config, LanguageConfig)
-        config = sized(config, config.vectors)
-        train, held = _split(data, valid, config.valid_fraction)
-        if run is not None:
-            tokenizer = _tokenizer(run)
-        else:
-            size = config.vocab_size or {"char": 0, "word": 20_000, "bpe": 4096}[config.tokens]
-            tokenizer = Tokenizer.train(config.tokens, [*train, *held] if config.tokens == "char" else train, size)
-        end = np.array([Tokenizer.end_id] if len(train) > 1 else [], dtype=np.int32)
-        ids = np.concatenate([part for text in train for part in (tokenizer.encode(text), end)])
-        if len(ids) < config.window:
-            raise ElmanError(
-                f"{', '.join(data)}: {len(ids)} tokens to train on, fewer than one window of {config.window}: "
-                f"give more text, or a --window of at most {len(ids)}"
-            )
-        sources = Sources(
-            data=[absolute(path) for path in data], valid=[absolute(path) for path in valid], examples=len(train),
-            units=len(ids), fingerprint=fingerprint([*train, "", *held]),
+    def make_network(self) -> LanguageNetwork:
+        c: LanguageConfig = self.task.config
+        size = self.learnt.tokenizer.vocab_size
+        assert c.hidden_size is not None
+        if c.model == "transformer":
+            assert c.num_layers is not None
+            return TransformerLanguage(
+                size, embedding_size=c.embedding_size, tie=c.tie, window=c.window, hidden_size=c.hidden_size[0],
+                num_layers=c.num_layers, heads=c.heads, positions=c.positions, dropout=c.dropout or 0.0,
+            )  # fmt: skip
+        return RecurrentLanguage(
+            size, embedding_size=c.embedding_size, tie=c.tie, cell=c.cell, hidden_size=c.hidden_size,
+            num_layers=c.num_layers, connection=c.connection, dropout=c.dropout or 0.0, variational=c.variational,
+            proj_size=c.proj_size, open_bias=c.open_bias, weight_drop=c.weight_drop,
+            recurrent_dropout=c.recurrent_dropout, zoneout=c.zoneout,
         )  # fmt: skip
-        torch.manual_seed(config.seed)
-        task = cls(sensible(config, len(ids)), tokenizer, sources)
-        begin_with_vectors(task, run, (config.vectors, task.network.embedding, tokenizer))
-        return task, Corpus(ids), task._text(held)
 
-    @classmethod
-    def restore(cls, config: TrainConfig, run: Run, sources: Sources) -> Self:
-        assert isinstance(config, LanguageConfig)
-        return cls(sensible(config, sources.units), _tokenizer(run), sources)
+    def begin(self, examples: Text, resumed: bool) -> None:
+        path = self.config.vectors
+        if path is not None and not resumed:
+            self.sources.vectors = [fill_embedding(self.network.embedding, self.tokenizer, path)]
 
     @property
     def validation_size(self) -> int:
         """Fewer tokens where each has many logits: 250,000 characters, 16,384 words."""
         return max(1 << 14, min(1 << 18, (1 << 24) // self.tokenizer.vocab_size))
 
-    def files(self) -> dict[str, str]:
-        return {_TOKENIZER: self.tokenizer.to_json()}
-
-    def batches(self, data: Corpus, rank: int, world: int) -> Windows:
+    def batches(self, examples: Text, rank: int, world: int) -> Windows:
         c = self.config
-        return Windows(data.ids, c.batch_size * world, c.window, Tokenizer.end_id, c.seed, rank, world)
+        ids = joined(examples.ids)
+        return Windows(ids, c.batch_size * world, c.window, Tokenizer.end_id, c.seed, rank, world)
 
     def loss(self, batch: Window, carry: State) -> tuple[Tensor, State]:
-        """The mean of -log p(token | tokens before) in nats, the state carried from window to window."""
+        """Return the mean of -log p(token | tokens before) in nats; the state is carried from window to window."""
         ids, targets = batch.ids.to(self.device), batch.targets.to(self.device)
         y, carry = self.network.features(ids, None if batch.fresh else carry)
         return self.network.loss(y, targets), carry if self.network.carries else None
@@ -128,41 +114,26 @@ class Language(Task):
     def size(self, batch: Window) -> int:
         return batch.targets.numel()
 
-    def read(self, data: Sequence[str]) -> Text:
-        return self._text(_read(data))
+    def evaluate(self, examples: Text, limit: int | None = None) -> dict[str, float]:
+        """Compute loss (mean nats per token), perplexity (exp(loss)), and bits_per_character.
 
-    def held_out(self) -> Text:
-        train, held = _split(self.sources.data, self.sources.valid, self.config.valid_fraction)
-        self.unchanged(fingerprint([*train, "", *held]))
-        return self._text(held)
-
-    def _text(self, texts: Sequence[str]) -> Text:
-        text = Text([self.tokenizer.encode(t) for t in texts], sum(map(len, texts)))
-        if unknown := sum(int((ids == Tokenizer.unknown_id).sum()) for ids in text.ids):
-            total = sum(map(len, text.ids))
-            _log.warning("%d of %d tokens are not in the vocabulary; they count as %s", unknown, total, "unknown")
-        return text
-
-    def evaluate(self, data: Text, limit: int | None = None) -> dict[str, float]:
-        """loss: mean nats a token. perplexity: exp(loss). bits_per_character: the whole in bits, by characters.
-
-        Every token is predicted from all before it, but for long texts: those are read as up to 32
-        streams at a time, each with the 256 tokens before it to warm up.
+        Every token is predicted from all tokens before it. Long texts are read as up to 32 parallel streams, each with
+        the 256 tokens before it as warm-up.
         """
         nats, count = 0.0, 0
         with evaluation(self.network), torch.inference_mode():
-            for ids in data.ids:
+            for ids in examples.ids:
                 ids = ids[: None if limit is None else max(0, limit - count)]
                 if len(ids):
                     nats, count = nats + self._nats(ids), count + len(ids)
-        whole = sum(map(len, data.ids))
-        characters = data.characters * count / whole
+        whole = sum(map(len, examples.ids))
+        characters = examples.characters * count / whole
         loss = nats / count
         bits = nats / math.log(2) / characters
         return {"loss": loss, "bits_per_character": bits, "perplexity": math.exp(min(loss, 700.0)), "tokens": count}
 
     def _nats(self, ids: np.ndarray) -> float:
-        """The sum of -log p over a text."""
+        """The sum of -log p of a text."""
         streams = max(1, min(_STREAMS, len(ids) // (4 * _WARM_UP)))
         warm_up = _WARM_UP if streams > 1 else 0
         step = math.ceil((len(ids) - warm_up) / streams)
@@ -171,7 +142,7 @@ class Language(Task):
         inputs = torch.cat((torch.tensor([Tokenizer.end_id]), targets[:-1])).clamp(min=0)
         rows = torch.arange(streams)[:, None] * step + torch.arange(step + warm_up)
         inputs, targets = inputs[rows], targets[rows]
-        targets[1:, :warm_up] = -100  # the stream before has counted these
+        targets[1:, :warm_up] = -100  # counted by the stream before
         nats, state = 0.0, None
         at_once = max(1, min(512, _LOGITS // (streams * self.tokenizer.vocab_size)))
         for x, y in zip(inputs.split(at_once, 1), targets.split(at_once, 1), strict=True):
@@ -180,10 +151,12 @@ class Language(Task):
         return nats
 
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> str | list[str]:
-        """The prompt and how it goes on; a list for a list of prompts, all at once.
+        """Return the prompt and its continuation; a list for a list of prompts, which are continued in parallel.
 
-        ``options`` are those of `elman.decoding.Sampling`: max_new_tokens, temperature, greedy, top_k,
-        top_p, repetition_penalty, seed, stop.
+        Args:
+            prompt: a text or several.
+            options: those of `elman.decoding.Sampling`: max_new_tokens, temperature, greedy, top_k, top_p,
+                repetition_penalty, seed, stop.
 
         Raises:
             ElmanError: a character of the prompt is not in the vocabulary, or an option is wrong.
@@ -195,19 +168,19 @@ class Language(Task):
         return texts[0] if isinstance(prompt, str) else texts
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
-        """How the prompt goes on, piece by piece as it is made; options as for `generate`."""
+        """Yield the continuation of the prompt piece by piece, as it is made; options as for `generate`."""
         for _, piece in self._pieces([prompt], options):
             yield piece
 
     def _pieces(self, prompts: Sequence[str], options: dict[str, Any]) -> Iterator[tuple[int, str]]:
-        """(row, text) as it becomes known."""
+        """Yield (row, text) as it is made."""
         sampling = parse(Sampling, options)
         if not prompts:
             return
         ids = [[Tokenizer.end_id, *self._prompt(prompt)] for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
         writers = [self.tokenizer.stream_decoder() for _ in prompts]
-        # Where there was one text, the model has not seen a text end.
+        # Trained on one text, the model has never seen a text end.
         never = [Tokenizer.unknown_id] + [Tokenizer.end_id] * (self.sources.examples == 1)
         with evaluation(self.network):
             for chosen in tokens(self.network, ids, sampling, Tokenizer.end_id, never, self.device):
@@ -246,8 +219,8 @@ class Language(Task):
     def summary(self) -> dict[str, str]:
         c = self.config
         return {
-            "data": ", ".join(os.path.basename(path) for path in self.sources.data)
-            + f": {self.sources.units:,} tokens to train on, {self.tokenizer.vocab_size:,} different ({c.tokens})",
+            "data": f"{file_names(self.sources)}: {self.sources.units:,} tokens to train on, a vocabulary of "
+            f"{self.tokenizer.vocab_size:,} ({c.tokens})",
             "model": f"{' '.join(c.cell) if c.model == 'recurrent' else c.model}, {c.num_layers} x "
             f"{', '.join(map(str, c.hidden_size or []))} units, {self.parameters():,} parameters",
         }
@@ -256,23 +229,7 @@ class Language(Task):
         return ['print(model.generate("", max_new_tokens=200))']
 
 
-def _read(data: Any) -> list[str]:
-    """The texts of files, or of data in memory."""
-    return [read_plain_text(path) for path in sources(data)]
-
-
-def _split(data: Sequence[str], valid: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """The texts to train on and those held out: the files of ``valid``, or the tail of each file."""
-    texts = _read(data)
-    if valid:
-        return texts, _read(valid)
-    for path, text in zip(data, texts, strict=True):
-        if not 0 < int(len(text) * (1 - fraction)) < len(text):
-            raise ElmanError(f"{path}: {len(text)} characters are too few to hold out {fraction:.0%}; give more text")
-    cuts = [int(len(text) * (1 - fraction)) for text in texts]
-    train = [text[:cut] for text, cut in zip(texts, cuts, strict=True)]
-    return train, [text[cut:] for text, cut in zip(texts, cuts, strict=True)]
-
-
-def _tokenizer(run: Run) -> Tokenizer:
-    return Tokenizer.from_json(run.read(_TOKENIZER), str(run.path / _TOKENIZER))
+def joined(texts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return texts as one array of tokens, with an END after each if there are several."""
+    end = np.array([Tokenizer.end_id] if len(texts) > 1 else [], dtype=np.int32)
+    return np.concatenate([part for ids in texts for part in (ids, end)])

@@ -1,72 +1,115 @@
-"""The options of every task that reads a text and writes one, and what is sensible where nothing is said."""
+"""The options of every task that reads a text and writes one."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
+from elman.config import Needs, Options
+from elman.data.vectors import vector_size
 from elman.layers.attention import AttentionKind
 from elman.layers.transformer import Positions
-from elman.networks.sequence_to_sequence import RecurrentTranslator, TransformerTranslator, Translator
 from elman.training.config import TrainConfig
 
 Config = TypeVar("Config", bound="TextToTextConfig")
 
+TABLES = Needs("data in tables", lambda c: c["tables"])
+RECURRENT = Needs("a recurrent model", lambda c: c["model"] != "transformer")
+TRANSFORMER = Needs("model transformer", lambda c: c["model"] == "transformer")
+_HEADS = Needs(
+    "model transformer, or attention multihead or rotary",
+    lambda c: c["model"] == "transformer" or c["attention"] in ("multihead", "rotary"),
+)
+_TWO_EMBEDDINGS = Needs("an embedding for each side, without joint", lambda c: not c.get("joint"))
 
-class TextToTextConfig(TrainConfig):
-    """The options of every task that reads a text and writes one."""
 
-    batch_size: int = Field(2048, ge=1, description="Tokens a step, padding too, in each process.")
-    learning_rate: float = Field(3e-3, gt=0, description="The highest rate; by default by the model and its size.")
-    patience: int | None = Field(
-        None, ge=1, description="Stop after so many validations that are not the best; 'none': never, the rate falls."
+class TextToTextData(Options):
+    """How pairs are read and held out."""
+
+    heading = "Data"
+
+    max_tokens: int = Field(256, ge=1, description="Maximum number of tokens of a text that is read or written.")
+    truncate: bool = Field(False, description="Truncate longer training texts instead of skipping them.")
+    skip_bad: Annotated[bool, TABLES] = Field(
+        False, description="Skip rows of tables that cannot be read, and report how many."
     )
+    valid_fraction: float = Field(
+        0.05, gt=0, lt=1, description="Fraction that is held out without --valid, at most 2,000 inputs."
+    )
+
+
+class TextToTextModel(Options):
+    """The network."""
+
+    heading = "Model"
+
     model: Literal["recurrent", "gnmt", "transformer"] = Field(
         "recurrent",
-        description="gnmt: one bidirectional layer, then residual ones, eight on each side if not told else.",
+        description="gnmt: one bidirectional encoder layer, then residual ones; eight layers on each side by default.",
     )
-    cell: str = Field("lstm", description="Of the recurrent models.")
-    embedding_size: int = Field(256, ge=1, description="Size of a token's vector; the transformer's size throughout.")
+    cell: Annotated[str, RECURRENT] = Field("lstm", description="Cell of the recurrent layers.")
+    embedding_size: int = Field(
+        256, ge=1, description="Size of an embedding; the transformer has this size throughout. Default with vectors: "
+        "theirs.",
+    )  # fmt: skip
     hidden_size: int | None = Field(
-        None, ge=1, description="Units of a recurrent layer, or of the transformer's dense layers. By default by time."
-    )
+        None, ge=1, description="Units of a recurrent layer, or of the transformer's feed-forward layers. Default: by "
+        "the duration of training.",
+    )  # fmt: skip
     num_layers: int | None = Field(
-        None, ge=1, le=1000, description="On each side. By default by the model: gnmt 8, transformer 3."
+        None, ge=1, le=1000, description="Layers on each side. Default: by the model; gnmt 8, transformer 3."
     )
-    attention: AttentionKind = Field("rotary", description="How a recurrent decoder looks at the source.")
-    heads: int = Field(4, ge=1, description="Of multihead and rotary attention.")
-    input_feeding: bool = Field(False, description="Feed what was seen into the next step; slower, step by step.")
-    norm: Literal["pre", "post"] = Field("pre", description="The transformer's layer norm: before or after.")
-    positions: Positions = Field("sinusoidal", description="The transformer's places: computed, or learnt.")
-    tie: bool = Field(True, description="Use the target's token vectors as output weights too.")
+    attention: Annotated[AttentionKind, RECURRENT] = Field("rotary", description="Attention of a recurrent decoder.")
+    heads: Annotated[int, _HEADS] = Field(4, ge=1, description="Heads of multihead and rotary attention.")
+    input_feeding: Annotated[bool, RECURRENT] = Field(
+        False, description="Feed the attention vector into the next step; slower, as training runs step by step."
+    )
+    norm: Annotated[Literal["pre", "post"], TRANSFORMER] = Field(
+        "pre", description="Layer normalisation before or after each part of a transformer block."
+    )
+    positions: Annotated[Positions, TRANSFORMER] = Field(
+        "sinusoidal", description="Position embeddings of the transformer."
+    )
+    tie: bool = Field(True, description="Use the target embedding as output weights too.")
     vectors: str | None = Field(
-        None, description="Source vectors to begin with: a GloVe, word2vec (text, .bin) or fastText (.vec) file."
+        None, description="File with pretrained embeddings of the source: GloVe, word2vec (text or .bin) or fastText "
+        "(.vec).",
+    )  # fmt: skip
+    target_vectors: Annotated[str | None, _TWO_EMBEDDINGS] = Field(
+        None, description="File with pretrained embeddings of the target."
     )
-    target_vectors: str | None = Field(None, description="The same for the target.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Of vectors, layers and the output. By default by time.")
-    word_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a token that is read is hidden.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all tokens.")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output. Default: by the "
+        "duration of training.",
+    )  # fmt: skip
+
+
+class TextToTextConfig(TextToTextData, TextToTextModel, TrainConfig):
+    """The options of every task that reads a text and writes one."""
+
+    batch_size: int = Field(2048, ge=1, description="Tokens per step and process, including padding.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate. Default: by the model and its size.")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Early stopping: stop after this many validations without improvement; 'none' disables it.",
+    )
+    word_dropout: float = Field(0.0, ge=0, lt=1, description="Probability that a token is replaced by 'unknown'.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Fraction of the target spread over all tokens.")
     scheduled_sampling: float = Field(
-        0.0, ge=0, lt=1, description="Probability that the model's own guess is read instead of the right token."
+        0.0, ge=0, lt=1, description="Probability that the decoder reads its own prediction instead of the target."
     )
     average: float = Field(
-        0.995,
-        ge=0,
-        lt=1,
-        description="Validate and keep an average of the weights over steps, with this decay; 0: none.",
+        0.995, ge=0, lt=1, description="Decay of the exponential moving average of the weights; 0 disables it."
     )
     length_ratio: float | None = Field(
-        None, gt=0, description="Tokens written for each one read, at most. By default as in the training data."
+        None, gt=0, description="Maximum number of tokens written for each one read. Default: by the training data."
     )
-    max_tokens: int = Field(256, ge=1, description="The longest text that is read or written.")
-    truncate: bool = Field(False, description="Cut longer training texts there, instead of leaving them out.")
-    skip_bad: bool = Field(False, description="Leave out rows of tables that cannot be read, and say how many.")
-    valid_fraction: float = Field(0.05, gt=0, lt=1, description="Held out where no --valid is given, 2,000 at most.")
 
 
 class Sizes(NamedTuple):
-    """What is sensible for a model where nothing else is said."""
+    """The default sizes of a model."""
 
     hidden_size: int
     num_layers: int
@@ -74,33 +117,20 @@ class Sizes(NamedTuple):
     dropout: float
 
 
-def sensible(config: Config, characters: int, sizes: dict[str, tuple[Sizes, Sizes]]) -> Config:
-    """The config with a value for every option that was left to data and time (docs/log.md says why these).
+def with_defaults(config: Config, characters: int, sizes: dict[str, tuple[Sizes, Sizes]]) -> Config:
+    """Return the config with a value for every option that was left to the data; docs/log.md says why these.
 
-    Time: a minute for each 100,000 characters that are to be written, from 2 to 30. ``sizes``: by model, for less than
-    eight minutes and for more.
+    Args:
+        config: the options.
+        characters (int): the length of all targets. Training lasts a minute for each 100,000, from 2 to 30.
+        sizes: of each model, the sizes for less than eight minutes and for more.
     """
     given, minutes = config.model_fields_set, config.minutes
     if minutes is None and config.steps is None:
         minutes = min(30.0, max(2.0, characters / 100_000))
     best = sizes[config.model][minutes is not None and minutes >= 8]
     left = {key: value for key, value in best._asdict().items() if key not in given or getattr(config, key) is None}
+    files = [path for path in (config.vectors, config.target_vectors) if path is not None]
+    if files and "embedding_size" not in given:
+        left["embedding_size"] = vector_size(files[0])
     return config.model_copy(update={"minutes": minutes, **left})
-
-
-def translator(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> Translator:
-    """The network that reads and writes token by token."""
-    c = config
-    assert c.hidden_size is not None
-    assert c.num_layers is not None
-    if c.model == "transformer":
-        return TransformerTranslator(
-            source_size, target_size, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-            num_layers=c.num_layers, heads=c.heads, norm=c.norm, positions=c.positions, most=2 * c.max_tokens,
-            tie=c.tie, shared=shared, dropout=c.dropout,
-        )  # fmt: skip
-    return RecurrentTranslator(
-        source_size, target_size, cell=c.cell, embedding_size=c.embedding_size, hidden_size=c.hidden_size,
-        num_layers=c.num_layers, gnmt=c.model == "gnmt", kind=c.attention, heads=c.heads,
-        input_feeding=c.input_feeding, tie=c.tie, shared=shared, dropout=c.dropout,
-    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""Readers: from a batch of inputs of any medium to what a decoder attends to."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from elman.layers.dropout import SequenceDropout
+from elman.layers.encoder_decoder import deep_encoder
+from elman.layers.hierarchical import parts
+from elman.layers.pooling import MeanPooling
+from elman.layers.recurrent import RecurrentLayer, features_only, real_steps
+from elman.layers.stack import stack
+from elman.layers.state import flatten
+from elman.layers.transformer import Transformer
+
+
+class Encoding(NamedTuple):
+    """What a reader makes of a batch.
+
+    Attributes:
+        keys (Tensor): (B, S, E), the vectors that a decoder attends to; 0 beyond a row's length.
+        lengths (Tensor): (B,), the number of keys of each row.
+        summary (Tensor): (B, C), one vector for the whole input, from which the state of a decoder starts.
+    """
+
+    keys: Tensor
+    lengths: Tensor
+    summary: Tensor
+
+
+class Reader(nn.Module, ABC):
+    """Encode a batch of inputs: ``keys, lengths, summary = reader(inputs, lengths)``.
+
+    A decoder with attention takes the encoding of any reader, so translation, question answering, captions and speech
+    recognition differ in their reader only.
+
+    Attributes:
+        output_size (int): E, the size of a key.
+        summary_size (int): C, the size of the summary.
+
+    Shapes:
+        inputs (B, T, ...), for text ids (B, T); lengths (B,), the number of real steps of each row.
+    """
+
+    output_size: int
+    summary_size: int
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoding: ...
+
+
+class TextReader(Reader, ABC):
+    """A reader of token ids.
+
+    Args:
+        embedding (nn.Embedding): the vectors of the tokens.
+        shared (bool): whether the embedding belongs to another module of the network, which saves it.
+    """
+
+    def __init__(self, embedding: nn.Embedding, shared: bool = False) -> None:
+        super().__init__()
+        self.embedding = None if shared else embedding
+        self._shared = (embedding,)  # in a tuple, so that it is not registered a second time
+
+    @property
+    def source(self) -> nn.Embedding:
+        """The embedding of the tokens that are read."""
+        return self._shared[0]
+
+
+class RecurrentReader(TextReader):
+    """Read tokens with a deep recurrent encoder, from both ends; see `elman.layers.encoder_decoder.deep_encoder`.
+
+    Args:
+        embedding, shared: see `TextReader`.
+        cell (str): the cell of every layer.
+        hidden_size (int): units of a layer, half of them for each direction.
+        num_layers (int): number of layers.
+        gnmt (bool): only the first layer is bidirectional, with residual connections from the third layer on.
+        dropout (float): dropout of embeddings, between layers, and of the keys.
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, shared: bool, cell: str, hidden_size: int, num_layers: int, *,
+        gnmt: bool = False, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(embedding, shared)
+        E = embedding.embedding_dim
+        self.scale = math.sqrt(E)
+        self.encoder = deep_encoder(cell, E, hidden_size, num_layers, gnmt=gnmt, dropout=dropout)
+        self.dropout = SequenceDropout(dropout)
+        self.output_size, self.summary_size = self.encoder.output_size, _summary_size(self.encoder)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoding:
+        y, state = self.encoder(self.dropout(self.source(inputs) * self.scale), None, lengths)
+        return Encoding(self.dropout(y), lengths, _summary(state))
+
+
+class StoryReader(TextReader):
+    """Read a question and a story sentence by sentence; the question is known to the recurrence over the sentences.
+
+    ::
+
+        w   = BiRNN(words), started anew at each sentence          s_n = LayerNorm(mean of w over sentence n)
+        u   = deep BiRNN over n of [s_n; s_0; s_n * s_0]           s_0: the question
+
+    The upper recurrence takes one step a sentence, so it can follow what the question is about through the story.
+    Inputs are the ids of the question, then ``separator`` and the ids of each sentence; there is one key for the
+    question and one for each sentence.
+
+    Args:
+        embedding, shared: see `TextReader`.
+        separator (int): the id between two sentences.
+        cell (str): the cell of every layer.
+        hidden_size (int): units of a layer, half of them for each direction.
+        num_layers (int): layers of the recurrence over the sentences.
+        dropout (float): dropout of embeddings, sentence vectors, between layers, and of the keys.
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, shared: bool, separator: int, cell: str, hidden_size: int, num_layers: int, *,
+        dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(embedding, shared)
+        E, half = embedding.embedding_dim, (hidden_size + 1) // 2
+        self.scale, self.separator = E**0.5, separator
+        self.words = stack(cell, E, half, bidirectional=True)
+        features_only(self.words)
+        D = self.words.output_size
+        self.mean = MeanPooling(D)
+        self.norm = nn.LayerNorm(D)  # so that the products have the size of their factors
+        self.encoder = stack(cell, 3 * D, half, num_layers, bidirectional=True, dropout=dropout)
+        self.dropout = SequenceDropout(dropout)
+        self.output_size, self.summary_size = self.encoder.output_size, _summary_size(self.encoder)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoding:
+        sentences = parts(self.dropout(self.source(inputs) * self.scale), inputs == self.separator, lengths)
+        y, _ = self.words(sentences.x, None, sentences.lengths)
+        means = sentences.together(self.dropout(self.norm(self.mean(y, sentences.lengths)[0])))
+        question = means[:, :1].expand_as(means)
+        u, state = self.encoder(torch.cat((means, question, means * question), -1), None, sentences.counts)
+        return Encoding(self.dropout(u), sentences.counts, _summary(state))
+
+
+class TransformerReader(TextReader):
+    """Read tokens with the encoder of a Transformer (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+
+    Args:
+        embedding, shared: see `TextReader`; its size is the size of the Transformer throughout.
+        encoder (Transformer): the blocks.
+
+    The summary is the mean of the keys.
+    """
+
+    def __init__(self, embedding: nn.Embedding, shared: bool, encoder: Transformer) -> None:
+        super().__init__(embedding, shared)
+        self.encoder = encoder
+        self.output_size = self.summary_size = encoder.size
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoding:
+        y, _, _ = self.encoder(self.source(inputs), lengths)
+        real = real_steps(lengths, y.shape[1])[..., None]
+        return Encoding(y, lengths, (y * real).sum(1) / lengths.clamp(min=1)[:, None])
+
+
+def _summary(state: Any) -> Tensor:
+    """The whole state of the last layer of a stack as one vector a row."""
+    return torch.cat(list(flatten(state[-1]).values()), -1)
+
+
+def _summary_size(encoder: RecurrentLayer) -> int:
+    return _summary(encoder.initial_state(torch.zeros(1, encoder.input_size))).shape[1]

@@ -1,0 +1,86 @@
+"""What a model can do: small abstract classes, and all that the command line, estimators and servers ask for.
+
+::
+
+    if isinstance(model, Predicts):
+        answers = model.predict(["..."])
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from elman.config import Options
+from elman.data.inputs import InputFile
+from elman.decoding import Sampling
+from elman.tasks.answers import Answer
+
+
+class Generates(ABC):
+    """A model that continues a text."""
+
+    #: The options of `generate` and `stream`, and of ``elman generate``.
+    Sampling: ClassVar[type[Options]] = Sampling
+
+    @abstractmethod
+    def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> str | list[str]:
+        """Return the prompt and its continuation; a list for a list of prompts."""
+
+    @abstractmethod
+    def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
+        """Yield the continuation of the prompt piece by piece, as it is made."""
+
+
+class Predicts(ABC):
+    """A model that answers inputs."""
+
+    #: The options of `predict`, and of ``elman predict``.
+    Options: ClassVar[type[Options]]
+    #: Whether a text that is given as an input is the path of a file.
+    reads_paths: bool
+
+    @abstractmethod
+    def predict(self, inputs: Any, **options: Any) -> Sequence[Sequence[Answer]]:
+        """Return the answers to each input, the best first."""
+
+    @abstractmethod
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
+        """Return the inputs in a file; None where the argument is an input by itself.
+
+        Args:
+            argument (str): an argument of the command line.
+            column (str, optional): the column of a table to read.
+        """
+
+
+class Attends(Predicts, ABC):
+    """A model whose answers have `Answer.attention`."""
+
+
+class Explains(ABC):
+    """A model that says how much each piece of an input contributes to its answer."""
+
+    @abstractmethod
+    def explain(self, text: str) -> tuple[list[str], Tensor]:
+        """Return the pieces of the text, and the gradient of the answer's score times the input, for each."""
+
+
+class Embeds(ABC):
+    """A model that gives contextual embeddings of words."""
+
+    @abstractmethod
+    def vectors(self, inputs: Any) -> Iterator[list[tuple[str, np.ndarray]]]:
+        """Yield, for each text, its words, each with its embedding (E,) in this context."""
+
+
+class HasBaselines(ABC):
+    """A model whose metrics can be compared with those of simple methods."""
+
+    @abstractmethod
+    def baselines(self, examples: Any) -> dict[str, float]:
+        """Return metrics of methods without a neural network on the same examples, by name."""

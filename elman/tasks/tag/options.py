@@ -1,0 +1,74 @@
+"""The options of ``elman train tag``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from elman.config import Needs, Options
+from elman.training.config import TrainConfig
+
+_TABLES = Needs("data in tables", lambda c: c["tables"])
+_COLUMNS = Needs("files with a word on each line", lambda c: not c["tables"])
+
+
+class TagData(Options):
+    """Where words and tags are."""
+
+    heading = "Data"
+
+    tag: Annotated[str | None, _COLUMNS] = Field(
+        None, description="Column with the tags: in CoNLL-U its name (upos), elsewhere its number. Default: the last."
+    )
+    words: Annotated[str, _TABLES] = Field(
+        "words", description="Column with the words in tables: a list, or words separated by spaces."
+    )
+    tags: Annotated[str, _TABLES] = Field("tags", description="Column with the tags, in tables.")
+    vocab_size: int = Field(50_000, ge=1, description="Maximum number of different words.")
+    skip_bad: bool = Field(
+        False, description="Skip rows of tables, and sentences, that cannot be read, and report how many."
+    )
+    valid_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Fraction that is held out without --valid, at most 2,000 sentences."
+    )
+
+
+class TagModel(Options):
+    """The network."""
+
+    heading = "Model"
+
+    vectors: str | None = Field(
+        None, description="File with pretrained embeddings: GloVe, word2vec (text or .bin) or fastText (.vec)."
+    )
+    embedding_size: int = Field(100, ge=1, description="Size of a word's embedding. Default with vectors: theirs.")
+    cell: str = Field("lstm", description="Cell of the recurrent layers.")
+    hidden_size: int = Field(200, ge=1, description="Units of a layer over the words, in each direction.")
+    num_layers: int = Field(1, ge=1, le=1000, description="Number of layers over the words.")
+    character_size: int = Field(
+        64, ge=0, description="Units of the layer over the characters of a word, in each direction; 0 disables it."
+    )
+    crf: bool = Field(False, description="Use a conditional random field over the tags instead of a softmax per word.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output.")
+
+
+class TagConfig(TagData, TagModel, TrainConfig):
+    """The options of ``elman train tag``."""
+
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
+    average: float = Field(
+        0.99, ge=0, lt=1, description="Decay of the exponential moving average of the weights; 0 disables it."
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Early stopping: stop after this many validations without improvement; 'none' disables it.",
+    )
+    word_dropout: float = Field(
+        0.2, ge=0, lt=1, description="Probability that the embedding of a word is replaced by that of 'unknown'."
+    )
+
+
+class NoOptions(Options):
+    """No options."""
