@@ -1,4 +1,4 @@
-"""elman: recurrent sequence models, from the equations of a cell to a trained model that is served.
+"""elman: recurrent sequence models, from the equations of a cell to a trained model.
 
     model = elman.train("language", "shakespeare.txt")
     print(model.generate("ROMEO:"))

@@ -64,7 +64,7 @@ class Options(BaseModel):
     def conditions(cls, name: str) -> Iterator[Needs]:
         """Yield all conditions under which an option has an effect."""
         yield from (one for one in cls.model_fields[name].metadata if isinstance(one, Needs))
-        yield from cls.owner(name).needs
+        yield from vars(cls.owner(name)).get("needs", ())  # not those of its bases
 
 
 def check_applicable(config: Options, given: Collection[str], facts: Mapping[str, Any]) -> None:

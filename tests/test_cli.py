@@ -86,7 +86,7 @@ def test_info(run: str, capsys: pytest.CaptureFixture[str]) -> None:
         "a language model",
         "1 x 24 units",
         "60 steps",
-        "held out, loss",
+        "validation loss",
         "learning_rate",
         "weight_hh",
         "96 x 24",

@@ -68,11 +68,11 @@ def test_kernels_are_made_for_what_is_asked() -> None:
     layer = Recurrent("lstm", 4, 6)
     x = torch.randn(2, 3, 4)
     assert (
-        engines.ENGINES["cpu"].refusal(layer._scan(x.half(), layer.initial_state(x)))
+        engines.ENGINES["cpu"].refusal(layer.recurrence.scan(layer.weights(), x.half(), layer.initial_state(x)))
         == "it has no kernels for torch.float16"
     )
     assert "does not support a batch" in str(
-        engines.ENGINES["cpu"].refusal(layer._scan(x[:0], layer.initial_state(x[:0])))
+        engines.ENGINES["cpu"].refusal(layer.recurrence.scan(layer.weights(), x[:0], layer.initial_state(x[:0])))
     )
 
 

@@ -310,7 +310,7 @@ def test_answers_to_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_inspect_refuses_files(runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text("review\ngood film\n")
-    for name, message in (("a.csv", "this is a file; what is looked at is one text"), ("b.csv", "no such file")):
+    for name, message in (("a.csv", "this is a file; give a text"), ("b.csv", "no such file")):
         command = ["inspect", runs["classify"], str(tmp_path / name), "--out", str(tmp_path / "a.png")]
         assert cli.main(command) == 2
         assert message in capsys.readouterr().err

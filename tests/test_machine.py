@@ -32,7 +32,7 @@ for name in ("lstm", "lstm", "mgu"):
     y.sum().backward()
     with elman.engine("eager"):
         assert torch.allclose(layer(x)[0], y, atol=1e-6)
-print("engine", elman.engines.choose(layer._scan(x, layer.initial_state(x))).name)
+print("engine", elman.engines.choose(layer.recurrence.scan(layer.weights(), x, layer.initial_state(x))).name)
 """
 
 

@@ -26,6 +26,8 @@ class AnswerData(Options):
 class AnswerConfig(AnswerData, TextToTextConfig):
     """The options of ``elman train answer``."""
 
+    heading = "Training"
+
     cell: Annotated[str, RECURRENT] = Field("gru", description="Cell of the recurrent layers.")
     attention: Annotated[AttentionKind, RECURRENT] = Field(
         "multihead", description="Attention of a recurrent decoder to the sentences."

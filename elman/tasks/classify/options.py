@@ -93,6 +93,8 @@ class ClassifyModel(Options):
 class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, ClassifyModel, TrainConfig):
     """The options of ``elman train classify``."""
 
+    heading = "Training"
+
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
     average: float = Field(
         0.98, ge=0, lt=1, description="Decay of the exponential moving average of the weights; 0 disables it."

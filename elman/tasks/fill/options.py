@@ -37,6 +37,8 @@ class FillModel(Options):
 class FillConfig(FillData, FillModel, TrainConfig):
     """The options of ``elman train fill``."""
 
+    heading = "Training"
+
     batch_size: int = Field(2048, ge=1, description="Words per step and process, including padding.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
     average: float = Field(

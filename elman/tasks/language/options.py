@@ -96,6 +96,8 @@ class LanguageModelOptions(Options):
 class LanguageConfig(LanguageData, LanguageModelOptions, TrainConfig):
     """The options of ``elman train language``."""
 
+    heading = "Training"
+
     learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate, reached after the warm-up.")
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of matrices; biases do not decay.")
 

@@ -56,6 +56,8 @@ class TagModel(Options):
 class TagConfig(TagData, TagModel, TrainConfig):
     """The options of ``elman train tag``."""
 
+    heading = "Training"
+
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
     average: float = Field(
         0.99, ge=0, lt=1, description="Decay of the exponential moving average of the weights; 0 disables it."

@@ -88,6 +88,8 @@ class TextToTextModel(Options):
 class TextToTextConfig(TextToTextData, TextToTextModel, TrainConfig):
     """The options of every task that reads a text and writes one."""
 
+    heading = "Training"
+
     batch_size: int = Field(2048, ge=1, description="Tokens per step and process, including padding.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate. Default: by the model and its size.")
     patience: int | None = Field(

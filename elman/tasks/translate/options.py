@@ -31,6 +31,8 @@ class TranslateData(Options):
 class TranslateConfig(TranslateData, TextToTextConfig):
     """The options of ``elman train translate``."""
 
+    heading = "Training"
+
     @model_validator(mode="after")
     def consistent(self) -> Self:
         if self.joint and self.source_tokens != self.target_tokens:

@@ -1,0 +1,235 @@
+"""Every option of every task has an effect, or is refused by name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+from elman import tasks
+from elman.training.config import TrainConfig
+from elman.training.events import Event, Stepped, Validated
+from tests.test_series import wide
+
+FAST: dict[str, Any] = {"steps": 3, "validate_every": 3, "progress": False, "device": "cpu", "precision": "float32"}
+#: Options of the duration and of the machine, which have tests of their own.
+CONTROL = {"steps", "minutes", "device", "patience", "tensorboard", "validate_every"}
+#: Options that have an effect on data with errors, or on what a trained model writes; they have tests of their own.
+SPECIAL = {"skip_bad", "truncate", "length_ratio"}
+#: Values beside the default, where the type does not say enough.
+OTHER: dict[str, Any] = {
+    "cell": "rnn_tanh",
+    "attention": "dot",
+    "model": "transformer",
+    "pooling": "mean",
+    "tokens": "bpe",
+    "periods": [1, 2],
+    "source_tokens": "word",
+    "target_tokens": "word",
+    "hidden_size": 12,
+    "num_layers": 5,
+    "dropout": 0.25,
+    "clip_norm": 0.01,
+    "clip_value": 1e-4,
+    "heads": 2,
+    "label_separator": "+",
+    "vocab_size": 6,
+    "length_ratio": 5.0,
+    "max_tokens": 6,
+    "text": "text2",
+    "label": "label2",
+    "group": "group",
+    "words": "words2",
+    "tags": "tags2",
+    "tag": 2,
+    "source": "s2",
+    "target": "t2",
+    "story": "story2",
+    "question": "question2",
+    "answer": "answer2",
+    "kind": "kind2",
+    "file": "file2",
+    "open_bias": 1.0,
+    "warmup": 0.9,
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "momentum": 0.1,
+    "beta2": 0.5,
+    "seed": 5,
+    "weight_decay": 30.0,
+    "average": 0.9,
+    "precision": "bf16",
+    "batch_size": 5,
+    "learning_rate": 0.3,
+    "proj_size": 4,
+    "connection": "residual",
+    "window": 5,
+    "embedding_size": 12,
+    "missing": "mask",
+    "valid_fraction": 0.4,
+    "extra_words": 1,
+    "rare": 1000,
+    "series": "id",
+    "time": "t",
+    "channels": "x",
+    "decimal": ",",
+    "bands": 5,
+    "decibels": 3.0,
+    "wide": False,
+}
+#: What else must be set for an option to be seen.
+WITH: dict[str, dict[str, Any]] = {
+    "proj_size": {"cell": "projected_lstm"},
+    "connection": {"num_layers": 2},
+    "variational": {"dropout": 0.5},
+    "extra_words": {"vectors": True},
+    "rare": {"vectors": True},
+    "vocab_size": {"tokens": "word"},
+    "truncate": {"max_tokens": 6},
+    "beta2": {"optimizer": "adamw"},
+}
+
+
+def table(path: Path, columns: dict[str, Callable[[int], str]], rows: int = 40) -> str:
+    lines = ["\t".join(columns), *("\t".join(make(k) for make in columns.values()) for k in range(rows))]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def words(k: int, seed: int = 0) -> str:
+    draw = random.Random(100 * seed + k)
+    return " ".join(draw.choice(["good", "bad", "a", "film", "plot", "we", "saw", "dull"]) for _ in range(3 + k % 5))
+
+
+def of(*parts: str) -> Callable[[int], str]:
+    return lambda k: parts[k % len(parts)]
+
+
+def data_of(name: str, folder: Path) -> str:
+    """Small data for a setting; tables have two columns of each kind."""
+    if name == "classify":
+        columns = {"text": words, "text2": lambda k: words(k, 1), "label": of("u", "v+u", "v"), "label2": of("x", "y")}
+        return table(folder / "c.tsv", columns | {"group": lambda k: f"g{k % 9}"})
+    if name == "series":
+        wide(folder / "s.csv", 40)
+        return str(folder / "s.csv")
+    if name == "translate":
+        columns = {
+            "source": words,
+            "target": lambda k: words(k)[::-1],
+            "s2": lambda k: words(k, 1),
+            "t2": lambda k: words(k, 2),
+        }
+        return table(folder / "p.tsv", columns)
+    if name == "answer":
+        told, ask = lambda k: f"Mary {words(k)}. Bob {words(k, 1)}.", of("Where?", "Who?")
+        columns = {"story": told, "question": ask, "answer": of("here", "Bob"), "kind": of("a", "b"), "kind2": of("c")}
+        columns |= {
+            "story2": lambda k: f"Ann {words(k, 2)}.",
+            "question2": of("When?"),
+            "answer2": of("now", "then", "soon"),
+        }
+        return table(folder / "a.tsv", columns)
+    if name == "tag":
+        tags = lambda k: " ".join("NV"[len(w) % 2] for w in words(k).split())  # noqa: E731
+        more = {
+            "words2": lambda k: words(k, 1),
+            "tags2": lambda k: " ".join("ABC"[len(w) % 3] for w in words(k).split()),
+        }
+        return table(folder / "t.tsv", {"words": words, "tags": tags, **more})
+    if name == "columns":
+        lines = [
+            "\n".join(f"{w}\t{'ABC'[len(w) % 3]}\t{'NV'[len(w) % 2]}" for w in words(k).split()) for k in range(40)
+        ]
+        (folder / "t.conll").write_text("\n\n".join(lines))
+        return str(folder / "t.conll")
+    (folder / "f.txt").write_text("\n".join(words(k) for k in range(120)))
+    return str(folder / "f.txt")
+
+
+#: By name: the task, the data, and options.
+SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "language": ("language", "text", {"hidden_size": 8, "embedding_size": 8, "window": 8, "dropout": 0.1}),
+    "language by words": ("language", "text", {"hidden_size": 8, "window": 8, "tokens": "word"}),
+    "language by a transformer": ("language", "text", {"hidden_size": 8, "window": 8, "model": "transformer"}),
+    "translate": ("translate", "translate", {"hidden_size": 8, "embedding_size": 8}),
+    "translate by a transformer": (
+        "translate",
+        "translate",
+        {"hidden_size": 8, "embedding_size": 8, "model": "transformer"},
+    ),
+    "answer": ("answer", "answer", {"hidden_size": 8, "embedding_size": 8}),
+    "answer by a transformer": ("answer", "answer", {"hidden_size": 8, "embedding_size": 8, "model": "transformer"}),
+    "classify texts": ("classify", "classify", {"hidden_size": 8}),
+    "classify series": ("classify", "series", {"hidden_size": 8}),
+    "tag": ("tag", "tag", {"hidden_size": 8, "character_size": 4}),
+    "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
+    "fill": ("fill", "text", {"hidden_size": 8}),
+}
+
+
+def other(kind: type[TrainConfig], name: str) -> Any:
+    default = kind.model_fields[name].default
+    return OTHER[name] if name in OTHER else (not default if isinstance(default, bool) else 0.5)
+
+
+def trained(task: str, data: str, options: dict[str, Any]) -> str:
+    """All that a training does, as a text: batches, steps, weights, metrics, answers."""
+    seen: list[Any] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Stepped):
+            seen.append((event.step, event.loss, event.gradient_norm, event.learning_rate))
+        elif isinstance(event, Validated):
+            seen.append(sorted(event.metrics.items()))
+
+    model = elman.train(task, data, listeners=[listen], **options)
+    for key, value in model.network.state_dict().items():
+        seen.append((key, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()))
+    metrics = model.evaluate(model.held_out())
+    return repr(
+        [model.sources.units, str(model.network), seen, {k: v for k, v in metrics.items() if "second" not in k}]
+    )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path) -> None:
+    task, source, base = SETTINGS[setting]
+    data, kind = data_of(source, tmp_path), tasks.get(task).Config
+    (tmp_path / "v.txt").write_text("good 1 2\nbad 2 1\nfilm 0 1\ndoog 1 1\nmlif 2 2\nhere 1 1\nBob 2 1\n")
+    (tmp_path / "bad.txt").write_text("")
+
+    @functools.cache
+    def of_base(extra: tuple) -> str:
+        return trained(task, data, FAST | base | dict(extra))
+
+    shared = set(TrainConfig.model_fields) if setting != "language" else set()
+    effective, refused = [], []
+    for name in sorted(set(kind.model_fields) - CONTROL - shared):
+        extra = {k: str(tmp_path / "v.txt") if k == "vectors" else v for k, v in WITH.get(name, {}).items()}
+        extra = {k: v for k, v in extra.items() if k in kind.model_fields}
+        if {"vectors", "target_vectors"} & {name, *extra}:
+            extra = {"embedding_size": 2, **({"heads": 1} if "heads" in kind.model_fields else {}), **extra}
+            extra |= {"tokens": "word"} if task == "language" else {}
+        value = str(tmp_path / "v.txt") if name in ("vectors", "target_vectors") else other(kind, name)
+        value = 16 if name == "max_tokens" and task == "answer" else value
+        value = "recurrent" if name == "model" and base.get("model") == "transformer" else value
+        extra.pop(name, None)
+        try:
+            with_it = trained(task, data, FAST | base | extra | {name: value})
+            without = of_base(tuple(extra.items()))
+        except elman.ElmanError as error:
+            refused.append((name, value, str(error)))
+            continue
+        assert with_it != without or name in SPECIAL, f"{setting}: {name} = {value!r} does nothing"
+        effective.append(name)
+    assert len(effective) >= 4
+    for name, value, message in refused:
+        named = (name, repr(value), "has no column", *base, *WITH.get(name, ()))
+        assert any(key in message.replace("-", "_") for key in named), message
