@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 #: Options of all sample runs.
-SIZES = {"hidden_size": 6, "embedding_size": 4, "steps": 2}
+SIZES = {"hidden_size": 6, "steps": 2}
 
 #: Name of each sample run to its task, data file and options.
 SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -79,10 +79,7 @@ def make_samples(folder: Path) -> None:
     ts += [f"{draw.random():.2f},{draw.random():.2f},{draw.random():.2f}:{'ab'[k % 2]}" for k in range(12)]
     (folder / "series.ts").write_text("\n".join(ts) + "\n")
     for name, (task, file, options) in SAMPLES.items():
-        sizes = SIZES | options
-        if file.startswith("series"):
-            del sizes["embedding_size"]  # numbers have none
-        elman.train(task, folder / file, out=folder / "runs" / name, progress=False, **sizes)
+        elman.train(task, folder / file, out=folder / "runs" / name, progress=False, **(SIZES | options))
 
 
 def run_case(draw: random.Random, folder: Path, samples: Path) -> list[list[str]]:

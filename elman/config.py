@@ -79,7 +79,7 @@ def check_applicable(config: Options, given: Collection[str], facts: Mapping[str
         ElmanError: an option has no effect; the message names those under its heading that have one.
     """
     kind, setting = type(config), {**dict(config), **facts}
-    for name in given:
+    for name in filter(given.__contains__, kind.model_fields):  # in their order, so that the message is always the same
         if (failed := _failed(kind, name, setting)) is not None:
             heading = kind.owner(name).heading
             effective = [option for option in kind.model_fields if _failed(kind, option, setting) is None]

@@ -192,7 +192,7 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
     model = elman.train(task, data, listeners=[listen], **options)
     for key, value in model.network.state_dict().items():
         seen.append((key, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()))
-    metrics = model.evaluate(model.held_out())
+    metrics = model.evaluate(model.held_out(), None if task == "answer" else 200)  # its kinds are in a whole one
     return repr(
         [model.sources.units, str(model.network), seen, {k: v for k, v in metrics.items() if "second" not in k}]
     )

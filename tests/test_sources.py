@@ -224,7 +224,7 @@ def test_class_files_and_folders(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert len(read_labelled(str(tmp_path / "films"), TABLE).labels) == 2
     assert "README.md is not read" in caplog.text and "neutral is not read" in caplog.text
     (tmp_path / "films" / "pos" / "more").mkdir()
-    with pytest.raises(elman.ElmanError, match=r"pos/more: a folder in the folder of a class"):
+    with pytest.raises(elman.ElmanError, match=r"pos/more: nested folders are not read"):
         read_labelled(str(tmp_path / "films"), TABLE)
     files = [tmp_path / os.fsdecode(b"b\xff.txt"), Path(zipped(tmp_path / "good.zip", {"good.txt": b"fine\nwell\n"}))]
     files[0].write_text("bad\n")

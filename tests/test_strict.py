@@ -130,12 +130,12 @@ def put(name: str, of: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict
 
 
 RESUMED: list[tuple[Callable[[Path], None], str]] = [
-    (change_tensors("last.safetensors", drop("optimizer.0.exp_avg")), "tensors of"),
+    (change_tensors("last.safetensors", drop("optimizer.0.exp_avg")), "tensors, expected"),
     (change_tensors("last.safetensors", put("optimizer.0.exp_avg", torch.t)), "optimizer.0.exp_avg is"),
     (change_tensors("last.safetensors", put("optimizer.0.exp_avg", torch.Tensor.int)), "optimizer.0.exp_avg is"),
     (change_tensors("last.safetensors", put("optimizer.0.exp_avg_sq", lambda t: t - 1)), "is negative"),
     (change_tensors("last.safetensors", put("optimizer.0.step", lambda t: t[None])), "optimizer.0.step is"),
-    (change_tensors("last.safetensors", put("random.cpu", lambda t: t[:, :9])), "random.cpu is no state"),
+    (change_tensors("last.safetensors", put("random.cpu", lambda t: t[:, :9])), "random.cpu is not the state"),
     (change_tensors("last.safetensors", put("carry.0.0", lambda t: t[:, :2])), "carry.0.0 is"),
     (change_tensors("last.safetensors", put("carry.0.0", lambda t: t * torch.nan)), "NaN or infinite"),
     (change_tensors("last.safetensors", put("network.head.weight", torch.t)), "network.head.weight is"),

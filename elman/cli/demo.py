@@ -41,7 +41,7 @@ def demo(out: str, minutes: float) -> None:
         listeners: list[Listener] = [Display(console), _Samples(console)]
         data = str(run.path / "topics.txt")
         train(tasks.DEMO, data, out=run, minutes=minutes, progress=False, listeners=listeners)
-    elman, line = _command(), "  {:<50} {}"
+    elman, line = _command(), "  {:<53} {}"
     console.print(f"\nThe model is in {out}. What next:\n", soft_wrap=True)
     for command, what in (
         (f'generate {quote(out)} "The with statement"', "continue a text"),

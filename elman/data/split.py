@@ -116,7 +116,7 @@ def hold_out_groups(groups: Sequence[str], fraction: float) -> set[str] | None:
 
     Args:
         groups (Sequence[str]): the group of each row.
-        fraction (float): the fraction of the groups, at most 2,000 of them.
+        fraction (float): The fraction of the groups, at most `MAX_HELD_OUT` of them.
 
     Returns:
         set[str]: the chosen groups; None where there is only one group.
@@ -124,5 +124,5 @@ def hold_out_groups(groups: Sequence[str], fraction: float) -> set[str] | None:
     different = sorted(set(groups))
     if len(different) < 2:
         return None
-    count = min(2000, max(1, round(len(different) * fraction)))
+    count = min(MAX_HELD_OUT, max(1, round(len(different) * fraction)))
     return {different[k] for k in np.random.default_rng(0).choice(len(different), count, replace=False)}

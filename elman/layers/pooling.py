@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,6 @@ from torch import Tensor, nn
 from elman.errors import unknown_name
 from elman.layers.arguments import integer
 from elman.layers.recurrent import Lengths, check_lengths, real_steps
-
-#: The poolings of the package by name. Code that accepts names should check them with `pooling_class`.
-PoolingKind = Literal["last", "max", "mean", "attention"]
 
 
 class Pooling(nn.Module, ABC):

@@ -1,4 +1,4 @@
-"""Series and sounds changed a little, so that a model learns what does not matter."""
+"""Augmentation of series and sounds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from elman.data.series import fill_missing
 
 
 def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """A series (T, C) a little faster or slower, larger or smaller, with noise; NaN where it has no value.
+    """Change the speed and the scale of a series (T, C) at random, and add noise; missing values stay NaN.
 
-    deviation (C,): of each channel.
+    Args:
+        x (ndarray): (T, C).
+        deviation (ndarray): (C,), the standard deviation of each channel.
+        draw (Generator): the random number generator.
     """
     gaps = np.isnan(x)
     if gaps.any():
@@ -30,10 +33,12 @@ def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator)
 
 
 def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np.ndarray:
-    """Log-mel frames (T, bands) as of another voice in another room: faster or slower, higher or lower, bent, tilted,
-    above noise about so many decibels below the loudest, with parts hidden.
+    """Simulate another voice in another room in log-mel frames (T, bands).
 
-    Vocal tract length: Jaitly & Hinton 2013; hidden parts: Park et al. 2019, https://arxiv.org/abs/1904.08779
+    Changes speed, pitch, vocal tract and spectral tilt at random, adds a noise floor about ``decibels`` below the
+    loudest value, and masks a range of time and of bands.
+
+    Vocal tract length: Jaitly & Hinton 2013; masks: Park et al. 2019, https://arxiv.org/abs/1904.08779
     """
     bands = x.shape[1]
     x = stretch(x, draw.uniform(0.65, 1.4), 0)
@@ -51,19 +56,19 @@ def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np
 
 
 def add_noise_floor(x: np.ndarray, decibels: float) -> np.ndarray:
-    """Log-mel frames (T, bands) above noise of equal power in all bands, so many decibels below the loudest."""
+    """Add noise of equal power in all bands to log-mel frames (T, bands), ``decibels`` below the loudest value."""
     return np.logaddexp(x, x.max() - decibels * math.log(10) / 10).astype(np.float32)
 
 
 def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:
-    """x with ``factor`` times as many steps, by linear interpolation."""
+    """Resample x to ``factor`` times as many steps by linear interpolation."""
     n = x.shape[axis]
     places = np.linspace(0, n - 1, max(1, round(n * factor)))
     return _at(x, places, axis)
 
 
 def shift(x: np.ndarray, factor: float, bend: np.ndarray | float = 0.0) -> np.ndarray:
-    """Bands (T, bands) read at ``factor`` times their place, plus ``bend`` (bands,): another vocal tract."""
+    """Shift the bands of frames (T, bands): band b is read at b * factor + bend, as with another vocal tract."""
     bands = x.shape[1]
     return _at(x, np.clip(np.arange(bands) * factor + bend, 0, bands - 1), 1)
 

@@ -1,4 +1,4 @@
-"""Texts, series and sounds with labels: tables, a file a class, folders."""
+"""Read inputs with labels from tables, a file for each class, or folders."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
         found = _join([_ts(path) for path in data])
     elif all(isinstance(path, InMemory) or is_table(path) for path in data):
         read = [(SkippedRows(path, columns.skip_bad), path) for path in data]
-        tables = [(path, _rows_of(path, columns, left_out), left_out) for left_out, path in read]
+        tables = [(path, _rows_of(path, columns, skipped), skipped) for skipped, path in read]
         found = _series([(path, rows.table) for path, rows, _ in tables], columns) or _join(
-            [_table(path, rows, left_out, columns) for path, rows, left_out in tables]
+            [_table(path, rows, skipped, columns) for path, rows, skipped in tables]
         )
         found = found._replace(tables=True)
     elif any(map(is_table, data)):
@@ -113,7 +113,7 @@ def read_labelled(data: Any, columns: Columns) -> Labelled:
 
 
 def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
-    """The series of tables with a row a step, or a row a series; None where they hold something else."""
+    """Return the series of tables with a step or a series in each row; None if they contain something else."""
     c, (path, table) = columns, tables[0]
     plain = (c.text, c.file) == ("text", "file") and not {c.text, c.file} & set(table.columns)
     wide = bool(c.series or c.reading.wide or plain) and series.is_wide(path, table, c.roles(), c.reading)
@@ -135,13 +135,13 @@ def _series(tables: series.Tables, columns: Columns) -> Labelled | None:
     )
 
 
-def _rows_of(path: str, columns: Columns, left_out: SkippedRows) -> Rows:
-    """The rows of a table; tuples in memory are (text, label)."""
+def _rows_of(path: str, columns: Columns, skipped: SkippedRows) -> Rows:
+    """Return the rows of a table; tuples in memory are (text, label)."""
     ordered = isinstance(path, InMemory) and path.positional
-    return read_rows(path, {"text": columns.text, "label": columns.label} if ordered else None, left_out)
+    return read_rows(path, {"text": columns.text, "label": columns.label} if ordered else None, skipped)
 
 
-def _table(path: str, rows: Rows, left_out: SkippedRows, columns: Columns) -> Labelled:
+def _table(path: str, rows: Rows, skipped: SkippedRows, columns: Columns) -> Labelled:
     c, table = columns, rows.table
     if c.file != "file":
         require_columns(table, printable(path), {"file": c.file})
@@ -162,7 +162,7 @@ def _table(path: str, rows: Rows, left_out: SkippedRows, columns: Columns) -> La
             names = [str(k) for k in range(1, arrays[0].shape[1] + 1)] if arrays else []
             return Labelled("series", arrays, labels, groups, places, SeriesForm(names))
         found = Labelled("text", column(table, source, printable(path)), labels, groups, places)
-        return found.part(_filled(found, rows.lines, left_out, c.separator is not None or several is not None))
+        return found.part(_filled(found, rows.lines, skipped, c.separator is not None or several is not None))
     beside = path.rpartition("/")[0]
     files = [
         expand_home(name) if "://" in name or os.path.isabs(expand_home(name)) or not beside else f"{beside}/{name}"
@@ -173,25 +173,25 @@ def _table(path: str, rows: Rows, left_out: SkippedRows, columns: Columns) -> La
     return _files(files, labels, groups, places, columns)
 
 
-def _filled(found: Labelled, lines: np.ndarray, left_out: SkippedRows, several: bool) -> list[int]:
-    """The rows that have a text and a label; several: a row may have none."""
+def _filled(found: Labelled, lines: np.ndarray, skipped: SkippedRows, several: bool) -> list[int]:
+    """Return the rows with a text and a label; with ``several``, a row may have no label."""
     kept = []
     for k, (text, label, line) in enumerate(zip(found.inputs, found.labels, lines.tolist(), strict=True)):
         where = f" (line {line})" if line else ""
         if not text.strip():
-            left_out.add(f"row {k + 1}", f"the text is empty{where}")
+            skipped.add(f"row {k + 1}", f"the text is empty{where}")
         elif not several and not any(map(normalize_label, label)):
-            left_out.add(f"row {k + 1}", f"no label{where}")
+            skipped.add(f"row {k + 1}", f"no label{where}")
         else:
             kept.append(k)
-    left_out.log(len(kept))
+    skipped.log(len(kept))
     return kept
 
 
 def _files(
     files: list[str], labels: list[tuple[str, ...]], groups: list[str], places: list[str], columns: Columns
 ) -> Labelled:
-    """Examples that are files of one medium."""
+    """Read examples that are files of one medium."""
     medium = medium_of(files[0])
     inputs, form = medium.read_files(files, columns)
     return Labelled(medium.name, inputs, labels, groups, places, form)
@@ -210,14 +210,14 @@ def _folder(path: str, columns: Columns) -> Labelled:
         for file in sorted(f for f in one.iterdir() if not is_system_file(f.name)):
             if file.is_dir():
                 raise ElmanError(
-                    f"{printable(str(file))}: a folder in the folder of a class; its files would be left out"
+                    f"{printable(str(file))}: nested folders are not read; put files into the class folder"
                 )
             pairs.append((str(file), printable(one.name)))
     if not pairs:
         raise ElmanError(f"{printable(path)}: the folders in it have no files")
     known = {label for _, label in pairs}
     for name in [printable(one.name) for one in inside if not one.is_dir() or printable(one.name) not in known]:
-        _log.warning("%s: %s is not read: files belong into the folder of a class", printable(path), name)
+        _log.warning("%s: %s is not read: put files into a class folder", printable(path), name)
     files = [name for name, _ in pairs]
     return _files(files, [(label,) for _, label in pairs], [""] * len(files), files, columns)
 
@@ -238,7 +238,7 @@ def _class_file(path: str) -> Labelled:
 
 
 def _join(parts: list[Labelled]) -> Labelled:
-    """The examples of several sources, which must be of one medium."""
+    """Join examples of several sources, which must be of one medium."""
     first = parts[0]
     for part in parts:
         if part.medium != first.medium:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field
 from torch import nn
 
 from elman.data.tokenizer import SPECIAL, Tokenizer
-from elman.data.vectors import vectors_for
+from elman.data.vectors import vector_size, vectors_for
 from elman.errors import ElmanError
 from elman.layers.words import WordVectors
 
@@ -21,6 +22,22 @@ class KnownVectors(BaseModel):
     file: str
     known: int = Field(ge=0, le=2**53)
     tokens: int = Field(ge=0, le=2**53)
+
+
+def size_of_vectors(config: Any, *paths: str | None) -> dict[str, int]:
+    """Return the option ``embedding_size`` that follows from files of pretrained embeddings.
+
+    Args:
+        config (Options): the options; an ``embedding_size`` that the user has set is kept.
+        paths (str, optional): the files; None where there is none.
+
+    Returns:
+        dict: {"embedding_size": the size of the vectors in the first file}, or nothing.
+    """
+    files = [path for path in paths if path is not None]
+    if not files or "embedding_size" in config.model_fields_set:
+        return {}
+    return {"embedding_size": vector_size(files[0])}
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
 from elman.media.augment import vary_series
 from elman.media.columns import Columns
-from elman.media.medium import Content, Files, Medium, Source
+from elman.media.medium import Content, Files, Source
+from elman.media.numeric import Numeric
 from elman.media.pretrained import KnownVectors
 
 _log = logging.getLogger("elman")
@@ -86,7 +87,7 @@ class SeriesState(BaseModel):
 
 
 @final
-class Series(Medium):
+class Series(Numeric):
     """Series: arrays (T, C), padded, standardised.
 
     Args:
@@ -162,9 +163,6 @@ class Series(Medium):
     def state(self) -> SeriesState:
         return self.learnt
 
-    def files(self) -> dict[str, str]:
-        return {}
-
     def columns(self, columns: Columns) -> Columns:
         known = self.learnt
         reading = columns.reading._replace(
@@ -221,9 +219,6 @@ class Series(Medium):
         deviation = source.deviation.cpu().numpy()
         return [vary_series(x, deviation, draw) for x in rows]
 
-    def hide(self, inputs: Tensor) -> Tensor:
-        return inputs
-
     def source(self) -> Source:
         module = Standardize(len(self.learnt.channels), self.options.missing == "mask")
         return Source(module, module.size)
@@ -231,12 +226,6 @@ class Series(Medium):
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)
         source.fit(rows)
-        return []
-
-    def boundaries(self, inputs: Tensor) -> Tensor | None:
-        return None
-
-    def pieces(self, given: Any) -> list[str]:
         return []
 
     def amount(self, content: Content) -> float:

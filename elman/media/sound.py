@@ -19,7 +19,8 @@ from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
 from elman.media.augment import add_noise_floor, vary_frames
 from elman.media.columns import Columns
-from elman.media.medium import Content, Files, Medium, Source
+from elman.media.medium import Content, Files, Source
+from elman.media.numeric import Numeric
 from elman.media.pretrained import KnownVectors
 from elman.media.waves import SOUNDS, log_mel, read_sound, resample
 
@@ -47,7 +48,7 @@ class SoundState(BaseModel):
 
 
 @final
-class Sound(Medium):
+class Sound(Numeric):
     """Sounds: log-mel frames and their differences (T, 2 bands), padded, standardised.
 
     Args:
@@ -102,9 +103,6 @@ class Sound(Medium):
     def state(self) -> SoundState:
         return SoundState(rate=self.rate)
 
-    def files(self) -> dict[str, str]:
-        return {}
-
     def columns(self, columns: Columns) -> Columns:
         return columns
 
@@ -141,9 +139,6 @@ class Sound(Medium):
     def vary(self, rows: list[np.ndarray], source: nn.Module, draw: np.random.Generator) -> list[np.ndarray]:
         return [vary_frames(x, self.options.decibels or DECIBELS, draw) for x in rows]
 
-    def hide(self, inputs: Tensor) -> Tensor:
-        return inputs
-
     def source(self) -> Source:
         module = Standardize(2 * self.options.bands)
         return Source(module, module.size)
@@ -151,12 +146,6 @@ class Sound(Medium):
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)
         source.fit(self.features(x) for x in rows)
-        return []
-
-    def boundaries(self, inputs: Tensor) -> Tensor | None:
-        return None
-
-    def pieces(self, given: Any) -> list[str]:
         return []
 
     def amount(self, content: Content) -> float:

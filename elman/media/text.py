@@ -17,13 +17,13 @@ from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.padding import pad
 from elman.data.text import read_text
 from elman.data.tokenizer import SPECIAL, Tokenizer, TokenKind
-from elman.data.vectors import first_words, vector_size
+from elman.data.vectors import first_words
 from elman.errors import ElmanError
 from elman.layers.dropout import drop_words
 from elman.layers.words import WordVectors
 from elman.media.columns import Columns
 from elman.media.medium import Content, Files, Medium, Source
-from elman.media.pretrained import KnownVectors, fill_embedding
+from elman.media.pretrained import KnownVectors, fill_embedding, size_of_vectors
 
 TOKENIZER = "tokenizer.json"
 
@@ -121,8 +121,7 @@ class Text(Medium):
         tokens: TokenKind = options.tokens or ("word" if words > 3 * len(texts) else "char")
         lowercase = tokens != "char" if options.lowercase is None else options.lowercase
         values: dict[str, Any] = {"tokens": tokens, "lowercase": lowercase}
-        if options.vectors is not None and "embedding_size" not in options.model_fields_set:
-            values["embedding_size"] = vector_size(options.vectors)
+        values |= size_of_vectors(options, options.vectors)
         options = options.model_copy(update=values)
         texts = spaced(tokens, texts)
         tokenizer = Tokenizer.train(tokens, texts, options.vocab_size, lowercase, spaces=False)

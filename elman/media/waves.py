@@ -1,4 +1,4 @@
-"""Sound: files to waves, waves to log-mel frames."""
+"""Read sound files as waves, and compute log-mel frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WINDOW, _HOP = 0.025, 0.010
 
 
 def read_sound(path: str) -> tuple[np.ndarray, int]:
-    """The wave (N,) float32 in -1..1, channels averaged, and its samples a second.
+    """Read a sound file: the wave (N,) float32 in -1..1, averaged over channels, and its sampling rate in Hz.
 
     Raises:
         ElmanError: the soundfile package is missing, or the file does not decode or is empty.
@@ -38,12 +38,12 @@ def read_sound(path: str) -> tuple[np.ndarray, int]:
             f"{path}: not a sound file that can be decoded: {getattr(error, 'error_string', error)}"
         ) from None
     if not len(wave):
-        raise ElmanError(f"{path}: no sound in it")
+        raise ElmanError(f"{path}: the file contains no audio")
     return wave.mean(1), rate
 
 
 def resample(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """The wave at ``wanted`` samples a second, by its Fourier series."""
+    """Resample a wave to ``wanted`` Hz with the Fourier transform."""
     if rate == wanted:
         return wave
     samples = max(1, round(len(wave) * wanted / rate))
@@ -52,7 +52,7 @@ def resample(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 
 def log_mel(wave: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
-    """Frames (T, bands) float32: the logarithm of the power in each band of the mel scale, 25 ms wide, every 10 ms.
+    """Compute log-mel frames (T, bands) float32: windows of 25 ms, every 10 ms.
 
     mel(f) = 2595 log10(1 + f / 700): Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420
     """
@@ -68,7 +68,7 @@ def log_mel(wave: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
 
 @functools.cache
 def _filters(rate: int, size: int, bands: int) -> Tensor:
-    """(bands, size / 2 + 1): triangles that overlap by half, of equal width in mel, from 50 Hz to half the rate."""
+    """Return triangular filters (bands, size / 2 + 1) of equal width in mel, from 50 Hz to half the rate."""
     low, high = (2595 * math.log10(1 + f / 700) for f in (50.0, rate / 2))
     edges = 700 * (10 ** (torch.linspace(low, high, bands + 2) / 2595) - 1)
     frequencies = torch.linspace(0, rate / 2, size // 2 + 1)

@@ -1,4 +1,4 @@
-"""Networks that give labels: to a whole sequence."""
+"""The network of a sequence classifier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elman.layers.stack import Stack, stack
 
 
 def backward_size(layer: RecurrentLayer) -> int:
-    """How many of the last units of a layer's output read from the end."""
+    """Return how many of the features of a layer, the last ones, come from a backward layer."""
     if isinstance(layer, Stack):
         return backward_size(layer.layers[-1])  # type: ignore[arg-type]
     if isinstance(layer, Bidirectional):
@@ -23,22 +23,26 @@ def backward_size(layer: RecurrentLayer) -> int:
 
 
 class SequenceLabeller(nn.Module):
-    """Scores of labels for whole sequences: input, recurrent layers, pooling over time, a linear layer.
+    """Classify sequences: a source module, recurrent layers, pooling over time, and a linear layer.
 
     ::
 
         x = network.source(ids or numbers)                      (B, T, ·) to (B, T, D)
-        logits, weights = network(x, lengths, begins)           (B, K); (B, T): how much each step had to do with it
+        logits, weights = network(x, lengths, begins)           (B, K); (B, T), the pooling weight of each step
 
-    Arguments:
-        source: an embedding, or what prepares numbers.
-        size: D.
-        labels: K.
-        cell, hidden_size, num_layers, bidirectional: of the recurrent layers; ``hidden_size`` of one direction.
-        pooling: over time: a name of `elman.layers.POOLINGS`.
-        hierarchical: one such recurrence over the steps of each part, pooled, and another over the parts (``begins``).
-        periods: forward layers at so many rates, instead; see `MultiRate`.
-        dropout: of what goes in, between layers, and of what the linear layer sees.
+    Args:
+        source (nn.Module): The module that turns a batch into vectors: an embedding, or a standardisation.
+        size (int): D, the size of these vectors.
+        labels (int): K, the number of labels.
+        cell (str): The cell of the recurrent layers. Default: "gru".
+        hidden_size (int): Units of a layer, in each direction. Default: 128.
+        num_layers (int): Number of layers. Default: 1.
+        bidirectional (bool): Whether the layers read in both directions. Default: True.
+        pooling (str): Pooling over time, a name of `elman.layers.POOLINGS`. Default: "max".
+        hierarchical (bool): Use one recurrence over the steps of each part, pooled, and one over the parts, which
+            start where ``begins`` is true. Default: False.
+        periods (list[int], optional): Use forward layers with these update periods instead; see `MultiRate`.
+        dropout (float): Dropout of the vectors, between layers, and of the input of the linear layer. Default: 0.
     """
 
     def __init__(

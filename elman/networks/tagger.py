@@ -1,4 +1,4 @@
-"""Networks that give a label to each word, or a word for each blank."""
+"""The networks of taggers and of models that fill in words."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ from elman.networks.classifier import backward_size
 
 
 class Tagger(nn.Module):
-    """Scores of tags for each word, from the word and from its characters.
+    """Score the tags of each word, from the word and its characters.
 
     ::
 
         x_t = [word vector; ends of a BiRNN over the characters]     Lample et al. 2016, arXiv:1603.01360
         scores = W BiRNN(x) + b                                       (B, T, K)
 
-    and over them a softmax a word, or a `CRF` over the sentence.
+    followed by a softmax for each word, or a `CRF` over the sentence.
 
-    Arguments:
-        words, characters: sizes of the vocabularies.
-        tags: K.
-        cell, embedding_size, hidden_size, num_layers: of the recurrence over words, each direction.
-        character_size: units of that over characters, each direction; 0: words alone.
-        crf: whether neighbouring tags know each other.
-        dropout: of vectors, between layers, and of what the linear layer sees.
+    Args:
+        words (int): Size of the vocabulary of words.
+        characters (int): Size of the vocabulary of characters.
+        tags (int): K, the number of tags.
+        cell (str): The cell of the layers over words. Default: "lstm".
+        embedding_size (int): Size of a word's embedding. Default: 100.
+        hidden_size (int): Units of a layer over words, in each direction. Default: 200.
+        num_layers (int): Number of layers over words. Default: 1.
+        character_size (int): Units of the layer over characters, in each direction; 0 disables it. Default: 64.
+        crf (bool): Whether a conditional random field scores neighbouring tags. Default: False.
+        dropout (float): Dropout of embeddings, between layers, and of the input of the linear layer. Default: 0.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Tagger(nn.Module):
         self.crf = CRF(tags) if crf else None
 
     def forward(self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor) -> Tensor:
-        """scores (B, T, K) from words (B, T); their spellings (U, W), sizes (U,), and which one each has (B, T)."""
+        """Return scores (B, T, K) of words (B, T), given spellings (U, W), their sizes (U,) and indices (B, T)."""
         x = self.words(words)
         if self.character_size:
             y, _ = self.spelling(self.characters(spelt), None, sizes)
@@ -78,16 +82,16 @@ class Tagger(nn.Module):
         return self.head(self.dropout(y)).float()
 
     def loss(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """The mean of -log p a word, in nats."""
+        """Return the mean of -log p per word, in nats."""
         real = real_steps(lengths, scores.shape[1])
         if self.crf is not None:
             return -self.crf.log_probability(scores, tags, lengths).sum() / real.sum()
         return cross_entropy(scores[real], tags[real])
 
     def nats(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> tuple[Tensor, int]:
-        """-log p of the tags that the model knows, and how many these are; a tag below 0 is one that it does not.
+        """Return the sum of -log p of the known tags, and their number; tags below 0 are unknown.
 
-        The field sums over all that an unknown tag could be, so that its neighbours count as they are.
+        The random field is marginalised over unknown tags.
         """
         known = real_steps(lengths, scores.shape[1]) & (tags >= 0)
         if self.crf is None:
@@ -97,26 +101,34 @@ class Tagger(nn.Module):
         return (self.crf.log_norm(scores, lengths) - self.crf.log_norm(true, lengths)).sum(), int(known.sum())
 
     def decode(self, scores: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The best tags (B, T), and the probabilities of all (B, T, K)."""
+        """Return the best tags (B, T), and the probabilities of all tags (B, T, K)."""
         if self.crf is not None:
             return self.crf.decode(scores, lengths), self.crf.marginals(scores, lengths)
         return scores.argmax(-1), scores.softmax(-1)
 
 
 class Filler(nn.Module):
-    """p(word | the words before and after it), all words of a sentence at once.
+    """Model p(word | the words before and after it) for all words of a sentence at once.
 
     ::
 
         f_t = RNN(w_1 .. w_{t-1})       b_t = RNN(w_T .. w_{t+1})
         p(w_t) = softmax(E tanh(W [f_t; b_t]) + c),  E: the word vectors
 
-    No word sees itself. Melamud et al. 2016 (context2vec), https://aclanthology.org/K16-1006; Peters et al. 2018.
+    The prediction of a word does not depend on the word itself.
 
-    Arguments: as for `Tagger`; ``words``: size of the vocabulary.
+    Source: Melamud et al. 2016 (context2vec), https://aclanthology.org/K16-1006; Peters et al. 2018.
+
+    Args:
+        words (int): Size of the vocabulary.
+        cell (str): The cell of the layers. Default: "lstm".
+        embedding_size (int): Size of a word's embedding. Default: 256.
+        hidden_size (int): Units of a layer, in each direction. Default: 512.
+        num_layers (int): Number of layers in each direction. Default: 1.
+        dropout (float): Dropout of embeddings, between layers and of the output. Default: 0.
     """
 
-    #: The part that is given its input in reverse order.
+    #: The submodule that reads its input in reverse order.
     reads_backward = "after"
 
     def __init__(
@@ -142,9 +154,9 @@ class Filler(nn.Module):
         self.head = VocabularyHead(E, words, self.words)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """ids (B, T) to features of words from all others (B, T, E), and vectors of each in its context (B, T, 2 H).
+        """Return features of each word from all others (B, T, E), and contextual embeddings (B, T, 2 H).
 
-        ids: END, the words, END; lengths (B,) with both. At the ENDs the features mean nothing.
+        ids (B, T) are END, the words, END, and lengths (B,) count both ENDs. The features at the ENDs are undefined.
         """
         x = self.dropout(self.words(ids) * self.scale)
         f, _ = self.before(x, None, lengths)

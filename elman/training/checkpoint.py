@@ -1,4 +1,4 @@
-"""last.safetensors: where a run is, checked before any of it is used."""
+"""The checkpoint of a run, last.safetensors, which is checked before it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from elman.config import explain
 from elman.errors import ElmanError
 from elman.training.model import check_finite
-from elman.training.run import LAST, MOST, Run
+from elman.training.run import LAST, MAX_COUNT, Run
 
 
 def _metric(value: Any) -> Any:
@@ -24,28 +24,28 @@ def _metric(value: Any) -> Any:
 
 
 class Progress(BaseModel):
-    """Where a run is; with the tensors of the checkpoint, all it takes to go on."""
+    """The state of a training beside its tensors."""
 
-    step: int = Field(default=0, ge=0, le=MOST)
-    seconds: float = Field(default=0.0, ge=0, le=MOST)
+    step: int = Field(default=0, ge=0, le=MAX_COUNT)
+    seconds: float = Field(default=0.0, ge=0, le=MAX_COUNT)
     first_loss: float = math.inf
     best: dict[str, Annotated[Any, AfterValidator(_metric)]] = {}
-    stale: int = Field(default=0, ge=0, le=MOST)
+    stale: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
 class About(BaseModel):
-    """The metadata of a checkpoint. tensors: how many it has, where that is known."""
+    """The metadata of a checkpoint; ``tensors`` is their number, None in old checkpoints."""
 
     progress: Progress
-    world: int = Field(default=1, ge=1, le=MOST)
+    world: int = Field(default=1, ge=1, le=MAX_COUNT)
     tensors: int | None = None
 
 
 class Checkpoint:
-    """What a run's last.safetensors says.
+    """The content of the last.safetensors of a run.
 
     Raises:
-        ElmanError: the file is missing, not whole, or not a checkpoint of elman's.
+        ElmanError: the file is missing, incomplete, or not a checkpoint of elman.
     """
 
     def __init__(self, run: Run) -> None:
@@ -56,45 +56,45 @@ class Checkpoint:
         except pydantic.ValidationError as error:
             raise self.wrong(explain(error)) from None
         if self.about.tensors not in (None, len(self._tensors)):
-            raise self.wrong(f"it has {len(self._tensors)} tensors of {self.about.tensors}")
+            raise self.wrong(f"it has {len(self._tensors)} tensors, expected {self.about.tensors}")
         check_finite(self._tensors, self.source)
 
     def rename(self, name: Callable[[str], str]) -> None:
-        """Give the network's weights and their averages the names that they have today."""
+        """Rename the weights of the network and their averages."""
         for kind in ("network.", "average."):
             for key in [key for key in self._tensors if key.startswith(kind)]:
                 self._tensors[kind + name(key.removeprefix(kind))] = self._tensors.pop(key)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose name begins so, without that beginning."""
+        """Return the tensors whose name has a prefix, without the prefix."""
         return {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
 
     def like(self, prefix: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same, where they have the names, types and shapes of the expected ones."""
+        """Return the same as `part`, after checking names, types and shapes against expected tensors."""
         found = self.part(prefix)
         if missing := [key for key in expected if key not in found]:
             raise self.wrong(f"{prefix}{missing[0]} is missing")
         if strange := [key for key in found if key not in expected]:
-            raise self.wrong(f"{prefix}{strange[0]} is none of its tensors")
+            raise self.wrong(f"{prefix}{strange[0]} is not expected")
         for key, one in expected.items():
             if found[key].shape != one.shape or found[key].dtype != one.dtype:
-                raise self.wrong(f"{prefix}{key} is {_form(found[key])}, it would be {_form(one)}")
+                raise self.wrong(f"{prefix}{key} is {_form(found[key])}, expected {_form(one)}")
         return found
 
     def random(self, name: str, rank: int, now: Tensor) -> Tensor:
-        """The state of a random number generator of this process; ``now``: one of the right form."""
+        """Return the state of a random number generator for this process; ``now`` is a state of the right form."""
         found = self._tensors.get(f"random.{name}")
         if found is None or found.shape != (self.about.world, *now.shape) or found.dtype != now.dtype:
-            raise self.wrong(f"random.{name} is no state of random numbers")
+            raise self.wrong(f"random.{name} is not the state of a random number generator")
         return found[rank]
 
     def wrong(self, problem: str) -> ElmanError:
-        """The error that says what is wrong with the checkpoint."""
+        """Return the error for a problem with the checkpoint."""
         return ElmanError(f"{self.source}: not a checkpoint of this run: {' '.join(problem.split())}")
 
 
 def write(run: Run, progress: dict[str, Any], world: int, tensors: dict[str, Tensor]) -> None:
-    """Writes the checkpoint."""
+    """Write the checkpoint."""
     run.write_tensors(LAST, tensors, {"progress": progress, "world": world, "tensors": len(tensors)})
 
 

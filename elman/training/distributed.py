@@ -1,4 +1,4 @@
-"""Several processes on one run, as torchrun starts them; one process is a world of its own."""
+"""Training with several processes, as torchrun starts them; a single process is a world of size 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class World:
-    """This process's place among those that train together. Rank 0 writes, draws and decides."""
+    """The rank of this process among those that train together. Rank 0 writes, prints and decides."""
 
     def __init__(self, device: torch.device) -> None:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -21,13 +21,13 @@ class World:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network with its gradients averaged over all processes."""
+        """Wrap the network so that gradients are averaged over all processes."""
         if self.size == 1:
             return network
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def agree(self, *values: float) -> tuple[float, ...]:
-        """Rank 0's values, in every process."""
+        """Return the values of rank 0 in every process."""
         if self.size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -35,7 +35,7 @@ class World:
         return tuple(tensor.tolist())
 
     def mean(self, value: float) -> float:
-        """The mean of every process's value, in every process."""
+        """Return the mean over all processes in every process."""
         if self.size == 1:
             return value
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -43,7 +43,7 @@ class World:
         return tensor.item() / self.size
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Every process's tensor (...), all of one shape, as (size, ...)."""
+        """Return the tensors (...) of all processes, which have the same shape, as (size, ...)."""
         if self.size == 1:
             return tensor[None]
         moved = tensor.to(self.device).contiguous()
@@ -52,23 +52,23 @@ class World:
         return torch.stack(parts)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
     def leave(self) -> None:
-        """Ends the group."""
+        """Leave the process group."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes, draws and decides; it can be asked before there is a `World`."""
+    """Return whether this process has rank 0; this works before a `World` exists."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for ``auto`` or a name such as cpu or cuda:1; under torchrun, this process's own GPU."""
+    """Return the device for ``auto`` or a name such as cpu or cuda:1; with torchrun, the GPU of this process."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":

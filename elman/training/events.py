@@ -1,4 +1,4 @@
-"""What the trainer says while it works. It draws and writes nothing itself."""
+"""The events of a training, which the trainer passes to its listeners."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """Some steps were made. Means over the steps since the last such event.
+    """Steps were made; values are means over the steps since the last such event.
 
     Attributes:
-        progress: the share of the run that is done, 0 to 1.
-        seconds: time spent in training so far, over all resumed parts.
-        rate: units (tokens, for a language model) a second.
+        progress: the completed fraction of the run, 0 to 1.
+        seconds: the time of training so far, including the parts before resuming.
+        rate: units, such as tokens, per second.
     """
 
     step: int
@@ -38,7 +38,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Validated:
-    """The held-out data were looked at; ``metrics`` has ``loss`` and whatever else the task knows."""
+    """A validation was made; ``best`` is whether it ranks above all before it."""
 
     step: int
     progress: float
@@ -49,7 +49,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class Saved:
-    """The run can go on from here, whatever happens."""
+    """A checkpoint was written, from which the run can be resumed."""
 
     step: int
     path: Path
@@ -57,12 +57,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ended:
-    """Training is over.
+    """Training has ended.
 
     Attributes:
-        reason: finished, early (no validation was better for long), interrupted, failed.
+        reason: finished, early (early stopping), interrupted, or failed.
         best: the metrics of the best validation.
-        selected_by: the metric that decided which validation that is.
+        selected_by: the metric by which the best validation was selected.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""The lock of a run directory: one training at a time writes to it."""
+"""The lock of a run directory, so that only one training writes to it at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
-#: The name of the lock in a run directory. It is there while a training writes, or after one was killed.
+#: The name of the lock file. It exists while a training runs, and after one was killed.
 LOCK = ".elman-lock"
-#: On Windows a locked byte cannot be read, so the one that is locked lies behind the text.
+#: On Windows a locked byte cannot be read, so a byte after the text is locked.
 _BYTE = 1 << 20
 
 
 class Holder(BaseModel):
-    """What the lock says: which process holds it, on which machine."""
+    """The content of the lock file: the process that holds the lock, and its machine."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -34,13 +34,13 @@ class Holder(BaseModel):
 
 
 class Lock:
-    """Held by this process from `take` until `release`.
+    """A file lock that this process holds from `take` until `release`.
 
-    The operating system holds the lock for as long as the process lives, so that a killed process leaves none behind
-    and no process is asked whether it is still there. A forked child does not hold it.
+    The operating system releases the lock when the process ends, so that a killed process leaves none behind. A forked
+    child does not hold it.
 
-    Arguments:
-        folder: an existing run directory.
+    Args:
+        folder (Path): An existing run directory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Lock:
         self._file: int | None = None
 
     def take(self, version: str) -> None:
-        """Takes the lock.
+        """Take the lock.
 
         Raises:
             ElmanError: another process holds it, or the folder cannot be written.
@@ -62,12 +62,16 @@ class Lock:
                 _lock(file)
             except BlockingIOError:
                 os.close(file)
-                raise ElmanError(f"{self.path.parent}: {_who(self.path)}; wait for its end, or stop it") from None
+                raise ElmanError(
+                    f"{self.path.parent}: {_describe_holder(self.path)}; wait until it ends, or stop it"
+                ) from None
             except OSError as error:
-                _log.warning("%s: cannot be locked here (%s); let no other training write to it", self.path, error)
-            if _same(file, self.path):
+                _log.warning(
+                    "%s: cannot be locked here (%s); do not start another training in this folder", self.path, error
+                )
+            if _is_open_file(file, self.path):
                 self._file = file
-            else:  # who held it has just removed it
+            else:  # the previous holder has just removed it
                 os.close(file)
         holder = Holder(elman=version, pid=os.getpid(), host=socket.gethostname())
         os.ftruncate(self._file, 0)
@@ -75,7 +79,7 @@ class Lock:
         _HELD.add(self)
 
     def release(self, remove: bool = True) -> None:
-        """Gives the lock back. Without ``remove``, its file stays as the sign that elman made the folder."""
+        """Release the lock. Without ``remove``, its file stays as the mark of a folder that elman has created."""
         if self._file is None:
             return
         if remove:
@@ -84,7 +88,7 @@ class Lock:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the file; in a forked child, without unlocking it for the parent."""
+        """Close the file; in a forked child, this does not release the lock of the parent."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -95,7 +99,7 @@ _HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def is_lock(path: Path) -> bool:
-    """Whether the file is a lock that elman wrote."""
+    """Return whether the file is a lock file of elman."""
     try:
         Holder.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -103,8 +107,8 @@ def is_lock(path: Path) -> bool:
     return True
 
 
-def _who(path: Path) -> str:
-    """Who holds the lock, in words."""
+def _describe_holder(path: Path) -> str:
+    """Describe the process that holds the lock."""
     try:
         holder = Holder.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError):  # it is just being written
@@ -112,7 +116,7 @@ def _who(path: Path) -> str:
     return f"process {holder.pid} on {holder.host} is training it"
 
 
-def _same(file: int, path: Path) -> bool:
+def _is_open_file(file: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Listeners that write: metrics.jsonl and TensorBoard."""
+"""Listeners that write metrics.jsonl and TensorBoard files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elman.training.run import METRICS, Run
 
 
 def jsonl(run: Run) -> Listener:
-    """Writes a line {"event": "step" | "validation" | "end", "step": ..., ...} for each event."""
+    """Return a listener that writes {"event": "step" | "validation" | "end", "step": ..., ...} for each event."""
     names = {Stepped: "step", Validated: "validation", Ended: "end"}
 
     def listen(event: Event) -> None:
@@ -24,7 +24,7 @@ def jsonl(run: Run) -> Listener:
 
 
 def tensorboard(run: Run) -> Listener:
-    """Writes TensorBoard's files into the run: ``tensorboard --logdir RUN``."""
+    """Return a listener that writes TensorBoard files into the run: ``tensorboard --logdir RUN``."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

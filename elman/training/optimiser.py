@@ -1,4 +1,4 @@
-"""The optimiser, its rate over the run, and its state as plain tensors."""
+"""The optimizer, the learning rate schedule, and the state of the optimizer as tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elman.training.config import TrainConfig
 
 
 def build(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; only parameters with two or more dimensions decay."""
+    """Return AdamW or SGD; only parameters with two or more dimensions have weight decay."""
     matrices = [p for p in network.parameters() if p.requires_grad and p.dim() >= 2]
     vectors = [p for p in network.parameters() if p.requires_grad and p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -24,7 +24,7 @@ def build(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def rate_factor(config: TrainConfig, progress: float) -> float:
-    """The factor of the learning rate when ``progress`` of the run (0 to 1) is done.
+    """Return the factor of the learning rate at ``progress``, the completed fraction of the run.
 
     Linear from 0 to 1 over the warm-up w, then with q = (progress - w) / (1 - w):
     cosine (1 + cos(pi q)) / 2, linear 1 - q, or 1.
@@ -36,7 +36,7 @@ def rate_factor(config: TrainConfig, progress: float) -> float:
 
 
 def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state: "3.exp_avg" for the third parameter's, and so on."""
+    """Return the state of the optimizer by name: "3.exp_avg" is that of the fourth parameter."""
     return {
         f"{index}.{name}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -46,10 +46,10 @@ def tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    """Puts back what `tensors` gave.
+    """Restore the state that `tensors` returned.
 
     Raises:
-        ValueError: it is the state of another optimiser, or of other parameters.
+        ValueError: The state belongs to another optimizer or to other parameters.
     """
     adam = isinstance(optimizer, torch.optim.AdamW)
     names = {"step", "exp_avg", "exp_avg_sq"} if adam else {"momentum_buffer"}
@@ -59,7 +59,7 @@ def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
     for key, value in saved.items():
         number, _, name = key.partition(".")
         if number not in known or name not in names:
-            raise ValueError(f"optimizer.{key} is not of this optimiser")
+            raise ValueError(f"optimizer.{key} does not belong to this optimizer")
         index = known[number]
         form = value.new_zeros(()) if name == "step" else parameters[index]
         if value.shape != form.shape or value.dtype != torch.float32:  # the fused step would write beyond it

@@ -1,4 +1,4 @@
-"""The run directory: what is kept of a training, every write of it whole or not at all."""
+"""The run directory: the files of a training, each written atomically."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from elman.media.pretrained import KnownVectors
 from elman.training.lock import LOCK, Lock, is_lock
 from elman.version import __version__
 
-#: Of config.json; a later elman may raise it. What is older is still read.
+#: The format of config.json. Older formats are read, newer ones are refused.
 FORMAT = 2
 
-#: No count in a run is greater.
-MOST = 2**53
+#: The largest count in a run.
+MAX_COUNT = 2**53
 
 CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safetensors", "metrics.jsonl"
 
@@ -36,18 +36,18 @@ CONFIG, MODEL, LAST, METRICS = "config.json", "model.safetensors", "last.safeten
 Record = TypeVar("Record")
 
 
-def _different(names: list[str]) -> list[str]:
+def _check_different(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("should have no name twice")
     return names
 
 
-#: Labels or tags in a file of a run: one or more, no two alike.
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(_different)]
+#: Labels or tags in a file of a run: one or more, all different.
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_check_different)]
 
 
 class NewerFormat(ElmanError):
-    """A run of a newer elman."""
+    """The run was written by a newer version of elman."""
 
 
 class Sources(BaseModel):
@@ -56,8 +56,8 @@ class Sources(BaseModel):
 
     data: list[str]
     valid: list[str]
-    examples: int = Field(ge=0, le=MOST)
-    units: int = Field(ge=0, le=MOST)
+    examples: int = Field(ge=0, le=MAX_COUNT)
+    units: int = Field(ge=0, le=MAX_COUNT)
     fingerprint: str
     vectors: list[KnownVectors] = []
 
@@ -73,27 +73,27 @@ class RunConfig(BaseModel):
 
 
 def is_run(path: str) -> bool:
-    """Whether there is a run directory of this name; any text can be asked about."""
+    """Return whether a text is the path of a run directory."""
     return bool(path.strip()) and os.path.isfile(os.path.join(os.path.expanduser(path), CONFIG))
 
 
 class _Step(BaseModel):
-    """What every line of metrics.jsonl has."""
+    """The key of every line of metrics.jsonl."""
 
-    step: int = Field(ge=0, le=MOST)
+    step: int = Field(ge=0, le=MAX_COUNT)
 
 
 class Run:
-    """A folder with
+    """A run directory: a folder with these files.
 
     ================== ====================================================================
-    config.json        task, options, data: all it takes to build the model again
+    config.json        task, options, data: what is needed to build the model
     model.safetensors  the weights of the best validation
-    tokenizer.json     and what else the task needs
-    last.safetensors   weights, optimiser, carried state, random numbers: to go on from
-    metrics.jsonl      one object a line, by step
+    tokenizer.json     and other files of the task
+    last.safetensors   weights, optimizer, carried state, random numbers: to resume from
+    metrics.jsonl      one JSON object per line, by step
     README.md          the model card
-    .elman-lock        while a training writes: its process
+    .elman-lock        the process that trains, while it does
     ================== ====================================================================
 
     Raises:
@@ -113,14 +113,14 @@ class Run:
         self._lock: Lock | None = None
 
     def exists(self) -> bool:
-        """Whether there is a config.json in the folder, elman's or not."""
+        """Return whether the folder has a config.json, written by elman or not."""
         return os.path.exists(self.path / CONFIG)
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """The folder is this process's own to write to, inside the block; it is made where there is none.
+        """Lock the folder for this process inside the block; create it if it does not exist.
 
-        It may be absent or empty, or hold a run. Inside a block of the same `Run` this does nothing.
+        The folder may be absent or empty, or contain a run. A nested block of the same `Run` has no effect.
 
         Raises:
             ElmanError: the folder holds what elman did not write, cannot be written, or is in use by another process.
@@ -142,7 +142,7 @@ class Run:
                     folder.rmdir()
 
     def release(self) -> None:
-        """Ends what `claim` began."""
+        """Release the lock that `claim` took."""
         if self._lock is not None:
             begun = self._names() - {LOCK}
             self._lock.release(remove=not begun or self.exists())  # else it is the sign that the folder is elman's
@@ -155,7 +155,7 @@ class Run:
             return set()
 
     def _check_owner(self) -> None:
-        """ElmanError if the path is no folder that elman may write to."""
+        """ElmanError if the path is not a folder that elman may write to."""
         path = self.path
         if not os.path.isdir(path):
             if os.path.lexists(path):
@@ -183,7 +183,7 @@ class Run:
         )
 
     def _make(self) -> list[Path]:
-        """Makes the folder; those that were made, the innermost first."""
+        """Create the folder; return the folders that were created, the innermost first."""
         missing, there = [], self.path
         while not os.path.exists(there):
             missing.append(there)
@@ -200,7 +200,7 @@ class Run:
         return missing
 
     def write(self, name: str, data: str | bytes) -> None:
-        """The file, whole or not at all: written beside, flushed to the disk, put in its place."""
+        """Write a file atomically: to a temporary file, flushed to the disk, then renamed."""
         target = self.path / name
         partial = target.with_name(f".{name}.partial")
         try:
@@ -216,7 +216,7 @@ class Run:
             raise ElmanError(f"{target}: cannot be written: {error.strerror}; what was saved before is whole") from None
 
     def append(self, name: str, line: str) -> None:
-        """One line at the end of a file."""
+        """Append a line to a file."""
         try:
             with open(self.path / name, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -224,7 +224,7 @@ class Run:
             raise ElmanError(f"{self.path / name}: cannot be written: {error.strerror}") from None
 
     def may_write(self, name: str, mark: str) -> bool:
-        """Whether there is no such file, or one that has the mark of elman's own: another one is its author's."""
+        """Return whether a file is absent or contains ``mark``, the text of files that elman has written."""
         try:
             return mark.encode() in (self.path / name).read_bytes()
         except FileNotFoundError:
@@ -233,7 +233,7 @@ class Run:
             return False
 
     def read(self, name: str) -> str:
-        """A text file of the run."""
+        """Return the content of a text file of the run."""
         if not os.path.isdir(self.path):
             kind = "this is a file" if os.path.exists(self.path) else "no such folder"
             raise ElmanError(f"{self.path}: {kind}; a run directory, as elman train writes it, is needed")
@@ -245,7 +245,7 @@ class Run:
             raise ElmanError(f"{self.path / name}: cannot be read: {error}") from None
 
     def config(self) -> RunConfig:
-        """config.json, checked for its form and its version."""
+        """Return config.json, after checking its form and version."""
         config = parse_json(self.read(CONFIG), str(self.path / CONFIG))
         try:
             if isinstance(config, dict) and isinstance(config.get("format"), int) and config["format"] > FORMAT:
@@ -258,7 +258,7 @@ class Run:
             raise ElmanError(f"{self.path / CONFIG}: not a run's config: {explain(error)}") from None
 
     def record(self, name: str, schema: TypeAdapter[Record]) -> Record:
-        """A JSON file of the run.
+        """Return the content of a JSON file of the run, checked against a schema.
 
         Raises:
             ElmanError: it is missing, not JSON, or not what the schema says.
@@ -270,18 +270,18 @@ class Run:
             raise ElmanError(f"{self.path / name}: {explain(error)}") from None
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """A safetensors file; ``about`` becomes its metadata."""
+        """Write a safetensors file; ``about`` becomes its metadata."""
         flat = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
         self.write(name, safetensors.torch.save(flat, metadata={"elman": json.dumps(about)}))
 
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `write_tensors` wrote. Nothing is ever unpickled."""
+        """Read the tensors and metadata that `write_tensors` wrote. Nothing is unpickled."""
         with self._tensors(name) as file:
             about = parse_json((file.metadata() or {}).get("elman", "{}"), str(self.path / name), infinity=True)
             return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
 
     def read_forms(self, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """The type ("F32") and the shape of each tensor in a safetensors file, of which no more than that is read."""
+        """Return type ("F32") and shape of each tensor in a safetensors file, from its header alone."""
         with self._tensors(name) as file:
             parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in parts.items()}
@@ -300,7 +300,7 @@ class Run:
             raise ElmanError(f"{path}: not a whole safetensors file ({error}); nothing was loaded") from None
 
     def metrics(self) -> list[tuple[int, str]]:
-        """The lines of metrics.jsonl, each with its step; one that a kill has cut short at the end is left out.
+        """Return the lines of metrics.jsonl, each with its step; an incomplete last line is left out.
 
         Raises:
             ElmanError: another line is not one that elman wrote.
@@ -321,11 +321,11 @@ class Run:
                 if number < len(lines):
                     raise
             except pydantic.ValidationError as error:
-                raise ElmanError(f"{path}, line {number}: {explain(error)}; mend or remove it") from None
+                raise ElmanError(f"{path}, line {number}: {explain(error)}; fix or remove the line") from None
         return found
 
     def keep_metrics_until(self, step: int) -> None:
-        """Drops the lines of metrics.jsonl after ``step``: they will be made again."""
+        """Remove the lines of metrics.jsonl after ``step``."""
         found = self.metrics()
         if found:
             self.write(METRICS, "".join(line + "\n" for at, line in found if at <= step))

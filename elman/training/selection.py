@@ -1,4 +1,4 @@
-"""Which validation of a training run is the best."""
+"""Select the best validation of a training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Criterion(NamedTuple):
-    """A metric that validations are ranked by.
+    """A metric by which validations are ranked.
 
     Attributes:
         metric: its name among the metrics of a validation.
@@ -20,7 +20,7 @@ class Criterion(NamedTuple):
 
 
 def rank(metrics: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[float, ...]:
-    """Metrics as a tuple that compares greater for the better validation.
+    """Convert metrics to a tuple that compares greater for the better validation.
 
     The first criterion decides, the next ones break ties. A metric that is missing ranks below every number.
 

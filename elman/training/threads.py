@@ -1,4 +1,4 @@
-"""How many threads a training step is fastest with, measured while training runs."""
+"""Choose the number of threads of a training step by measuring it while training runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CLEAR, _ERRORS, _HOPELESS = math.log(1.05), 3.0, math.log(4.0)
 
 
 class Threads:
-    """Compares the number of threads in use with others, again and again, and keeps the faster.
+    """Compare the current number of threads with others repeatedly, and keep the faster one.
 
     A recurrent step is many small products. On many cores fewer threads may be faster; and where another process
     keeps a core busy, threads that wait for each other can cost many times what they bring. Neighbours come and go,
@@ -43,7 +43,7 @@ class Threads:
         self._steps, self._spent = 0, 0.0
 
     def stepped(self, seconds: float, units: int) -> None:
-        """Takes the time of a step and its units of work, and sets the number of threads for the next step."""
+        """Record the time and the units of a step, and set the number of threads of the next step."""
         self._spent += seconds
         if self._other is None:
             if self._spent >= self._wait:
@@ -75,7 +75,7 @@ class Threads:
         return any(seconds - units > max(usual) + _HOPELESS for other, units, seconds in self._measured[-1:] if other)
 
     def _gain(self) -> tuple[float, float]:
-        """By how much the other number is faster, as a logarithm, and the standard error."""
+        """Return the logarithm of the speed-up of the other number of threads, and its standard error."""
         other, units, seconds = np.array(self._measured).T
         terms = np.stack([other, np.ones_like(units), units - units.mean()], axis=1)
         solution, _, rank, _ = np.linalg.lstsq(terms, seconds, rcond=1e-9)
@@ -95,5 +95,5 @@ class Threads:
         torch.set_num_threads(self.best)
 
     def leave(self) -> None:
-        """Sets as many threads as there were before."""
+        """Restore the number of threads from before the training."""
         torch.set_num_threads(self.most)

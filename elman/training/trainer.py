@@ -23,7 +23,7 @@ from elman.training.run import Run
 from elman.training.selection import rank
 from elman.training.threads import Threads
 
-#: Seconds between events while training, and between checkpoints where no validation comes first.
+#: Seconds between step events, and between checkpoints if no validation comes first.
 _REPORT, _SAVE = 1.0, 60.0
 
 
@@ -72,12 +72,16 @@ class Trainer:
         self._threads = Threads() if by_the_clock else None
 
     def train(self, resume: bool = False) -> Ended:
-        """Trains until steps or minutes are over, or the loss no longer falls; ``resume`` goes on
-        from the run's last checkpoint. Ctrl-C ends it after the step, with everything saved.
+        """Train until steps or minutes are over, or validations no longer improve.
+
+        Ctrl-C ends the training after the current step, with everything saved.
+
+        Args:
+            resume (bool): continue from the last checkpoint of the run. Default: False.
 
         Raises:
-            ElmanError: the loss or the gradient is no number any more, or far above where it began;
-                the last checkpoint stays as it was.
+            ElmanError: training diverged: the loss or the gradient is not finite, or far above the first loss. The last
+                checkpoint is kept.
         """
         torch.manual_seed(self.config.seed + self.world.rank)
         if resume:
@@ -106,7 +110,7 @@ class Trainer:
         return end
 
     def _loop(self, interrupts: _Interrupts) -> str:
-        """Step after step, until there is a reason to stop."""
+        """Make steps until there is a reason to stop; return the reason."""
         done, stop = self._done(interrupts)
         self._before = done
         while not stop:
@@ -117,12 +121,12 @@ class Trainer:
             if self._threads:
                 self._threads.stepped(time.perf_counter() - began, units)
             done, stop = self._done(interrupts)
-            if self._look(done):
+            if self._report_and_save(done):
                 return "early"
         return "interrupted"
 
     def _done(self, interrupts: _Interrupts) -> tuple[float, bool]:
-        """The share of the run that is over, and whether someone wants it to stop."""
+        """Return the completed fraction of the run, and whether a signal asked to stop."""
         seconds = self._base + time.perf_counter() - self._began
         self.progress.seconds, stop = self.world.agree(seconds, float(bool(interrupts.asked)))
         shares = [0.0]
@@ -133,7 +137,7 @@ class Trainer:
         return max(shares), bool(stop)
 
     def _step(self, done: float) -> int:
-        """Makes a step, and returns how many units of work it was."""
+        """Make a step, and return its number of units."""
         if self.config.steps:  # the middle of the step: neither the first nor the last one stands still
             done = max(done, (self.progress.step + 0.5) / self.config.steps)
         factor = optimiser.rate_factor(self.config, done)
@@ -151,7 +155,7 @@ class Trainer:
         limit = math.inf if self.config.clip_norm is None else self.config.clip_norm
         norm = nn.utils.clip_grad_norm_(parameters, limit).item()
         value = self.world.mean(loss.item())
-        self._sound(value, norm)
+        self._check_diverged(value, norm)
         self.optimizer.step()
         self.progress.step += 1
         if self.average:
@@ -160,8 +164,8 @@ class Trainer:
         self._report.add(value, norm, self.rates[0] * factor, units)
         return units
 
-    def _sound(self, loss: float, norm: float) -> None:
-        """Ends a run that has gone wrong, before the step spoils the weights."""
+    def _check_diverged(self, loss: float, norm: float) -> None:
+        """Raise an error if training has diverged, before the step changes the weights."""
         progress = self.progress
         if progress.first_loss == math.inf and math.isfinite(loss):
             progress.first_loss = loss
@@ -178,8 +182,8 @@ class Trainer:
                 f"lower --learning-rate (it is {self.config.learning_rate:g}){clip}{kept}"
             )
 
-    def _look(self, done: float) -> bool:
-        """Reports, validates and saves where it is time to; whether to stop early."""
+    def _report_and_save(self, done: float) -> bool:
+        """Report, validate and save if it is time to; return whether to stop early."""
         progress, config = self.progress, self.config
         if done >= 1 or self._report.due(progress.seconds):
             self._tell(self._report.event(progress, min(done, 1.0)))
@@ -200,12 +204,12 @@ class Trainer:
         if self.average:
             self.average.exchange()
         try:
-            self._look_at_held_out(done)
+            self._evaluate_held(done)
         finally:
             if self.average:
                 self.average.exchange()
 
-    def _look_at_held_out(self, done: float) -> None:
+    def _evaluate_held(self, done: float) -> None:
         network, progress = self.model.network, self.progress
         network.eval()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.precision):
@@ -215,7 +219,8 @@ class Trainer:
         for name, _ in criteria:
             if not math.isfinite(metrics.get(name, 0.0)):
                 raise ElmanError(
-                    f"the validation {name} is {metrics[name]} at step {progress.step}: no model can be selected by it"
+                    f"the validation {name} is {metrics[name]} at step {progress.step}; "
+                    "models cannot be selected by a metric that is not finite"
                 )
         better = not progress.best or rank(metrics, criteria) > rank(progress.best, criteria)
         progress.stale = 0 if better else progress.stale + 1
@@ -226,7 +231,7 @@ class Trainer:
 
     @property
     def selected_by(self) -> str:
-        """The metric that decides which weights are kept."""
+        """The metric that decides which weights are kept as the best."""
         return self.model.selection[0].metric
 
     def _keep_best(self) -> None:
@@ -257,7 +262,7 @@ class Trainer:
         saved, network = Checkpoint(self.run), self.model.network
         if saved.about.world != self.world.size:
             raise ElmanError(
-                f"{self.run.path}: trained by {saved.about.world} processes; it cannot go on with {self.world.size}"
+                f"{self.run.path}: trained by {saved.about.world} processes, cannot be resumed with {self.world.size}"
             )
         rank, device = self.world.rank, self.world.device
         self.progress = saved.about.progress
@@ -304,7 +309,7 @@ class Trainer:
 
 
 class Average:
-    """The exponential average of a network's weights over steps.
+    """Exponential moving average of the weights of a network.
 
     a <- d a + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) after n steps
 
@@ -322,7 +327,7 @@ class Average:
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """The network has the average, and this the network's weights; the second call undoes it."""
+        """Swap the average and the weights of the network; a second call swaps them back."""
         for key, parameter in self.live.items():
             kept = parameter.detach().clone()
             parameter.copy_(self.weights[key])
@@ -334,7 +339,7 @@ class Average:
 
 
 class _Report:
-    """Means over the steps since the last event."""
+    """Accumulate means over the steps since the last event."""
 
     def __init__(self) -> None:
         self.restart(0.0)
@@ -359,7 +364,7 @@ class _Report:
 
 
 class _Interrupts:
-    """Turns the first Ctrl-C (or SIGTERM) into a wish to stop; the second one stops at once."""
+    """Record the first SIGINT or SIGTERM as a request to stop; raise KeyboardInterrupt at the second one."""
 
     asked = 0
 
@@ -380,13 +385,13 @@ class _Interrupts:
             signal.signal(number, handler)
 
     def pass_on(self) -> None:
-        """What was asked to end, ends, now that everything is saved; after Ctrl-C there is still work."""
+        """Raise SIGTERM again once everything is saved; after SIGINT the process continues."""
         if self.asked == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)
 
 
 def mixed_precision(choice: str, device: torch.device) -> bool:
-    """Whether to multiply in bf16; for ``auto``, where the processor does so natively."""
+    """Return whether to use bf16; for ``auto``, whether the processor supports it natively."""
     if choice != "auto":
         return choice == "bf16"
     if device.type == "cuda":

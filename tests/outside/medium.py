@@ -14,9 +14,10 @@ from elman.data.inputs import InputFile
 from elman.data.padding import pad
 from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
-from elman.media import Content, Medium, Source
+from elman.media import Content, Source
 from elman.media.columns import Columns
 from elman.media.medium import Files
+from elman.media.numeric import Numeric
 from elman.media.pretrained import KnownVectors
 
 
@@ -24,7 +25,7 @@ class PenState(BaseModel):
     """Nothing is learnt but the source's mean and deviation."""
 
 
-class Pen(Medium):
+class Pen(Numeric):
     """Paths of a pen (T, 2)."""
 
     name, plural = "pen", "pen paths"
@@ -76,9 +77,6 @@ class Pen(Medium):
     def state(self) -> PenState:
         return PenState()
 
-    def files(self) -> dict[str, str]:
-        return {}
-
     def columns(self, columns: Columns) -> Columns:
         return columns
 
@@ -97,21 +95,12 @@ class Pen(Medium):
     def vary(self, rows: list[np.ndarray], source: nn.Module, draw: np.random.Generator) -> list[np.ndarray]:
         return [row * draw.uniform(0.9, 1.1) for row in rows]
 
-    def hide(self, inputs: Tensor) -> Tensor:
-        return inputs
-
     def source(self) -> Source:
         return Source(Standardize(2), 2)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)
         source.fit(rows)
-        return []
-
-    def boundaries(self, inputs: Tensor) -> Tensor | None:
-        return None
-
-    def pieces(self, given: Any) -> list[str]:
         return []
 
     def amount(self, content: Content) -> float:

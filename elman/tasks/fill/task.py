@@ -11,7 +11,7 @@ from elman.data.source import sources as sources_of
 from elman.data.split import hold_out
 from elman.data.tables import read_plain_text
 from elman.data.tokenizer import Tokenizer
-from elman.data.vectors import vector_size
+from elman.media.pretrained import size_of_vectors
 from elman.media.text import TOKENIZER, encode_all, spaced
 from elman.tasks.fill.model import Filler, Words
 from elman.tasks.fill.options import FillConfig
@@ -63,9 +63,7 @@ class Fill(Task):
 
     def resolve(self, learnt: Words, train: list[str], examples: list[np.ndarray]) -> FillConfig:
         c = self.config
-        chosen: dict[str, Any] = {}
-        if c.vectors is not None and "embedding_size" not in c.model_fields_set:
-            chosen["embedding_size"] = vector_size(c.vectors)
+        chosen: dict[str, Any] = size_of_vectors(c, c.vectors)
         if c.minutes is None and c.steps is None:
             chosen["minutes"] = min(20.0, max(1.0, sum(map(len, examples)) / 50_000))
         return c.model_copy(update=chosen)

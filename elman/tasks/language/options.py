@@ -10,10 +10,10 @@ from pydantic import Field, field_validator
 from elman import cells
 from elman.config import Needs, Options, several
 from elman.data.tokenizer import TokenKind
-from elman.data.vectors import vector_size
 from elman.errors import ElmanError
 from elman.layers import Connection
 from elman.layers.transformer import Positions
+from elman.media.pretrained import size_of_vectors
 from elman.training.config import TrainConfig
 
 #: Dropout, by how often the text is read at most.
@@ -134,8 +134,7 @@ def with_defaults(config: LanguageConfig, tokens: int) -> LanguageConfig:
         dropout = dropout if config.dropout is None else config.dropout
         _check_effects(config, layers, dropout)
         chosen |= {"hidden_size": hidden, "num_layers": layers, "dropout": dropout}
-    if config.vectors is not None and "embedding_size" not in config.model_fields_set:
-        chosen["embedding_size"] = vector_size(config.vectors)
+    chosen |= size_of_vectors(config, config.vectors)
     return config.model_copy(update=chosen)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from elman.data.split import hold_out
 from elman.data.tagged import Tagged, read_tagged
 from elman.data.tokenizer import Tokenizer
-from elman.data.vectors import vector_size
 from elman.errors import ElmanError
+from elman.media.pretrained import size_of_vectors
 from elman.tasks.tag.examples import Examples, Vocabulary
 from elman.tasks.tag.model import Tagger
 from elman.tasks.tag.options import TagConfig
@@ -65,9 +65,7 @@ class Tag(Task):
 
     def resolve(self, learnt: Vocabulary, train: Tagged, examples: Examples) -> TagConfig:
         c = self.config
-        chosen: dict[str, Any] = {}
-        if c.vectors is not None and "embedding_size" not in c.model_fields_set:
-            chosen["embedding_size"] = vector_size(c.vectors)
+        chosen: dict[str, Any] = size_of_vectors(c, c.vectors)
         if c.minutes is None and c.steps is None:
             chosen["minutes"] = min(10.0, max(1.0, sum(map(len, train.words)) / 40_000))
         return c.model_copy(update=chosen)

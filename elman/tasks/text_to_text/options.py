@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from pydantic import Field
 
 from elman.config import Needs, Options
-from elman.data.vectors import vector_size
 from elman.layers.attention import AttentionKind
 from elman.layers.transformer import Positions
+from elman.media.pretrained import size_of_vectors
 from elman.training.config import TrainConfig
 
 Config = TypeVar("Config", bound="TextToTextConfig")
@@ -132,7 +132,5 @@ def with_defaults(config: Config, characters: int, sizes: dict[str, tuple[Sizes,
         minutes = min(30.0, max(2.0, characters / 100_000))
     best = sizes[config.model][minutes is not None and minutes >= 8]
     left = {key: value for key, value in best._asdict().items() if key not in given or getattr(config, key) is None}
-    files = [path for path in (config.vectors, config.target_vectors) if path is not None]
-    if files and "embedding_size" not in given:
-        left["embedding_size"] = vector_size(files[0])
+    left |= size_of_vectors(config, config.vectors, config.target_vectors)
     return config.model_copy(update={"minutes": minutes, **left})
