@@ -42,7 +42,7 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
 def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
     """Draw a confusion matrix as a heat map, with a row for each true label, normalised to the row."""
     names = list(confusion)
-    counts = np.array([[confusion[true].get(said, 0) for said in names] for true in names])
+    counts = np.array([[confusion[true].get(predicted, 0) for predicted in names] for true in names])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.0 + 0.38 * len(names)
     figure = _figure(side + 1.0, side)
@@ -90,9 +90,9 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
     for place, (one, name) in zip(axes[1:], panels, strict=True):
         values = one.values[name].float().cpu().numpy().T
         gate = values.min() >= 0 and values.max() <= 1
-        most = 1.0 if gate else max(1e-6, float(np.abs(values).max()))
+        limit = 1.0 if gate else max(1e-6, float(np.abs(values).max()))
         place.imshow(
-            values, aspect="auto", cmap="Greens" if gate else "RdBu_r", vmin=0.0 if gate else -most, vmax=most,
+            values, aspect="auto", cmap="Greens" if gate else "RdBu_r", vmin=0.0 if gate else -limit, vmax=limit,
             interpolation="nearest",
         )  # fmt: skip
         place.set_xlim(-0.5, steps - 0.5)

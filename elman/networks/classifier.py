@@ -88,8 +88,8 @@ class SequenceLabeller(nn.Module):
         if isinstance(self.encoder, Hierarchical):
             y, _, found, weights = self.encoder.read(x, None, lengths, begins)
             pooled, above = self.pooling(y, found.counts)
-            spread = torch.cat([row[:n] for row, n in zip(above, found.counts.tolist(), strict=True)])
-            weights = weights * found.back(spread[:, None].expand(found.x.shape[:2]), x.shape[1])
+            by_part = torch.cat([row[:n] for row, n in zip(above, found.counts.tolist(), strict=True)])
+            weights = weights * found.back(by_part[:, None].expand(found.x.shape[:2]), x.shape[1])
         else:
             y, _ = self.encoder(x, None, lengths)
             pooled, weights = self.pooling(y, lengths)

@@ -11,10 +11,10 @@ import torch
 #: and caches fill), and the largest number of such blocks for each of the two numbers.
 _BLOCK, _BLOCKS = 4, 4
 #: Seconds of training before the first trial and after each, at least; and after a trial, a multiple of what it lost.
-_SOON, _REST = 2.0, 20.0
+_PAUSE, _REST = 2.0, 20.0
 #: A number of threads wins if it is faster by 5% and by three standard errors. A step that takes more than four times
 #: as long for its work as any with the number in use ends the trial.
-_CLEAR, _ERRORS, _HOPELESS = math.log(1.05), 3.0, math.log(4.0)
+_CLEAR, _ERRORS, _TOO_SLOW = math.log(1.05), 3.0, math.log(4.0)
 
 
 class Threads:
@@ -35,9 +35,9 @@ class Threads:
     """
 
     def __init__(self) -> None:
-        self.most = self.best = torch.get_num_threads()
+        self.maximum = self.best = torch.get_num_threads()
         self._tried = 0
-        self._wait = _SOON
+        self._wait = _PAUSE
         self._other: int | None = None  # what `best` is compared with; None between trials
         self._measured: list[tuple[bool, float, float]] = []  # whether with `other`, log units, log seconds
         self._steps, self._spent = 0, 0.0
@@ -53,7 +53,7 @@ class Threads:
             other = torch.get_num_threads() == self._other
             self._measured.append((other, math.log(max(units, 1)), math.log(max(seconds, 1e-9))))
         self._steps += 1
-        if self._hopeless():
+        if self._too_slow():
             self._end(False)
         elif self._steps % (2 * _BLOCK) == 0:
             gain, error = self._gain()
@@ -65,14 +65,14 @@ class Threads:
 
     def _begin(self) -> None:
         self._spent, self._steps, self._measured = 0.0, 0, []
-        choices = dict.fromkeys((max(self.best // 2, 1), min(self.best * 2, self.most), 1, self.most))
+        choices = dict.fromkeys((max(self.best // 2, 1), min(self.best * 2, self.maximum), 1, self.maximum))
         others = [count for count in choices if count != self.best]
         if others:
             self._other = others[self._tried % len(others)]
 
-    def _hopeless(self) -> bool:
+    def _too_slow(self) -> bool:
         usual = [seconds - units for other, units, seconds in self._measured if not other]
-        return any(seconds - units > max(usual) + _HOPELESS for other, units, seconds in self._measured[-1:] if other)
+        return any(seconds - units > max(usual) + _TOO_SLOW for other, units, seconds in self._measured[-1:] if other)
 
     def _gain(self) -> tuple[float, float]:
         """Return the logarithm of the speed-up of the other number of threads, and its standard error."""
@@ -85,15 +85,15 @@ class Threads:
     def _end(self, better: bool) -> None:
         assert self._other is not None
         if better:  # there may be more to gain in the same direction
-            self.best, self._wait = self._other, _SOON
+            self.best, self._wait = self._other, _PAUSE
         else:
             used = [(math.exp(seconds), math.exp(seconds - units), other) for other, units, seconds in self._measured]
             usual = float(np.mean([cost for _, cost, other in used if not other]))
             lost = sum(seconds * (1 - usual / cost) for seconds, cost, other in used if other)
-            self._tried, self._wait = self._tried + 1, max(_SOON, self._spent + _REST * lost)
+            self._tried, self._wait = self._tried + 1, max(_PAUSE, self._spent + _REST * lost)
         self._other, self._spent = None, 0.0
         torch.set_num_threads(self.best)
 
     def leave(self) -> None:
         """Restore the number of threads from before the training."""
-        torch.set_num_threads(self.most)
+        torch.set_num_threads(self.maximum)

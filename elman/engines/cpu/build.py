@@ -1,4 +1,4 @@
-"""From C to a library in memory: the compiler at hand, and a cache of what it has built."""
+"""Compile C to a loaded library, with any C compiler of the machine, and cache the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-#: Every compiler gets these; the instruction set of this machine comes with them.
+#: The flags of every compiler; those for the instruction set of this machine are added.
 _FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
     "-fPIC", "-shared", "-w", *(("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()),
@@ -23,11 +23,11 @@ _FLAGS = (
 
 
 class BuildError(RuntimeError):
-    """The C could not be built here; the message says why."""
+    """The C could not be compiled; the message says why."""
 
 
 def load(source: str, name: str) -> ctypes.CDLL:
-    """The library of a C source: from the cache if it is there and whole, else built.
+    """Return the library of a C source, from the cache if it is there and complete, otherwise compiled.
 
     The cache is ELMAN_CACHE, or the user's cache folder. A library's file name carries the hash of its
     source, flags and processor, and the hash of its own bytes: what was cut short or changed is built anew.
@@ -83,7 +83,7 @@ def _digest(data: bytes) -> str:
 
 @functools.cache
 def _compiler() -> list[str]:
-    """The command of the first C compiler found: $CC, cc, gcc, clang, or zig's from the package ziglang."""
+    """Return the command of the first C compiler found: $CC, cc, gcc, clang, or zig's from the package ziglang."""
     if given := _words("CC"):
         return given
     for name in ("cc", "gcc", "clang"):
@@ -103,7 +103,7 @@ def _flags() -> list[str]:
 
 
 def _words(variable: str) -> list[str]:
-    """An environment variable, split as a shell does."""
+    """Return an environment variable, split like a shell splits it."""
     try:
         return shlex.split(os.environ.get(variable, ""))
     except ValueError as error:
@@ -112,7 +112,7 @@ def _words(variable: str) -> list[str]:
 
 @functools.cache
 def _processor() -> str:
-    """What tells processors with other instructions apart."""
+    """Return a text that differs between processors with different instruction sets."""
     known = platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -125,7 +125,7 @@ def _processor() -> str:
 
 @functools.cache
 def _folder() -> Path:
-    """A folder for libraries that this user alone can write; for this process only if there is no other."""
+    """Return a cache folder that only this user can write to; a temporary one if there is none."""
     base = os.environ.get("ELMAN_CACHE")
     home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
     try:

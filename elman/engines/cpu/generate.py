@@ -1,4 +1,4 @@
-"""Prints the C of a kernel: the phases of a cell's step and of its gradient, in the code that all kernels share."""
+"""Print the C of a kernel: the phases of a cell's step and of its gradient, in the code that all kernels share."""
 
 from __future__ import annotations
 

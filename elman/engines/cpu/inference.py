@@ -1,4 +1,4 @@
-"""Running without gradients: as little as can be between Python and the kernel.
+"""Run kernels without gradients, with little overhead between Python and C.
 
 Nothing about weights outlives a call: the kernel reads the parameters themselves. Only inside a scope that promises
 that they stay as they are (`elman.layers.packed`) are they packed once.
@@ -18,7 +18,7 @@ from elman.engines.scan import Scan, State
 
 
 class PackedWeights:
-    """W and R in the order in which the kernel reads them, for `Scan.packed`.
+    """The matrices W and R in the order in which the kernel reads them, for `Scan.packed`.
 
     Attributes:
         library: the kernel that they are for.
@@ -33,7 +33,7 @@ class PackedWeights:
 
 
 def pack(library: Library, scan: Scan) -> PackedWeights:
-    """The weights of a scan, packed; in int8 where it asks for that and they lie on the grid."""
+    """Return the packed weights of a scan; in int8 if the scan asks for it and the weights lie on the grid."""
     fields: dict[str, Tensor] = {}
     w_ih, w_hh = (_plain(w, library.real) for w in scan.weights[:2])
     int8 = scan.int8 and library.dtype != torch.bfloat16 and all(w is None or on_grid(w) for w in (w_ih, w_hh))
@@ -47,7 +47,7 @@ def pack(library: Library, scan: Scan) -> PackedWeights:
 
 
 def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
-    """y (B, T, H) and the final state, with no graph."""
+    """Return y (B, T, H) and the final state, without a graph."""
     x, state, real = scan.x, scan.state, library.real
     B, T, D = x.shape
     H, kind = state[0].shape[1], state[0].dtype
@@ -101,7 +101,7 @@ def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
 
 
 def _plain(t: Any, real: torch.dtype) -> Any:
-    """A tensor of this type, its numbers side by side; None for none."""
+    """Return a contiguous tensor of this dtype; None for None."""
     if t is None or (t.dtype is real and t.is_contiguous()):
         return t
     return t.to(real).contiguous()

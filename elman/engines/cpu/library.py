@@ -1,4 +1,4 @@
-"""A cell's kernel in memory, and how it is called."""
+"""The loaded kernel of a cell, and its calls."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ class Library:
         self._lanes = self._c.lanes()
 
     def _columns(self) -> tuple[list[int], list[int]]:
-        """Which of the different gradients of gates is that of each input gate, and of each hidden gate."""
+        """Return the index of the gradient of each input gate and of each hidden gate among the distinct gradients."""
         order = self.program.gate_grads
         both = self.program.input_grads, self.program.hidden_grads
         inputs, hidden = ([order.index(g) for g in grads] for grads in both)
         return inputs, hidden
 
     def padded(self, H: int) -> int:
-        """H, up to a whole number of vectors."""
+        """Return H rounded up to a multiple of the vector length."""
         return (H + self._lanes - 1) // self._lanes * self._lanes
 
     def saved(self, H: int) -> int:
-        """How many numbers backward needs of a row and step."""
+        """Return how many numbers of each row and step backward needs."""
         return self._saved[0] * self.padded(H) + self._saved[1] * self._lanes
 
     def units(self, vectors: Tensor | None) -> Tensor | None:
-        """What rows meet, (U, H), from the cell's vectors (V, H)."""
+        """Return the per-unit values (U, H) of the step, computed from the vectors (V, H) of the cell."""
         if vectors is None or not self.sums:
             return None
         return torch.stack(self.program.derive(vectors.unbind()))
 
     def vector_gradients(self, vectors: Tensor, dunits: Tensor) -> Tensor:
-        """The gradients of the vectors (V, H), from those of what rows meet."""
+        """Return the gradients of the vectors (V, H), given those of the per-unit values."""
         if not self.sums:
             return torch.zeros_like(vectors)
         with torch.enable_grad():
@@ -95,14 +95,14 @@ class Library:
             raise MemoryError(f"{self.cell}: no memory for the kernel")
 
     def pack(self, which: str, weight: Tensor, H: int) -> Tensor:
-        """W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it."""
+        """Pack W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it."""
         gates, N = weight.shape[0] // H, weight.shape[1]
         packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8, device="cpu")
         getattr(self._c, f"pack_{which}")(packed.data_ptr(), weight.data_ptr(), H, N)
         return packed
 
     def pack_int8(self, which: str, weight: Tensor, H: int) -> tuple[Tensor, Tensor]:
-        """The same in int8, for weights on the grid of `int8_scale`, and the scales."""
+        """Pack weights on the grid of `int8_scale` as int8; return them and their scales."""
         gates, N = weight.shape[0] // H, weight.shape[1]
         size = self._c.packed_size(gates, H, N) // self.real.itemsize
         packed = torch.empty(size, dtype=torch.int8, device="cpu")
@@ -113,13 +113,13 @@ class Library:
 
 
 class Source(Structure):
-    """Where threads and memory come from: the C struct of that name."""
+    """The functions for threads and memory: the C struct of that name."""
 
     _fields_ = [(name, c_void_p) for name in ("parallel", "thread_number", "thread_count", "take", "give")]
 
 
 def _job(states: int, real: Any) -> type[Structure]:
-    """The C struct Job of a cell with so many parts of the state."""
+    """Return the C struct Job for a number of parts of the state."""
     each = c_void_p * states
     groups: list[tuple[str, Any]] = [
         ("B T D H heads threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
@@ -141,7 +141,7 @@ def _job(states: int, real: Any) -> type[Structure]:
 
 @functools.cache
 def _runtime() -> ctypes.CDLL:
-    """runtime.c: the memory of all kernels, and a pool of threads."""
+    """Load runtime.c, which has the memory of all kernels and a thread pool."""
     runtime = load((Path(__file__).parent / "runtime.c").read_text(encoding="utf-8"), "runtime")
     runtime.take.argtypes, runtime.take.restype = [ctypes.c_size_t], c_void_p
     runtime.give.argtypes = [c_void_p]
@@ -151,7 +151,7 @@ def _runtime() -> ctypes.CDLL:
 
 @functools.cache
 def _openmp() -> Source | None:
-    """The OpenMP runtime that torch itself uses, so that both have one pool of threads."""
+    """Return the OpenMP runtime that torch uses, so that both share one thread pool."""
     try:
         return _source(ctypes.CDLL(torch._C.__file__), "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
     except (OSError, AttributeError):  # torch without OpenMP, or with another
@@ -160,7 +160,7 @@ def _openmp() -> Source | None:
 
 @functools.cache
 def _own() -> Source:
-    """The pool of runtime.c."""
+    """Return the thread pool of runtime.c."""
     return _source(_runtime(), "parallel", "thread_number", "thread_count")
 
 
@@ -170,14 +170,14 @@ def _source(threads: ctypes.CDLL, *names: str) -> Source:
 
 
 def in_large_pages(t: Tensor) -> Tensor:
-    """The same new tensor; if it is large, its memory comes in large pages, which are fewer page faults."""
+    """Ask for large pages for the memory of a new tensor if it is large; return the tensor."""
     if t.nbytes >= 4 << 20:
         _runtime().in_large_pages(t.data_ptr(), t.nbytes)
     return t
 
 
 def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An empty tensor in memory that goes back to the kernels' pool when nothing refers to it any more."""
+    """Return an empty tensor whose memory returns to the pool of the kernels when it is no longer used."""
     size = math.prod(shape) * dtype.itemsize
     if not size:
         return torch.empty(shape, dtype=dtype, device="cpu")
@@ -190,13 +190,13 @@ def reused(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def threads() -> int:
-    """How many threads a kernel may use: torch's, but no more than this process may keep busy."""
+    """Return the number of threads of a kernel: that of torch, at most the number of available cores."""
     return min(torch.get_num_threads(), cores())
 
 
 @functools.cache
 def cores() -> int:
-    """The cores that this process may keep busy all the time: of its mask, and of the quota of its container."""
+    """Return the number of cores of this process, by its CPU affinity and the quota of its container."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for quota in _quotas():
         count = min(count, max(1, math.ceil(quota)))
@@ -204,7 +204,7 @@ def cores() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores by the quotas of the control groups of this process (Linux), version 2 and version 1."""
+    """Yield the numbers of cores that the control groups of this process allow (Linux, versions 1 and 2)."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, group = line.split(":", 2)
@@ -233,5 +233,5 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def source() -> Source:
-    """Where a kernel's threads and memory come from in this process."""
+    """Return the functions for threads and memory in this process."""
     return (None if _forked else _openmp()) or _own()

@@ -44,10 +44,10 @@ class Answerer(TextToTextModel):
     def input(self, text: str) -> str:
         """Return what is read for a story with its question after a tab, or as its last sentence."""
         story, tab, question = text.rpartition("\t")
-        told = sentences(story if tab else text)
-        if not tab and told:
-            *told, question = told
-        return asked(told, question)
+        story_sentences = sentences(story if tab else text)
+        if not tab and story_sentences:
+            *story_sentences, question = story_sentences
+        return asked(story_sentences, question)
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         if not is_file_argument(argument):
@@ -78,5 +78,5 @@ class Answerer(TextToTextModel):
 
 def asked(story: str | Sequence[str], question: str) -> str:
     """Return a story (a text, or its sentences) and a question as lines, the question first."""
-    told = sentences(story) if isinstance(story, str) else story
-    return "\n".join(" " + line.strip() for line in [question, *told])
+    story_sentences = sentences(story) if isinstance(story, str) else story
+    return "\n".join(" " + line.strip() for line in [question, *story_sentences])

@@ -49,8 +49,8 @@ class Answer(TextToText):
 
     def read(self, data: Sequence[str], like: Any = None) -> Stories:
         c = self.config
-        told = read_stories(data, (c.story, c.question, c.answer), c.kind, c.skip_bad)
-        return Stories(told, any(map(is_story_table, sources_of(data))))
+        questions = read_stories(data, (c.story, c.question, c.answer), c.kind, c.skip_bad)
+        return Stories(questions, any(map(is_story_table, sources_of(data))))
 
     def split(self, data: Stories) -> tuple[Stories, Stories] | None:
         """Hold out all questions about some stories."""
@@ -62,15 +62,15 @@ class Answer(TextToText):
         return train, held
 
     def contents(self, train: Stories, held: Stories) -> list[str]:
-        told = [s for part in (train, held) for s in part.questions]
-        texts = [t for s in told for t in ("", *s.sentences, s.question, s.answer, s.kind)]
+        questions = [s for part in (train, held) for s in part.questions]
+        texts = [t for s in questions for t in ("", *s.sentences, s.question, s.answer, s.kind)]
         return [*texts, str(len(train.questions))]
 
     def pairs(self, data: Stories) -> Pairs:
-        told = data.questions
+        questions = data.questions
         return Pairs(
-            [asked(s.sentences, s.question) for s in told], [s.answer for s in told],
-            [f"{s.kind}, question {s.question!r}" for s in told], [s.kind for s in told], data.tables,
+            [asked(s.sentences, s.question) for s in questions], [s.answer for s in questions],
+            [f"{s.kind}, question {s.question!r}" for s in questions], [s.kind for s in questions], data.tables,
         )  # fmt: skip
 
     def length(self, data: Stories) -> int:
