@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import random
+import struct
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,14 @@ def words(k: int, seed: int = 0) -> str:
     return " ".join(draw.choice(["good", "bad", "a", "film", "plot", "we", "saw", "dull"]) for _ in range(3 + k % 5))
 
 
+def sound(path: Path, pitch: float) -> None:
+    """A tenth of a second at 8,000 samples a second."""
+    samples = [int(9000 * math.sin(2 * math.pi * pitch * k / 8000)) for k in range(800)]
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, len(samples), "NONE", ""))
+        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+
+
 def of(*parts: str) -> Callable[[int], str]:
     return lambda k: parts[k % len(parts)]
 
@@ -119,6 +130,12 @@ def data_of(name: str, folder: Path) -> str:
     if name == "series":
         wide(folder / "s.csv", 40)
         return str(folder / "s.csv")
+    if name == "sounds":
+        for label, pitch in (("high", 900), ("low", 200)):
+            (folder / "sounds" / label).mkdir(parents=True)
+            for k in range(12):
+                sound(folder / "sounds" / label / f"{k}.wav", pitch + 10 * k)
+        return str(folder / "sounds")
     if name == "translate":
         columns = {
             "source": words,
@@ -168,6 +185,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "answer by a transformer": ("answer", "answer", {"hidden_size": 8, "embedding_size": 8, "model": "transformer"}),
     "classify texts": ("classify", "classify", {"hidden_size": 8}),
     "classify series": ("classify", "series", {"hidden_size": 8}),
+    "classify sounds": ("classify", "sounds", {"hidden_size": 8}),
     "tag": ("tag", "tag", {"hidden_size": 8, "character_size": 4}),
     "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
     "fill": ("fill", "text", {"hidden_size": 8}),
@@ -200,6 +218,8 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path) -> None:
+    if setting == "classify sounds":
+        pytest.importorskip("soundfile")
     task, source, base = SETTINGS[setting]
     data, kind = data_of(source, tmp_path), tasks.get(task).Config
     (tmp_path / "v.txt").write_text("good 1 2\nbad 2 1\nfilm 0 1\ndoog 1 1\nmlif 2 2\nhere 1 1\nBob 2 1\n")

@@ -261,7 +261,9 @@ def predict_command(arguments: list[str]) -> Any:
         )
         return 0
 
-    predict.__annotations__["options"] = Annotated[kind | None if kind else None, Flat]
+    predict.__annotations__["options"] = (
+        Annotated[kind | None, Flat] if kind else Annotated[None, Parameter(parse=False)]
+    )
     return predict
 
 
