@@ -32,11 +32,10 @@ import elman
 from elman.benchmarks.pairs import side_by_side
 from elman.config import parse
 from elman.data.padding import pad
-from elman.media.text import encode_all
-from elman.tasks.text_to_text.examples import Examples, PairBatch, collate
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateConfig
 from elman.tasks.translate.task import Translate
+from elman.tasks.writing.examples import Batch, Examples, batch_of
 from elman.training import optimiser
 from elman.training.events import Event, Stepped
 from elman.training.trainer import mixed_precision
@@ -60,17 +59,18 @@ class Plain(nn.Module):
         self.output, self.dropout = nn.Linear(2 * H, E), nn.Dropout(task.config.dropout)
         self.head = nn.Linear(E, task.target.vocab_size)
 
-    def forward(self, batch: PairBatch) -> Tensor:
-        x = self.dropout(self.source(batch.source))
+    def forward(self, batch: Batch) -> Tensor:
+        source, source_lengths = batch.read
+        x = self.dropout(self.source(source))
         if self.packed:
-            lengths = batch.source_lengths.cpu()
+            lengths = source_lengths.cpu()
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             memory, _ = pad_packed_sequence(self.encoder(packed)[0], batch_first=True)
         else:
             memory, _ = self.encoder(x)
         memory = self.dropout(memory)
         y, _ = self.first(self.dropout(self.target(batch.inputs)))
-        padding = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None]
+        padding = torch.arange(source.shape[1]) >= source_lengths[:, None]
         context, _ = self.attention(y, memory, memory, key_padding_mask=padding)
         for layer in self.rest:
             y, _ = layer(torch.cat((self.dropout(y), context), -1))
@@ -83,13 +83,12 @@ def step(data: Sequence[str], rounds: int, options: dict) -> None:
     bf16 = mixed_precision("auto", torch.device("cpu"))
     loader = task.batches(train, 0, 1)
     similar = [loader.batch(k) for k in range(8)]
-    rows = max(1, round(statistics.mean(len(batch.source) for batch in similar)))
+    rows = max(1, round(statistics.mean(len(batch.targets) for batch in similar)))
     draw = np.random.default_rng(0)
-    random_order = [collate(train, draw.choice(len(train.sources), rows)) for _ in range(8)]
+    parts = (train.part(draw.choice(len(train.rows), rows)) for _ in range(8))
+    random_order = [batch_of(task.collate(part.rows), part.target_ids) for part in parts]
 
-    def stepper(
-        network: nn.Module, loss: Callable[[PairBatch], Tensor], batches: list[PairBatch]
-    ) -> Callable[[], None]:
+    def stepper(network: nn.Module, loss: Callable[[Batch], Tensor], batches: list[Batch]) -> Callable[[], None]:
         optimizer, cycle = optimiser.build(network, task.config), itertools.cycle(batches)
 
         def train_step() -> None:
@@ -103,10 +102,10 @@ def step(data: Sequence[str], rounds: int, options: dict) -> None:
         network.train()
         return train_step
 
-    def plain(packed: bool, batches: list[PairBatch]) -> Callable[[], None]:
+    def plain(packed: bool, batches: list[Batch]) -> Callable[[], None]:
         network = Plain(task, packed)
 
-        def loss(batch: PairBatch) -> Tensor:
+        def loss(batch: Batch) -> Tensor:
             return nn.functional.cross_entropy(
                 network(batch).flatten(0, 1).float(), batch.targets.flatten(), label_smoothing=0.1
             )
@@ -180,7 +179,7 @@ def search(run: str, data: Sequence[str], sentences: int, rounds: int) -> None:
     """Compare the speed of beam search with beam size 5, in sentences per second."""
     task = elman.load(run)
     examples: Examples = task.read(data)
-    ids = encode_all(task.source, examples.sources[:sentences])
+    ids = examples.rows[:sentences]
     loop, order = Loop(task), range(0, len(ids), 64)
     options = parse(elman.decoding.Search, {"length_penalty": 0.0})
     pair = side_by_side(
@@ -224,12 +223,12 @@ def models(
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         examples = model.read(test)
         start = time.perf_counter()
-        model.predict(examples.sources)
+        model.predict(examples.inputs)
         seconds = time.perf_counter() - start
         metrics = model.evaluate(examples)
         print(
             f"| {name} | {model.parameters():,} | {statistics.median(rates):,.0f} | {metrics['bleu']:.1f} "
-            f"| {metrics['chrf']:.1f} | {len(examples.sources) / seconds:.0f} | {peak:.1f} GiB |", flush=True,
+            f"| {metrics['chrf']:.1f} | {len(examples.inputs) / seconds:.0f} | {peak:.1f} GiB |", flush=True,
         )  # fmt: skip
 
 

@@ -23,39 +23,39 @@ class Encoding(NamedTuple):
     """What a reader makes of a batch.
 
     Attributes:
-        keys (Tensor): (B, S, E), the vectors that a decoder attends to; 0 beyond a row's length.
-        lengths (Tensor): (B,), the number of keys of each row.
-        summary (Tensor): (B, C), one vector for the whole input, from which the state of a decoder starts.
+        keys (Tensor): (N, S, E), the vectors that a decoder attends to; 0 beyond a row's length.
+        lengths (Tensor): (N,), the number of keys of each row.
+        summary (Tensor): (N, C), one vector for the whole input, from which the state of a decoder starts.
+        rows (Tensor, optional): (B,), which of the N encodings each row of the batch reads, where several rows read the
+            same input. None: N = B, and each reads its own.
     """
 
     keys: Tensor
     lengths: Tensor
     summary: Tensor
+    rows: Tensor | None = None
 
 
 class Reader(nn.Module, ABC):
-    """Encode a batch of inputs: ``keys, lengths, summary = reader(inputs, lengths)``.
+    """Encode a batch of inputs: ``keys, lengths, summary, rows = reader(*inputs)``.
 
     A decoder with attention takes the encoding of any reader, so translation, question answering, captions and speech
-    recognition differ in their reader only.
+    recognition differ in their reader only. A reader names the tensors that it takes.
 
     Attributes:
         output_size (int): E, the size of a key.
         summary_size (int): C, the size of the summary.
-
-    Shapes:
-        inputs (B, T, ...), for text ids (B, T); lengths (B,), the number of real steps of each row.
     """
 
     output_size: int
     summary_size: int
 
     @abstractmethod
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Encoding: ...
+    def forward(self, *args: Any, **kwargs: Any) -> Encoding: ...
 
 
 class TextReader(Reader, ABC):
-    """A reader of token ids.
+    """A reader of token ids (B, T) and lengths (B,).
 
     Args:
         embedding (nn.Embedding): the vectors of the tokens.

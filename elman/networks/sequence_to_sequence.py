@@ -12,6 +12,7 @@ from elman.layers.attention import AttentionKind, Memory, attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
+from elman.layers.state import map_state
 from elman.layers.transformer import Positions, Transformer
 from elman.networks.readers import Reader, RecurrentReader, StoryReader, TransformerReader
 
@@ -21,7 +22,7 @@ class SequenceToSequence(nn.Module, ABC):
 
     ::
 
-        memory, state = network.read(inputs, lengths)                    # any inputs of the reader, (B,)
+        memory, state = network.read(*inputs)                            # the inputs of the reader
         y, weights = network.write(targets, memory, state, lengths)      # ids (B, T) to features (B, T, C), (B, T, S)
         loss = network.head.loss(y, following_targets)
         logits, weights, state = network.step(ids, memory, state)        # ids (B,) to (B, V), (B, S)
@@ -40,7 +41,7 @@ class SequenceToSequence(nn.Module, ABC):
         self.target, self.reader = target, reader
 
     @abstractmethod
-    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+    def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
         """Encode the inputs: the memory to attend to, and the first state of the decoder."""
 
     @abstractmethod
@@ -83,9 +84,13 @@ class RecurrentWriter(SequenceToSequence):
         self.dropout = SequenceDropout(dropout)
         self.head = VocabularyHead(size, vocab_size, target if tie else None)
 
-    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
-        keys, lengths, summary = self.reader(inputs, lengths)
-        return self.decoder.attention.read(keys, lengths), self.bridge(summary, self.decoder.initial_state(keys))
+    def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
+        keys, lengths, summary, rows = self.reader(*inputs)
+        memory, state = (
+            self.decoder.attention.read(keys, lengths),
+            self.bridge(summary, self.decoder.initial_state(keys)),
+        )
+        return _of_rows((memory, state), rows)
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
         y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
@@ -114,9 +119,9 @@ class TransformerWriter(SequenceToSequence):
         self.dropout = SequenceDropout(dropout)
         self.head = VocabularyHead(decoder.size, target.num_embeddings, target if tie else None)
 
-    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
-        keys, lengths, _ = self.reader(inputs, lengths)
-        return self.decoder.read(keys, lengths), self.decoder.initial_state(keys)
+    def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
+        keys, lengths, _, rows = self.reader(*inputs)
+        return _of_rows((self.decoder.read(keys, lengths), self.decoder.initial_state(keys)), rows)
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
         y, weights, _ = self.decoder(self.target(inputs), lengths, memory)
@@ -235,6 +240,11 @@ def transformer_translator(
 
     reader = TransformerReader(source, shared, blocks(None))
     return TransformerWriter(target, reader, blocks(embedding_size), tie=tie, dropout=dropout)
+
+
+def _of_rows(encoded: Any, rows: Tensor | None) -> Any:
+    """The encodings (N, ...) that the rows of a batch read, (B, ...)."""
+    return encoded if rows is None else map_state(encoded, lambda t: t[rows])
 
 
 def embedding(vocab_size: int, size: int) -> nn.Embedding:

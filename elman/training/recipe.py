@@ -17,7 +17,7 @@ class Learnt(ABC):
     """What a task learns from its training data beside the weights: a vocabulary, labels, normalisation."""
 
     @abstractmethod
-    def files(self) -> dict[str, str]:
+    def files(self) -> Mapping[str, str | bytes]:
         """Return the files of the run directory that hold it, by name."""
 
 

@@ -10,8 +10,9 @@ from elman.data.stories import read_questions, sentences
 from elman.data.tokenizer import Tokenizer
 from elman.networks.sequence_to_sequence import SequenceToSequence, story_answerer
 from elman.tasks.answer.options import AnswerConfig
-from elman.tasks.text_to_text.examples import Examples
 from elman.tasks.text_to_text.model import TextToTextModel, translator
+from elman.tasks.writing.examples import Examples
+from elman.tasks.writing.model import Written
 from elman.training.recipe import file_names
 
 
@@ -20,6 +21,8 @@ class Answerer(TextToTextModel):
 
     ``model.predict([model.asked("Mary went to the garden.", "Where is Mary?")])[0][0].text``
     """
+
+    shown = ("accuracy",)
 
     config: AnswerConfig
 
@@ -56,12 +59,12 @@ class Answerer(TextToTextModel):
             return read_column_inputs(argument, column)
         return read_questions(argument, self.config.story, self.config.question)
 
-    def scores(self, examples: Examples, answers: Sequence[str]) -> dict[str, Any]:
+    def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return accuracy, the fraction of answers that are exactly right; the same for each kind of question."""
-        right = [a == t for a, t in zip(answers, examples.targets, strict=True)]
+        right = [a.text == t for a, t in zip(answers, examples.targets, strict=True)]
         scores: dict[str, Any] = {"accuracy": sum(right) / len(right)}
-        for kind in dict.fromkeys(examples.kinds):
-            of_kind = [r for r, k in zip(right, examples.kinds, strict=True) if k == kind]
+        for kind in dict.fromkeys(filter(None, examples.notes)):
+            of_kind = [r for r, k in zip(right, examples.notes, strict=True) if k == kind]
             scores[f"accuracy_{kind}"] = sum(of_kind) / len(of_kind)
         return scores
 

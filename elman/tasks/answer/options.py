@@ -8,7 +8,8 @@ from pydantic import Field
 
 from elman.config import Options
 from elman.layers.attention import AttentionKind
-from elman.tasks.text_to_text.options import RECURRENT, TABLES, TextToTextConfig
+from elman.tasks.text_to_text.options import TextToTextConfig
+from elman.tasks.writing.options import RECURRENT, TABLES
 
 
 class AnswerData(Options):

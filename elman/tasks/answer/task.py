@@ -14,9 +14,11 @@ from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.media.text import encode_all
 from elman.tasks.answer.model import Answerer, asked
 from elman.tasks.answer.options import AnswerConfig
-from elman.tasks.text_to_text.examples import Examples, Pairs, Tokenizers
-from elman.tasks.text_to_text.options import Sizes, with_defaults
+from elman.tasks.text_to_text.examples import Pairs, Tokenizers
+from elman.tasks.text_to_text.options import with_defaults
 from elman.tasks.text_to_text.task import TextToText, with_length_ratio
+from elman.tasks.writing.examples import Examples
+from elman.tasks.writing.options import Sizes
 
 #: Characters of a translation that take as long to learn as a question.
 _CHARACTERS = 100
@@ -43,7 +45,6 @@ class Answer(TextToText):
     model_class = Answerer
     usage = "elman train answer qa1_train.txt --minutes 2"
     items = "stories"
-    shown = ("accuracy",)
 
     config: AnswerConfig
 

@@ -1,15 +1,9 @@
-"""Pairs of texts as ids, and what is learnt of both sides."""
+"""Pairs of texts, and what is learnt of both sides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from elman.data.padding import pad
 from elman.data.tokenizer import Tokenizer
 from elman.training.recipe import Learnt
 from elman.training.run import Run
@@ -47,39 +41,3 @@ class Pairs(NamedTuple):
     places: list[str]
     kinds: list[str] = []
     tables: bool = False
-
-
-class Examples(NamedTuple):
-    """Texts, their ids, and their kinds."""
-
-    sources: list[str]
-    targets: list[str]
-    source_ids: list[np.ndarray]
-    target_ids: list[np.ndarray]
-    kinds: list[str]
-
-    def part(self, rows: Sequence[int] | np.ndarray) -> Examples:
-        """Return the examples with these numbers."""
-        return Examples(
-            [self.sources[k] for k in rows], [self.targets[k] for k in rows], [self.source_ids[k] for k in rows],
-            [self.target_ids[k] for k in rows], [self.kinds[k] for k in rows] if self.kinds else [],
-        )  # fmt: skip
-
-
-class PairBatch(NamedTuple):
-    """source (B, S), inputs and targets (B, T); targets are negative beyond a row's length."""
-
-    source: Tensor
-    source_lengths: Tensor
-    inputs: Tensor
-    targets: Tensor
-    lengths: Tensor
-
-
-def collate(examples: Examples, rows: Sequence[int] | np.ndarray) -> PairBatch:
-    """Return a batch of these examples: the targets end with END, the inputs begin with it."""
-    source, source_lengths = pad([examples.source_ids[k] for k in rows])
-    targets, lengths = pad([np.append(examples.target_ids[k], Tokenizer.end_id) for k in rows], -100)
-    start = torch.full((len(rows), 1), Tokenizer.end_id)
-    inputs = torch.cat((start, targets[:, :-1].clamp(min=0)), 1)
-    return PairBatch(source, source_lengths, inputs, targets, lengths)

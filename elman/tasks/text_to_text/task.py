@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from elman.data.tokenizer import TokenKind
 from elman.errors import ElmanError
 from elman.media.text import encode_all, spaced
-from elman.tasks.text_to_text.examples import Examples, Pairs, Tokenizers
+from elman.tasks.text_to_text.examples import Pairs, Tokenizers
 from elman.tasks.text_to_text.options import TextToTextConfig
+from elman.tasks.writing.examples import Examples, within_limit
 from elman.training.recipe import Counts
 from elman.training.run import Run
 from elman.training.task import Task
 
-_log = logging.getLogger("elman")
-
 
 class TextToText(Task):
     """Learn p(target | source) from pairs of texts; a subclass says where the pairs come from."""
-
-    #: The scores that a validation during training shows.
-    shown: ClassVar[tuple[str, ...]]
 
     config: TextToTextConfig
 
@@ -72,36 +67,16 @@ class TextToText(Task):
             ElmanError: every pair is too long; with learnt positions, a text is longer than the model has positions.
         """
         sources, targets, places, kinds, _ = self.pairs(data)
-        limit = self.config.max_tokens
-        ids = [self.source_ids(learnt, sources), encode_all(learnt.target, spaced(self.writes, targets))]
-        kept, long = list(range(len(sources))), []
-        for k in kept:
-            longest = max(len(ids[0][k]), len(ids[1][k]) + 1)
-            if longest > limit:
-                long.append((k, longest))
-        if long:
-            first, longest = long[0]
-            _log.warning(
-                "%s: %d tokens, more than %d: %s; %d of %d pairs are that long", places[first], longest, limit,
-                self._too_long(training), len(long), len(sources),
-            )  # fmt: skip
-        if long and self.config.truncate:
-            ids = [[row[: limit - 1] for row in side] for side in ids]
-        elif training:
-            skipped = {k for k, _ in long}
-            kept = [k for k in kept if k not in skipped]
-            if not kept:
-                raise ElmanError(f"{places[0]}: every pair is longer than --max-tokens {limit}")
-        for k, longest in long if not (training or self.config.truncate) else ():
-            self.check_positions(longest, places[k])
-        return Examples(list(sources), list(targets), ids[0], ids[1], list(kinds)).part(kept)
-
-    def _too_long(self, training: bool) -> str:
-        if self.config.truncate:
-            return "truncated"
-        if training:
-            return "skipped (--truncate truncates it, a larger --max-tokens keeps it)"
-        return "the model was trained on shorter texts"
+        c = self.config
+        rows, ids = self.source_ids(learnt, sources), encode_all(learnt.target, spaced(self.writes, targets))
+        longest = np.array([max(len(s), len(t) + 1) for s, t in zip(rows, ids, strict=True)])
+        kept = within_limit(longest, c.max_tokens, places, training=training, truncate=c.truncate, unit="pair")
+        if c.truncate:
+            rows, ids = ([row[: c.max_tokens - 1] for row in side] for side in (rows, ids))
+        elif not training:
+            for k in np.flatnonzero(longest > c.max_tokens):
+                self.check_positions(int(longest[k]), places[k])
+        return Examples(list(sources), rows, list(targets), ids, list(kinds) or [""] * len(rows)).part(kept)
 
     def check_positions(self, tokens: int, place: str) -> None:
         """ElmanError where the model has no positions for so many tokens."""
@@ -114,6 +89,6 @@ def with_length_ratio(config: Any, examples: Examples) -> Any:
     """Set the maximum length of an answer from the training pairs: all but one in a thousand are shorter."""
     if config.length_ratio is not None:
         return config
-    pairs = zip(examples.source_ids, examples.target_ids, strict=True)
+    pairs = zip(examples.rows, examples.target_ids, strict=True)
     ratio = float(np.quantile([(len(t) + 1) / len(s) for s, t in pairs], 0.999))
     return config.model_copy(update={"length_ratio": round(1.2 * ratio, 3)})

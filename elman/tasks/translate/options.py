@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from elman.config import Needs, Options
 from elman.data.tokenizer import TokenKind
-from elman.tasks.text_to_text.options import TABLES, TextToTextConfig
+from elman.tasks.text_to_text.options import TextToTextConfig
+from elman.tasks.writing.options import TABLES
 
 _VOCABULARY = Needs("tokens word or bpe on a side", lambda c: {c["source_tokens"], c["target_tokens"]} != {"char"})
 

@@ -11,11 +11,13 @@ from elman.data.pairs import read_pairs
 from elman.data.split import hold_out_groups
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.media.text import encode_all, spaced
-from elman.tasks.text_to_text.examples import Examples, Pairs, Tokenizers
-from elman.tasks.text_to_text.options import Sizes, with_defaults
+from elman.tasks.text_to_text.examples import Pairs, Tokenizers
+from elman.tasks.text_to_text.options import with_defaults
 from elman.tasks.text_to_text.task import TextToText, with_length_ratio
 from elman.tasks.translate.model import Translator
 from elman.tasks.translate.options import TranslateConfig
+from elman.tasks.writing.examples import Examples
+from elman.tasks.writing.options import Sizes
 
 _SIZES = {
     "recurrent": (Sizes(256, 1, 5e-3, 0.3), Sizes(512, 1, 3e-3, 0.4)),
@@ -35,7 +37,6 @@ class Translate(TextToText):
     model_class = Translator
     usage = "elman train translate train.de train.en --valid valid.de valid.en"
     items = "pairs"
-    shown = ("bleu", "word_error_rate", "character_error_rate")
 
     config: TranslateConfig
 
