@@ -43,6 +43,8 @@ class Predicts(ABC):
     Options: ClassVar[type[Options]]
     #: Whether a text that is given as an input is the path of a file.
     reads_paths: bool
+    #: Whether an input is a file with a question about it, separated by a tab: "photo.jpg\twhat animal is it?".
+    takes_questions: ClassVar[bool] = False
 
     @abstractmethod
     def predict(self, inputs: Any, **options: Any) -> Sequence[Sequence[Answer]]:

@@ -24,11 +24,13 @@ class Axis:
             ("frames"), or a cell of a picture ("grid").
         shape: the number of positions; of a grid, its rows and columns.
         pieces: the text of each position, for words.
+        picture: the picture of a grid: a path, or whatever else `elman.data.pictures.open_picture` takes.
     """
 
     kind: Literal["words", "steps", "frames", "grid"]
     shape: tuple[int, ...]
     pieces: tuple[str, ...] = ()
+    picture: Any = None
 
     @classmethod
     def of_words(cls, pieces: Sequence[str]) -> Axis:
