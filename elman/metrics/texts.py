@@ -36,7 +36,7 @@ def translation_scores(answers: Sequence[str], references: Sequence[str]) -> dic
     try:
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError:
-        _warn_of_missing_sacrebleu()
+        warn_of_missing_sacrebleu()
         return {}
     bleu, chrf = BLEU(), CHRF()
     scores = {
@@ -47,7 +47,7 @@ def translation_scores(answers: Sequence[str], references: Sequence[str]) -> dic
 
 
 @functools.cache
-def _warn_of_missing_sacrebleu() -> None:
+def warn_of_missing_sacrebleu() -> None:
     """Log a warning, once."""
     _log.warning("BLEU and chrF are not computed, since sacrebleu is missing: pip install 'elman[translate]'")
 
