@@ -41,6 +41,8 @@ COCO_CAPTION: list[tuple[str, float, list[str]]] = [
     ),
 ]
 MEAN = 2.3683148987875886
+#: BLEU-1 and BLEU-4 of all of these by coco-caption (its Bleu scorer).
+BLEU_1, BLEU_4 = 0.7021276595595293, 0.3786198401599205
 
 
 def words(captions: list[str]) -> list[list[str]]:
@@ -82,6 +84,13 @@ def test_caption_scores() -> None:
     assert scores["exact"] == pytest.approx(2 / 7)
     assert scores["distinct"] == 7
     assert scores["words"] == pytest.approx(np.mean([len(answer.split()) for answer, _, _ in COCO_CAPTION]))
+
+
+def test_bleu_equals_coco_caption() -> None:
+    pytest.importorskip("sacrebleu")
+    scores = caption_scores([answer for answer, _, _ in COCO_CAPTION], [refs for _, _, refs in COCO_CAPTION])
+    assert scores["bleu"] == pytest.approx(100 * BLEU_4, abs=1e-6)
+    assert scores["bleu_1"] == pytest.approx(100 * BLEU_1, abs=1e-6)
 
 
 def test_bleu_of_unequal_numbers_of_references() -> None:

@@ -130,7 +130,13 @@ def write_world(
                 progress(k + 1)
         _write_table(folder / "captions.tsv", ("image", "caption", "boxes"), captions)
         _write_table(folder / "questions.tsv", ("image", "question", "answer", "kind", "boxes"), questions)
-        facts = {"name": folder.name, "scenes": scenes, "size": size, "seed": seed, "questions": len(questions)}
+        facts = {
+            "name": folder.resolve().name or "world",
+            "scenes": scenes,
+            "size": size,
+            "seed": seed,
+            "questions": len(questions),
+        }
         (folder / "README.md").write_text(_README.format(**facts, kinds=", ".join(KINDS)), encoding="utf-8")
     except BaseException as error:
         _remove(folder, created)
@@ -196,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"elman: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("elman: interrupted; what was written has been removed", file=sys.stderr)
         return 130
     print(f"{options.folder}{os.sep}: captions.tsv, questions.tsv and images of {options.scenes:,} scenes")
     return 0

@@ -79,18 +79,19 @@ def caption_scores(answers: Sequence[str], references: Sequence[Sequence[str]]) 
 
     BLEU: Papineni et al. 2002, https://aclanthology.org/P02-1040; chrF: Popović 2015,
     https://aclanthology.org/W15-3049; both by sacreBLEU: Post 2018, https://arxiv.org/abs/1804.08771; CIDEr-D:
-    `elman.metrics.cider.cider_d`.
+    `elman.metrics.cider.cider_d`. BLEU and CIDEr-D of the same words are those of coco-caption (Chen et al. 2015,
+    https://arxiv.org/abs/1504.00325), whose tokenizer also separates contractions such as ``don't``.
 
     Args:
         answers (Sequence[str]): The caption of each picture.
         references (Sequence[Sequence[str]]): The references of each picture, at least one; their number may differ.
 
     Returns:
-        dict: ``bleu`` (BLEU-4), ``bleu_1`` (BLEU of single words) and ``chrf``, between 0 and 100, and ``signature``,
-        sacreBLEU's description of the options of ``bleu``; without sacreBLEU, which is logged once, these four are
-        missing. ``cider`` (CIDEr-D), between 0 and 10, and 0 for a single picture; ``exact``, the fraction of answers
-        that are equal to a reference, between 0 and 1; ``distinct``, the number of different answers; and ``words``,
-        the mean number of words of an answer. Values are None without pictures.
+        dict: ``bleu`` (BLEU-4, 0 if no answer has four words), ``bleu_1`` and ``chrf``, between 0 and 100, and
+        ``signature``, sacreBLEU's description of the options of BLEU; without sacreBLEU, which is logged once, these
+        four are missing. ``cider`` (CIDEr-D), between 0 and 10, and 0 for a single picture; ``exact``, the fraction of
+        answers that are equal to a reference, between 0 and 1; ``distinct``, the number of different answers; and
+        ``words``, the mean number of words of an answer. Values are None without pictures.
 
     Raises:
         ValueError: The numbers of answers and references differ, or a picture has no reference.
