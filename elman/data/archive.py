@@ -88,6 +88,37 @@ def open_unpacked(path: str) -> Iterator[tuple[IO[bytes], str]]:
         raise ElmanError(f"{shown}: cannot be read: {error}") from None
 
 
+@contextmanager
+def open_archive(path: str) -> Iterator[tuple[IO[bytes], str]]:
+    """Open an archive as a whole, without its compression.
+
+    Args:
+        path (str): The path or URL of a ``.zip`` or ``.tar`` file; the latter may be compressed.
+
+    Yields:
+        The bytes of the archive as a stream, and its kind, ``".zip"`` or ``".tar"``.
+
+    Raises:
+        ElmanError: The file does not exist, cannot be unpacked, or is no archive.
+    """
+    shown = printable(path)
+    try:
+        with ExitStack() as stack:
+            file, name, _ = _open_stored(path, stack)
+            if not name.lower().endswith((".zip", ".tar")):
+                inner = _unpack_layer(file, name, None, shown, max(_MAX_UNPACKED, _MAX_RATIO * _size(file)), stack)
+                file, name, _ = inner or (file, "", None)
+            if not name.lower().endswith((".zip", ".tar")):
+                raise ElmanError(f"{shown}: an archive (.zip, .tar, .tar.gz, ...) is required")
+            yield file, name[-4:].lower()
+    except FileNotFoundError:
+        raise ElmanError(f"{shown}: no such file") from None
+    except _READ_ERRORS as error:
+        if isinstance(error, ElmanError):
+            raise
+        raise ElmanError(f"{shown}: cannot be read: {error}") from None
+
+
 def name_inside(path: str) -> str:
     """Return the name of the file that a path leads to, without the endings of a compression.
 

@@ -15,6 +15,7 @@ import fsspec
 import polars
 
 from elman.data.output import check_writable
+from elman.data.picture_formats import PICTURES
 from elman.data.source import sources
 from elman.data.tables import TABLES, SkippedRows, column, is_table, read_rows
 from elman.data.text import read_text
@@ -23,7 +24,7 @@ from elman.errors import ElmanError
 #: Endings by which an argument is taken for a file name and not for a text, in addition to those of tables.
 _FILES = (
     ".txt", ".text", ".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2", ".ann", ".ts", ".wav",
-    ".flac", ".ogg", ".mp3",
+    ".flac", ".ogg", ".mp3", *PICTURES,
 )  # fmt: skip
 _COMPRESSED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*|.*[/\\][^/\\]*")

@@ -1,0 +1,273 @@
+"""Find pictures: beside a table, in a folder, or in an archive."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import logging
+import os
+import posixpath
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import polars
+
+from elman.data.archive import is_archive, split_member
+from elman.data.inputs import InputFile, InputLines, InputTable
+from elman.data.members import open_members
+from elman.data.picture_formats import PICTURES, UNREADABLE
+from elman.data.records import column
+from elman.data.source import InMemory, expand_home, is_system_file, local_path, printable
+from elman.data.tables import SkippedRows, is_table, read_rows
+from elman.data.text import read_text
+from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
+
+
+class PictureInMemory(str):
+    """A picture in memory, under a name that is used like a path in messages.
+
+    Args:
+        name (str): The name.
+        content (Any): What `elman.data.pictures.open_picture` takes.
+    """
+
+    content: Any
+
+    def __new__(cls, name: str, content: Any) -> PictureInMemory:
+        self = super().__new__(cls, name)
+        self.content = content
+        return self
+
+
+def folder_of(source: str) -> str:
+    """Return the folder of a table, relative to which its paths are; ``""`` for data in memory."""
+    if isinstance(source, InMemory):
+        return ""
+    archive, member = split_member(source)
+    if member is not None and is_archive(archive):
+        return f"{archive}::{posixpath.dirname(member)}"
+    if local_path(source) is None:
+        return source.rpartition("/")[0]
+    return os.path.dirname(local_path(source) or source)
+
+
+def resolve(names: Sequence[str], beside: str, folder: str | None = None) -> list[str]:
+    """Return the paths of pictures that a table names.
+
+    Absolute paths, URLs and pictures in memory stay as they are.
+
+    Args:
+        names (Sequence[str]): The names in the table.
+        beside (str): The folder of the table, to which the names are relative; see `folder_of`.
+        folder (str, optional): A folder or an archive (``.zip``, ``.tar``, ...) to which the names are relative
+            instead. In an archive, the base name is enough if only one file has it. Default: ``None``.
+
+    Returns:
+        list[str]: The paths, ``archive.tar::name`` in an archive. Whether they exist is not checked.
+
+    Raises:
+        ElmanError: The folder or the archive does not exist or cannot be read.
+
+    Example::
+
+        >>> resolve(["images/dog.jpg", "https://host/cat.jpg"], "animals")
+        ['animals/images/dog.jpg', 'https://host/cat.jpg']
+    """
+    if folder is not None:
+        folder = _checked_folder(folder)
+    return [_resolved(name, beside, folder) for name in names]
+
+
+def picture_column(table: polars.DataFrame, name: str, path: str) -> list[str]:
+    """Return the pictures in a column of a table: paths, or pictures in memory.
+
+    Args:
+        table (polars.DataFrame): The table.
+        name (str): The name of the column. Its cells are paths, bytes, records ``{"bytes": ..., "path": ...}``, PIL
+            images or arrays.
+        path (str): The path of the table, for messages.
+
+    Raises:
+        ElmanError: The column contains lists.
+    """
+    cells = table[name]
+    is_record = isinstance(cells.dtype, polars.Struct) and "bytes" in {field.name for field in cells.dtype.fields}
+    if cells.dtype not in (polars.Object, polars.Binary) and not is_record:
+        return column(table, name, path)
+    pictures = []
+    for k, cell in enumerate(cells.to_list(), 1):
+        label = f"<picture of row {k}>"
+        if isinstance(cell, dict):
+            label, cell = cell.get("path") or label, cell.get("bytes") or cell.get("path")
+        pictures.append("" if cell is None else cell if isinstance(cell, str) else PictureInMemory(label, cell))
+    return pictures
+
+
+def pictures_in(
+    argument: str, image: str = "image", question: str | None = None, images: str | None = None
+) -> InputFile | None:
+    """Return the pictures that an argument of the command line names, if it does not name a single one.
+
+    Args:
+        argument (str): A folder, whose pictures are taken in alphabetical order without its subfolders; an archive; a
+            pattern such as ``photos/*.jpg``; a table with a column of paths; or a text file with a path on each line.
+        image (str): The column of the paths in tables. Default: ``"image"``.
+        question (str, optional): The column of the questions in tables. Each input is then a path, a tab and a
+            question. Default: ``None``, no questions.
+        images (str, optional): The folder or archive to which the paths of tables and text files are relative.
+            Default: ``None``, the folder of the file.
+
+    Returns:
+        InputFile | None: The paths of the pictures, which may not be readable; None for a single picture.
+
+    Raises:
+        ElmanError: There is no picture, the file cannot be read, or a column is missing.
+    """
+    path = argument if "://" in argument else expand_home(argument)
+    local = local_path(path)
+    if local is not None and os.path.isdir(local):
+        return _lines(_in_folder(local), argument)
+    if split_member(path)[1] is None and is_archive(path):
+        names = [name for name in open_members(path).names if name.lower().endswith(PICTURES)]
+        return _lines([f"{path}::{name}" for name in names], argument)
+    if local is not None and not os.path.lexists(local) and glob.has_magic(local):
+        found = [name for name in sorted(glob.glob(local, recursive=True)) if _is_picture(name)]
+        return _lines(found, argument)
+    if is_table(path):
+        columns = {"image": image} | ({} if question is None else {"question": question})
+        table = read_rows(path, columns, SkippedRows(path, None)).table
+        paths = resolve(picture_column(table, image, printable(path)), folder_of(path), images)
+        questions = None if question is None else column(table, question, printable(path))
+        return InputTable(argument, table, _with_questions(paths, questions))
+    if not path.lower().endswith((".txt", ".text", ".lst", ".list")):
+        return None
+    parts = [line.partition("\t") for line in read_text(path).removesuffix("\n").split("\n")]
+    paths = resolve([name.strip() for name, _, _ in parts], folder_of(path), images)
+    inputs = [f"{name}{tab}{rest}" for name, (_, tab, rest) in zip(paths, parts, strict=True)]
+    return InputLines(inputs, [f"{argument}, line {k}" for k in range(1, len(inputs) + 1)])
+
+
+def hint_for(path: str) -> str:
+    """Return where a missing picture may be instead, as the end of a message; ``""`` if nothing is found."""
+    local = local_path(path)
+    if local is None or "::" in path:
+        return ""
+    folder, base = os.path.split(local)
+    folder = folder or "."
+    beside = _entries(folder)
+    nearest = [name for name in beside if name.lower() == base.lower()]
+    nearest += [name for name in beside if _stem(name) == _stem(base) and name.lower().endswith(PICTURES)]
+    nearest += difflib.get_close_matches(base, beside, n=1, cutoff=0.9)
+    if nearest:
+        return f"; did you mean {printable(os.path.join(os.path.dirname(local), nearest[0]))}?"
+    existing = folder
+    while not os.path.isdir(existing) and os.path.dirname(existing) != existing:
+        existing = os.path.dirname(existing) or "."
+    for around in dict.fromkeys((existing, os.path.dirname(existing) or ".")):
+        for name in _entries(around):
+            place = os.path.normpath(os.path.join(around, name))
+            if os.path.isdir(place) and os.path.exists(os.path.join(place, base)):
+                return f"; {printable(os.path.join(place, base))} exists: did you mean --images {printable(place)}?"
+            if name.lower().endswith((".tar", ".zip")) and _archive_has(place, base):
+                return f"; {printable(place)} has a file of this name: did you mean --images {printable(place)}?"
+    return "" if os.path.isdir(folder) else f"; there is no folder {printable(folder)}, --images names another"
+
+
+def _checked_folder(folder: str) -> str:
+    """Return the folder or archive of ``--images``, which must exist."""
+    folder = os.fspath(folder)
+    folder = folder if "://" in folder else expand_home(folder)
+    local = local_path(folder)
+    if is_archive(folder) and not (local is not None and os.path.isdir(local)):
+        open_members(folder)
+    elif local is not None and not os.path.isdir(local):
+        is_file = os.path.exists(local)
+        reason = "a folder or an archive (.zip, .tar, ...) is required" if is_file else "no such folder or archive"
+        raise ElmanError(f"--images {printable(folder)}: {reason}")
+    return folder
+
+
+def _resolved(name: str, beside: str, folder: str | None) -> str:
+    if isinstance(name, PictureInMemory) or not name.strip() or "://" in name:
+        return name
+    name = expand_home(name.strip())
+    if os.path.isabs(name) or (split_member(name)[1] is not None and folder is None and os.path.exists(name)):
+        return name
+    if folder is None:
+        return _joined(beside, name)
+    if os.path.isdir(folder) or not is_archive(folder):
+        full = _joined(folder, name)
+        base = _joined(folder, posixpath.basename(name.replace("\\", "/")))
+        return base if not _exists(full) and _exists(base) else full
+    return f"{folder}::{open_members(folder).find(name) or name}"
+
+
+def _joined(folder: str, name: str) -> str:
+    """Return a path in a folder, which may be a URL or lie in an archive."""
+    archive, inside, inner = folder.partition("::")
+    if inside and is_archive(archive):
+        found = open_members(archive).find(posixpath.join(inner, name))
+        if found is not None:
+            return f"{archive}::{found}"
+        return _joined(os.path.dirname(archive), name)
+    if local_path(folder) is None:
+        return f"{folder.rstrip('/')}/{name}"
+    path = os.path.join(local_path(folder) or "", os.path.normpath(name)) if folder else os.path.normpath(name)
+    if os.path.exists(path):
+        return path
+    forms = [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
+    return next((form for form in (*forms, path.replace("\\", "/")) if os.path.exists(form)), path)
+
+
+def _exists(path: str) -> bool:
+    local = local_path(path)
+    return local is None or os.path.exists(local)
+
+
+def _in_folder(folder: str) -> list[str]:
+    """Return the pictures of a folder, and log those of formats that cannot be read."""
+    names = sorted(name for name in os.listdir(folder) if not is_system_file(name))
+    left_out = [name for name in names if name.lower().endswith(UNREADABLE)]
+    if left_out:
+        _log.warning(
+            "%s: left out %d files of formats that cannot be read, such as %s", printable(folder), len(left_out),
+            printable(left_out[0]),
+        )  # fmt: skip
+    return [path for name in names if _is_picture(path := os.path.join(folder, name))]
+
+
+def _is_picture(path: str) -> bool:
+    return path.lower().endswith(PICTURES) and not os.path.isdir(path)
+
+
+def _lines(paths: list[str], argument: str) -> InputLines:
+    if not paths:
+        raise ElmanError(f"{argument}: no pictures (.jpg, .png, .gif, .webp, .tif, ...)")
+    return InputLines(list(paths), [printable(path) for path in paths])
+
+
+def _with_questions(paths: list[str], questions: list[str] | None) -> list[str]:
+    if questions is None:
+        return paths
+    return [f"{path}\t{' '.join(text.split())}" for path, text in zip(paths, questions, strict=True)]
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not is_system_file(name))
+    except OSError:
+        return []
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].lower()
+
+
+def _archive_has(path: str, name: str) -> bool:
+    try:
+        return open_members(path).find(name) is not None
+    except ElmanError:
+        return False
