@@ -17,7 +17,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 #: The headings of options, in this order; others come before the last one.
-_HEADINGS = ("Data", "Text", "Series", "Sound", "Model", "Training")
+_HEADINGS = ("Data", "Text", "Series", "Sound", "Pictures", "Model", "Training")
 
 
 def train_command(task: str, imported: list[str]) -> Any:
@@ -224,16 +224,21 @@ def predict_command(arguments: list[str]) -> Any:
         run
             Run directory.
         inputs
-            Texts; files with a text in each row or line; or paths of sounds and of tables of numbers. - is standard
-            input. Default: each line of standard input.
+            Texts; files with a text in each row or line; or paths of pictures, sounds and tables of numbers. A folder
+            of pictures, an archive, a pattern such as "photos/*.jpg" or a table stands for all its pictures. Questions
+            about pictures follow them: photo.jpg "what animal is it?"; each is about all pictures named before it. - is
+            standard input, with an input on each line: a text, a path, or photo.jpg, a tab and a question. Default:
+            each line of standard input.
         device
             Device: cpu, cuda, cuda:1, ...
         json
-            Print one JSON object per input: the input, and its answers with their scores.
+            Print one JSON object per input: the input, its question, and its answers with their scores.
         plot
-            Draw the attention to this file (.png, .svg, .pdf); for several inputs to NAME-1, NAME-2, ...
+            Draw the attention to this file (.png, .svg, .pdf), of pictures a panel for each word; for several inputs
+            to NAME-1, NAME-2, ...
         show
             Colour the words of an input by their attention weight, or by the gradient of the answer times the input.
+            The attention to a picture is shown as a small picture for each word.
         show_attention
             The same as --show attention.
         vectors

@@ -22,7 +22,7 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
         source, target: the words.
         weights: (target, source).
     """
-    figure = _figure(1.5 + 0.42 * len(source), 1.2 + 0.34 * len(target))
+    figure = new_figure(1.5 + 0.42 * len(source), 1.2 + 0.34 * len(target))
     axes = figure.add_subplot()
     picture = axes.imshow(
         weights, cmap="Blues", vmin=0.0, vmax=max(1e-6, float(weights.max(initial=0.0))), aspect="auto"
@@ -36,7 +36,7 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
     axes.set_xlabel("source")
     axes.set_ylabel("target")
     figure.colorbar(picture, ax=axes, label="weight", fraction=0.03, pad=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
@@ -45,7 +45,7 @@ def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
     counts = np.array([[confusion[true].get(predicted, 0) for predicted in names] for true in names])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.0 + 0.38 * len(names)
-    figure = _figure(side + 1.0, side)
+    figure = new_figure(side + 1.0, side)
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     shown = [_shown(name) for name in names]
@@ -63,7 +63,7 @@ def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
                     column, row, str(count), ha="center", va="center", fontsize=7, color="white" if dark else "black"
                 )
     figure.colorbar(picture, ax=axes, label="share of the true label", fraction=0.03, pad=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded]) -> None:
@@ -76,7 +76,7 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
     """
     panels = [(one, name) for one in layers for name in one.values]
     steps = max(len(one.states) for one in layers)
-    figure = _figure(3.0 + 0.28 * steps, 2.6 + 1.1 * len(panels))
+    figure = new_figure(3.0 + 0.28 * steps, 2.6 + 1.1 * len(panels))
     axes = figure.subplots(
         1 + len(panels), 1, gridspec_kw={"height_ratios": [2.2, *[1.0] * len(panels)]}, squeeze=False
     )[:, 0]
@@ -105,19 +105,34 @@ def inside_picture(path: str, pieces: Sequence[str], layers: Sequence[Recorded])
         axes[-1].set_xticks(range(steps), [_shown(piece) for piece in pieces[:steps]], rotation=60, fontsize=7)
     else:
         axes[-1].set_xlabel("step")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float, constrained: bool = True) -> Any:
+    """Return an empty matplotlib figure.
+
+    Args:
+        width, height: in inches.
+        constrained: whether matplotlib lays it out, within 40 inches a side.
+
+    Raises:
+        ElmanError: matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ElmanError("pictures need matplotlib: pip install 'elman[plot]'") from None
+    if not constrained:
+        return Figure(figsize=(width, height), dpi=150)
     return Figure(figsize=(max(4.0, min(width, 40.0)), max(3.0, min(height, 40.0))), layout="constrained", dpi=150)
 
 
-def _save(figure: Any, path: str) -> None:
-    """Write the picture; an error leaves no partial file."""
+def save_figure(figure: Any, path: str) -> None:
+    """Write a figure to a file, in the format of its extension; an error leaves no partial file.
+
+    Raises:
+        ElmanError: the format is unknown, or the file cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

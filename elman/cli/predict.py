@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from shlex import quote
 from typing import Any, NamedTuple
 
@@ -16,33 +14,18 @@ import numpy as np
 
 from elman.api import load
 from elman.cli.console import console
-from elman.data.inputs import InputFile, InputLines, check_output, write_output
+from elman.cli.inputs import Given, Inputs
+from elman.data.inputs import check_output, write_output
 from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
 from elman.tasks.abilities import Attends, Embeds, Explains, Predicts
-from elman.tasks.answers import Answer, by_words, cells_of
-
-#: The number of inputs of one call of the model.
-_BATCH = 1024
-
-
-class _Given(NamedTuple):
-    """An input, how it is printed, and its location; None for an argument of the command line."""
-
-    input: Any
-    shown: Any
-    place: str | None
-
-    @property
-    def empty(self) -> bool:
-        """Whether it is an empty line or row."""
-        return self.place is not None and isinstance(self.input, (str, list)) and not "".join(self.input).strip()
+from elman.tasks.answers import Answer, Attention, by_words, cells_of
 
 
 class _Answered(NamedTuple):
     """The answers to an input, the best first; or the reason why there are none."""
 
-    given: _Given
+    given: Given
     answers: Sequence[Answer]
     reason: str
 
@@ -50,7 +33,8 @@ class _Answered(NamedTuple):
         """Return a line of JSON."""
         answers = [answer.record() for answer in self.answers] or None
         reason = {"reason": self.reason} if self.reason else {}
-        return json_line({"input": self.given.shown, "answers": answers} | reason, "an answer")
+        question = {"question": self.given.question} if self.given.question else {}
+        return json_line({"input": self.given.shown} | question | {"answers": answers} | reason, "an answer")
 
     def lines(self) -> list[str]:
         """Return a line of text for each answer; an empty line if there are none."""
@@ -107,7 +91,7 @@ def predict(
         raise ElmanError(f"--show attention, --plot: a {model.name} model has no attention")
     if out is not None and (json or plot or show or vectors):
         raise ElmanError("--out: writes a file instead of what --json, --plot, --show and --vectors give")
-    given = _Inputs(model, inputs, column)
+    given = Inputs(model, inputs, column)
     if out is not None:
         given.one_file()
         check_output(out)
@@ -137,7 +121,7 @@ def predict(
         progress.show(answered)
     progress.end()
     if out is not None and (len(failed) < answered or not answered):
-        asked = given.one_file() or InputLines([one.given.shown for one in written], [])
+        asked = given.one_file() or given.as_file([one.given for one in written])
         write_output(
             out, asked.with_predictions(out, [cells_of(one.answers) if one.answers else None for one in written])
         )
@@ -147,68 +131,7 @@ def predict(
         raise ElmanError(f"{failed[0].given.place}: {failed[0].reason}{more}")
 
 
-class _Inputs:
-    """The inputs: arguments, the rows of files, the lines of standard input."""
-
-    def __init__(self, model: Predicts, arguments: Sequence[str], column: str | None) -> None:
-        self.model, self.arguments = model, list(arguments) or ["-"]
-        self.files: list[InputFile | None] = [None if x == "-" else model.in_file(x, column) for x in self.arguments]
-        if column is not None and not any(self.files):
-            raise ElmanError("--column: names a column of a table; there is none among the inputs")
-
-    @property
-    def several(self) -> bool:
-        """Whether there can be more than one input."""
-        return len(self.arguments) > 1 or self.arguments == ["-"] or any(self.files)
-
-    def one_file(self) -> InputFile | None:
-        """Return the only file, if there is one; ElmanError if there are other inputs too."""
-        if any(self.files) and len(self.files) > 1:
-            raise ElmanError("--out: the answers to one file are written; give one at a time")
-        return self.files[0]
-
-    def batches(self) -> Iterator[list[_Given]]:
-        """Yield all inputs in order, in batches; one by one if a person types them."""
-        at_once = 1 if "-" in self.arguments and sys.stdin is not None and sys.stdin.isatty() else _BATCH
-        every = self._every()
-        while batch := list(itertools.islice(every, at_once)):
-            yield batch
-
-    def _every(self) -> Iterator[_Given]:
-        for argument, file in zip(self.arguments, self.files, strict=True):
-            if file is not None:
-                yield from itertools.starmap(_Given, zip(file.inputs, file.names, file.places, strict=True))
-            elif argument == "-":
-                for line, place in _standard_input():
-                    yield from self._line(line, place)
-            else:
-                yield _Given(argument, argument, None)
-
-    def _line(self, line: str, place: str) -> Iterator[_Given]:
-        """Yield the inputs of a line: the line itself, or the series in the file that it names."""
-        file = None
-        if self.model.reads_paths and line.strip():
-            with contextlib.suppress(ElmanError):  # reported with the answers to the others
-                file = self.model.in_file(line, None)
-        if file is None:
-            yield _Given(line, line, place)
-        else:
-            yield from (_Given(x, name, place) for x, name in zip(file.inputs, file.names, strict=True))
-
-
-def _standard_input() -> Iterator[tuple[str, str]]:
-    """Yield the lines and their locations."""
-    number = 0
-    try:
-        for number, line in enumerate(sys.stdin or (), 1):
-            if "\0" in line:
-                raise ElmanError(f"standard input, line {number}: not text: it contains a zero byte; UTF-8 is required")
-            yield line.rstrip("\n"), f"standard input, line {number}"
-    except UnicodeDecodeError:  # of a terminal
-        raise ElmanError(f"standard input, after line {number}: not UTF-8") from None
-
-
-def _answers(model: Predicts, batch: Sequence[_Given], options: dict[str, Any]) -> list[_Answered]:
+def _answers(model: Predicts, batch: Sequence[Given], options: dict[str, Any]) -> list[_Answered]:
     """Return the answers to all inputs; if one of several lines cannot be used, the others are answered."""
     full = [one for one in batch if not one.empty]
     try:
@@ -221,11 +144,11 @@ def _answers(model: Predicts, batch: Sequence[_Given], options: dict[str, Any]) 
     return [_Answered(one, [], "the input is empty") if one.empty else next(answered) for one in batch]
 
 
-def _predicted(model: Predicts, given: Sequence[_Given], options: dict[str, Any]) -> Sequence[Sequence[Answer]]:
+def _predicted(model: Predicts, given: Sequence[Given], options: dict[str, Any]) -> Sequence[Sequence[Answer]]:
     return model.predict([one.input for one in given], **options) if given else []
 
 
-def _alone(model: Predicts, one: _Given, options: dict[str, Any]) -> _Answered:
+def _alone(model: Predicts, one: Given, options: dict[str, Any]) -> _Answered:
     try:
         (answers,) = _predicted(model, [one], options)
     except ElmanError as error:
@@ -238,7 +161,7 @@ def _reason(answers: Sequence[Answer]) -> str:
     return "" if answers[0].text else answers[0].empty_means
 
 
-def _print_vectors(model: Embeds, batch: Sequence[_Given]) -> None:
+def _print_vectors(model: Embeds, batch: Sequence[Given]) -> None:
     for one in batch:
         for words in model.vectors([one.input]) if not one.empty else ():
             for word, vector in words:
@@ -254,12 +177,34 @@ def _draw(model: Predicts, one: _Answered, show: str | None, plot: str | None) -
         pieces, weights = model.explain(one.given.input)
         words = by_words(pieces)
         _colour([word for word, _ in words], [best.text], np.array([[float(weights[s].sum()) for _, s in words]]))
-    if best.attention is not None and show == "attention":
-        _colour(*best.attention.by_words())
-    if best.attention is not None and plot:
+    attention = best.attention
+    if attention is None:
+        return
+    if attention.source.kind == "grid":
+        _draw_grid(one.given, best, attention, show, plot)
+        return
+    if show == "attention":
+        _colour(*attention.by_words())
+    if plot:
         from elman.cli.plots import attention_picture
 
-        attention_picture(plot, *best.attention.by_words())
+        attention_picture(plot, *attention.by_words())
+
+
+def _draw_grid(given: Given, best: Answer, attention: Attention, show: str | None, plot: str | None) -> None:
+    """Show the attention over a picture in the terminal, and draw it to a file."""
+    from elman.cli.blocks import show_panels
+    from elman.cli.pictures import grid_picture, panels
+    from elman.data.pictures import open_picture
+
+    picture, name = attention.source.picture, str(given.shown)
+    if picture is None:
+        picture = given.input.partition("\t")[0] if isinstance(given.input, str) else given.input
+    picture = open_picture(picture)
+    if show == "attention":
+        show_panels(console(), picture, panels(attention), os.path.basename(name))
+    if plot:
+        grid_picture(plot, picture, best, attention, os.path.basename(name), given.question)
 
 
 class _Progress:
