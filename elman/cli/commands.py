@@ -63,7 +63,8 @@ def train_command(task: str, imported: list[str]) -> Any:
             if resume:
                 raise ElmanError("--resume: give the run to resume with --out RUN")
             named = bool(data) and not Path(data[0]).is_relative_to("/dev")  # a pipe's name says nothing
-            out = _free(f"runs/{task}-{Path(data[0]).name.partition('.')[0]}" if named else f"runs/{task}")
+            name = os.path.basename(os.path.abspath(data[0])).partition(".")[0] if named else ""
+            out = _free(f"runs/{task}-{name}" if name else f"runs/{task}")
         return _train(task, data, out, valid or [], resume, values, imported)
 
     command.__annotations__["options"] = Annotated[kind | None, Flat]
