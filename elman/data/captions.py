@@ -92,7 +92,7 @@ def read_captions(
         elif is_table(path, [image, caption]):
             found = _read_table(path, image, caption, images, boxes, skipped)
         else:
-            found = _read_lines(path, image, caption, images, skipped)
+            found = _read_lines(path, image, caption, images, boxes, skipped)
         skipped.log(len(found))
         if not found:
             raise ElmanError(f"{printable(path)}: no captions; give {_FORMATS}")
@@ -144,6 +144,24 @@ def record_list(value: dict[str, Any], key: str, path: str) -> list[dict[str, An
     return records
 
 
+def wrong_text(text: Any, what: str = "caption") -> str:
+    """Return what is wrong with a caption, a question or an answer; ``""`` if it can be used."""
+    if text is not None and not isinstance(text, str):
+        return f"the {what} is {type(text).__name__}; a text is required"
+    if text is None or not text.strip():
+        return f"the {what} is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"the {what} contains an unpaired surrogate, which is not valid text"
+    return ""
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, with single spaces."""
+    return " ".join(text.split())
+
+
 def _read_table(
     path: str, image: str, caption: str, images: str | None, boxes: str, skipped: SkippedRows
 ) -> list[Captioned]:
@@ -159,23 +177,27 @@ def _read_table(
     paths = resolve(names, folder_of(path), images)
     for row, (name, found, captions, box) in enumerate(zip(names, paths, texts, marked, strict=True), 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
-        captions = [" ".join(text.split()) for text in captions]
-        if not name.strip():
-            skipped.add(f"row {row}", f"the cell of {image!r} is empty{where}")
-        elif not captions or not all(captions):
-            skipped.add(f"row {row}", f"the caption is empty{where}")
+        reason = f"the cell of {image!r} is empty" if not name.strip() else ""
+        reason = reason or next(filter(None, map(wrong_text, captions or [""])), "")
+        if reason:
+            skipped.add(f"row {row}", f"{reason}{where}")
         else:
-            result += [Captioned(found, text, f"{shown}, row {row}", box) for text in captions]
+            place = f"{shown}, row {row}"
+            result += [Captioned(found, one_line(text), place, box) for text in captions]
     return result
 
 
-def _read_lines(path: str, image: str, caption: str, images: str | None, skipped: SkippedRows) -> list[Captioned]:
-    """Read Flickr's ``token.txt`` or Kaggle's ``captions.txt``."""
+def _read_lines(
+    path: str, image: str, caption: str, images: str | None, boxes: str, skipped: SkippedRows
+) -> list[Captioned]:
+    """Read Flickr's ``token.txt``, Kaggle's ``captions.txt``, or a table in a text file."""
     lines = read_text(path).split("\n")
     if _KAGGLE.fullmatch(lines[0].strip().lower()) or lines[0].strip() == f"{image},{caption}":
         rows = [line.partition(",")[::2] for line in lines[1:]]
         return _captions_of_lines(path, lines, rows, 2, "'name.jpg,caption'", images, skipped)
     first = next(line for line in lines if line.strip())
+    if {image, caption} <= {cell.strip(' "') for cell in re.split(r"[\t,;|]", first)}:
+        return _read_table(path, image, caption, images, boxes, skipped)
     if not _FLICKR.fullmatch(first):
         raise ElmanError(f"{printable(path)}: not captions in a known format; give {_FORMATS}")
     matches = [_FLICKR.fullmatch(line) for line in lines]
@@ -201,13 +223,11 @@ def _captions_of_lines(
         text = text.strip()
         if len(text) > 1 and text[0] == text[-1] == '"' and first > 1:
             text = text[1:-1].replace('""', '"')
-        text = " ".join(text.split())
-        if not name.strip():
-            skipped.add(f"line {number}", f"{form} is required")
-        elif not text:
-            skipped.add(f"line {number}", "the caption is empty")
+        reason = wrong_text(text) if name.strip() else f"{form} is required"
+        if reason:
+            skipped.add(f"line {number}", reason)
         else:
-            result.append(Captioned(found, text, f"{shown}, line {number}"))
+            result.append(Captioned(found, one_line(text), f"{shown}, line {number}"))
     return result
 
 
@@ -227,10 +247,11 @@ def _read_json(path: str, value: dict[str, Any], images: str | None, skipped: Sk
     paths = resolve([name for name, _, _ in rows], folder_of(path), images)
     shown, result = printable(path), []
     for found, (_, text, place) in zip(paths, rows, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            skipped.add(place, "the caption is empty" if isinstance(text, str) or text is None else "not a text")
+        reason = wrong_text(text)
+        if reason:
+            skipped.add(place, reason)
         else:
-            result.append(Captioned(found, " ".join(text.split()), f"{shown}, {place}"))
+            result.append(Captioned(found, one_line(text), f"{shown}, {place}"))
     return result
 
 
@@ -242,11 +263,11 @@ def _rows_of_coco(
         raise ElmanError(
             f"{printable(path)}: the annotations have no 'caption'; a file such as captions_train2017.json is required"
         )
-    names = {picture.get("id"): picture.get("file_name") for picture in pictures}
+    names = {str(picture.get("id")): picture.get("file_name") for picture in pictures}
     rows = []
     for k, annotation in enumerate(annotations):
         place = f"annotations[{k}]"
-        name = names.get(annotation.get("image_id"))
+        name = names.get(str(annotation.get("image_id")))
         if isinstance(name, str) and name:
             rows.append((name, annotation.get("caption"), place))
         else:
@@ -289,7 +310,7 @@ def _read_folder(folder: str, skipped: SkippedRows) -> list[Captioned]:
             continue
         path = os.path.join(folder, text)
         lines = read_text(path).split("\n") if os.path.getsize(path) else []
-        captions = [(k, " ".join(line.split())) for k, line in enumerate(lines, 1) if line.strip()]
+        captions = [(k, one_line(line)) for k, line in enumerate(lines, 1) if line.strip()]
         if not captions:
             skipped.add(printable(text), "the caption is empty")
         result += [Captioned(os.path.join(folder, name), line, f"{printable(path)}, line {k}") for k, line in captions]

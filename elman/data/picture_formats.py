@@ -44,6 +44,8 @@ _KNOWN = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"8BPS": "PSD",
+    b"\0\0\1\0": "ICO",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
 }
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")

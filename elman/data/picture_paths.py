@@ -25,6 +25,9 @@ from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
+#: For hints: the maximum number of characters of a path, names in a folder to compare, and bytes of an archive.
+_MAX_PATH, _MAX_COMPARED, _MAX_SEARCHED = 4096, 10_000, 1 << 31
+
 
 class PictureInMemory(str):
     """A picture in memory, under a name that is used like a path in messages.
@@ -78,7 +81,11 @@ def resolve(names: Sequence[str], beside: str, folder: str | None = None) -> lis
     """
     if folder is not None:
         folder = _checked_folder(folder)
-    return [_resolved(name, beside, folder) for name in names]
+    found: dict[str, str] = {}
+    for name in names:
+        if name not in found and not isinstance(name, PictureInMemory):
+            found[name] = _resolved(name, beside, folder)
+    return [name if isinstance(name, PictureInMemory) else found[name] for name in names]
 
 
 def picture_column(table: polars.DataFrame, name: str, path: str) -> list[str]:
@@ -153,27 +160,35 @@ def pictures_in(
 def hint_for(path: str) -> str:
     """Return where a missing picture may be instead, as the end of a message; ``""`` if nothing is found."""
     local = local_path(path)
-    if local is None or "::" in path:
+    if local is None or "::" in path or len(local) > _MAX_PATH:
         return ""
     folder, base = os.path.split(local)
-    folder = folder or "."
-    beside = _entries(folder)
-    nearest = [name for name in beside if name.lower() == base.lower()]
-    nearest += [name for name in beside if _stem(name) == _stem(base) and name.lower().endswith(PICTURES)]
-    nearest += difflib.get_close_matches(base, beside, n=1, cutoff=0.9)
-    if nearest:
-        return f"; did you mean {printable(os.path.join(os.path.dirname(local), nearest[0]))}?"
-    existing = folder
-    while not os.path.isdir(existing) and os.path.dirname(existing) != existing:
+    nearest = _nearest(base, _entries(folder or "."))
+    if nearest is not None:
+        return f"; did you mean {printable(os.path.join(folder, nearest))}?"
+    existing = folder or "."
+    while not os.path.isdir(existing):
         existing = os.path.dirname(existing) or "."
-    for around in dict.fromkeys((existing, os.path.dirname(existing) or ".")):
+    for around in dict.fromkeys((existing, os.path.dirname(os.path.abspath(existing)))):
         for name in _entries(around):
             place = os.path.normpath(os.path.join(around, name))
-            if os.path.isdir(place) and os.path.exists(os.path.join(place, base)):
+            if os.path.exists(os.path.join(place, base)):
                 return f"; {printable(os.path.join(place, base))} exists: did you mean --images {printable(place)}?"
-            if name.lower().endswith((".tar", ".zip")) and _archive_has(place, base):
+            if _archive_has(place, base):
                 return f"; {printable(place)} has a file of this name: did you mean --images {printable(place)}?"
-    return "" if os.path.isdir(folder) else f"; there is no folder {printable(folder)}, --images names another"
+    return "" if os.path.isdir(folder or ".") else f"; there is no folder {printable(folder)}; --images names another"
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    """Return the most similar name of a picture: with other capitals, another ending, or spelled alike."""
+    for candidate in names:
+        if candidate.lower() == name.lower():
+            return candidate
+    for candidate in names:
+        if os.path.splitext(candidate)[0].lower() == os.path.splitext(name)[0].lower() and _is_picture(candidate):
+            return candidate
+    pictures = [candidate for candidate in names if _is_picture(candidate)] if len(names) <= _MAX_COMPARED else []
+    return next(iter(difflib.get_close_matches(name, pictures, n=1, cutoff=0.9)), None)
 
 
 def _checked_folder(folder: str) -> str:
@@ -191,15 +206,16 @@ def _checked_folder(folder: str) -> str:
 
 
 def _resolved(name: str, beside: str, folder: str | None) -> str:
-    if isinstance(name, PictureInMemory) or not name.strip() or "://" in name:
+    if not name.strip() or "://" in name:
         return name
     name = expand_home(name.strip())
-    if os.path.isabs(name) or (split_member(name)[1] is not None and folder is None and os.path.exists(name)):
+    is_whole = os.path.isabs(name) or (split_member(name)[1] is not None and os.path.exists(name.partition("::")[0]))
+    if is_whole and (folder is None or _exists(name)):
         return name
     if folder is None:
         return _joined(beside, name)
     if os.path.isdir(folder) or not is_archive(folder):
-        full = _joined(folder, name)
+        full = name if is_whole else _joined(folder, name)
         base = _joined(folder, posixpath.basename(name.replace("\\", "/")))
         return base if not _exists(full) and _exists(base) else full
     return f"{folder}::{open_members(folder).find(name) or name}"
@@ -262,12 +278,11 @@ def _entries(folder: str) -> list[str]:
         return []
 
 
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0].lower()
-
-
 def _archive_has(path: str, name: str) -> bool:
+    """Return whether an archive that is quickly opened has a file."""
     try:
+        if not path.lower().endswith((".tar", ".zip")) or os.path.getsize(path) > _MAX_SEARCHED:
+            return False
         return open_members(path).find(name) is not None
-    except ElmanError:
+    except (ElmanError, OSError):
         return False

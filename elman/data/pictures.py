@@ -35,6 +35,8 @@ _log = logging.getLogger("elman")
 MAX_PIXELS, MIN_SIDE = 1 << 27, 8
 #: The maximum size of a file in bytes.
 _MAX_BYTES = 1 << 30
+#: The maximum number of characters of a name that messages show whole.
+_MAX_NAME = 1000
 #: Formats of which a file may hold several pictures, of which the first is read.
 _SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
 #: The seconds between two log lines while many pictures are opened.
@@ -133,12 +135,12 @@ def _read_all(given: list[Any]) -> list[Picture | str]:
     """Open pictures in threads; what cannot be read becomes the reason."""
     results: list[Picture | str] = []
     logged = time.monotonic()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with _settings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for result in pool.map(_read, given):
             results.append(result)
             if time.monotonic() - logged > _LOG_SECONDS:
                 logged = time.monotonic()
-                _log.info("opened %s of %s pictures", f"{len(results):,}", f"{len(given):,}")
+                _log.warning("opened %s of %s pictures", f"{len(results):,}", f"{len(given):,}")
     return results
 
 
@@ -178,7 +180,8 @@ def _named(given: Any) -> tuple[str, Any]:
         return str(given), given.content
     if isinstance(given, (str, os.PathLike)):
         path = os.fspath(given)
-        return printable(os.fsdecode(path)), os.fsdecode(path)
+        path = os.fsdecode(path)
+        return printable(path if len(path) <= _MAX_NAME else f"{path[:60]}..."), path
     return "<picture in memory>", bytes(given) if isinstance(given, (bytearray, memoryview)) else given
 
 
@@ -202,6 +205,8 @@ def _hint(reason: str, path: Any) -> str:
 
 def _bytes_of(path: str) -> bytes:
     """Return the content of a file, of a URL or of a file in an archive."""
+    if not path.strip():
+        raise ElmanError("the name of the picture is empty")
     if split_member(path)[1] is not None:
         return read_member(path)
     local = local_path(path)
@@ -278,7 +283,11 @@ def _with_pixels(picture: Image) -> Image:
         raise ElmanError(f"{picture.width} x {picture.height} pixels do not fit into memory") from None
     except Exception as error:  # each format raises others
         truncated = "truncated" in str(error)
-        reason = "the file is truncated" if truncated else f"a broken {picture.format} file ({_first_line(error)})"
+        reason = (
+            "the file is truncated"
+            if truncated
+            else f"a broken {picture.format or 'picture'} file ({_first_line(error)})"
+        )
         raise ElmanError(reason) from None
     return picture
 
@@ -346,12 +355,14 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError:
         raise ElmanError("pictures need Pillow: pip install 'elman[vision]'") from None
+    logging.getLogger("PIL").addHandler(_quiet)  # otherwise errors are printed, which are raised too
     with _loading:
         Image.init()  # loads the formats, which two threads cannot do at once
     return Image
 
 
 _MISSING = "no such file"
+_quiet = logging.NullHandler()
 _lock, _loading = threading.Lock(), threading.Lock()
 _readers = 0
 _restore: Any = None

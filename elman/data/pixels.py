@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: EXIF's number of the orientation.
 _ORIENTATION = 0x0112
+#: Tags of TIFF.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 #: Formats whose 32-bit pixels hold 16-bit values.
 _SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
 
@@ -87,16 +89,23 @@ def _converted(picture: Image) -> Image:
 
 def _grey(picture: Image) -> np.ndarray:
     """Return the 8-bit values of a picture with larger ones."""
-    values = np.asarray(picture)
-    if picture.mode == "I" and picture.format in _SIXTEEN_BITS:
-        values = values.clip(0, 65535)
-    elif picture.mode == "I":
-        tags = getattr(picture, "tag_v2", {})
-        if tags.get(339, 0) in (1, (1,)) and tags.get(258, 0) in (32, (32,)):  # unsigned, which Pillow does not know
-            values = values.view(np.uint32)
-    scaled = _scaled_16(values) if picture.mode.startswith("I;") or picture.format in _SIXTEEN_BITS else _scaled(values)
+    values, mode = np.asarray(picture), picture.mode
+    tags = getattr(picture, "tag_v2", {})
+    if mode == "I" and _first(tags.get(_SAMPLE_FORMAT)) == 1 and _first(tags.get(_BITS)) == 32:
+        values = values.view(np.uint32)  # Pillow takes unsigned values for signed ones
+    if mode.startswith("I;") or (mode == "I" and picture.format in _SIXTEEN_BITS):
+        scaled = _scaled_16(values.clip(0, 65535))
+    else:
+        scaled = _scaled(values)
+    if tags.get(_PHOTOMETRIC) == 0:  # white is zero, which Pillow inverts for 8-bit values only
+        scaled = 255 - scaled
     transparent = picture.info.get("transparency")
-    return np.where(values == transparent, 255, scaled).astype(np.uint8) if isinstance(transparent, int) else scaled
+    return np.where(values == transparent, np.uint8(255), scaled) if isinstance(transparent, int) else scaled
+
+
+def _first(value: Any) -> Any:
+    """Return the first value of a tag of TIFF."""
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _scaled_16(values: np.ndarray) -> np.ndarray:

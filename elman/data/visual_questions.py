@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from typing import Any, NamedTuple
 
-from elman.data.captions import read_object, record_list
+from elman.data.captions import one_line, read_object, record_list, wrong_text
 from elman.data.picture_paths import folder_of, picture_column, resolve
 from elman.data.records import column, list_column
 from elman.data.source import InMemory, local_path, printable, sources
@@ -117,18 +117,17 @@ def _read_table(
     rows = zip(names, paths, questions, answers, kinds, marked, strict=True)
     for row, (name, found, text, given, category, box) in enumerate(rows, 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
-        text, given = " ".join(text.split()), [" ".join(one.split()) for one in given]
-        if not name.strip():
-            skipped.add(f"row {row}", f"the cell of {image!r} is empty{where}")
-        elif not text:
-            skipped.add(f"row {row}", f"the question is empty{where}")
-        elif not given or not all(given):
-            skipped.add(f"row {row}", f"the answer is empty{where}")
-        else:
-            several = tuple(given) if len(given) > 1 else ()
-            usual = Counter(given).most_common(1)[0][0]
-            place = f"{shown}, row {row}"
-            result.append(VisualQuestion(found, text, usual, category.strip(), place, several, box))
+        reason = "" if name.strip() else f"the cell of {image!r} is empty"
+        reason = reason or wrong_text(text, "question")
+        reason = reason or next(filter(None, (wrong_text(one, "answer") for one in given or [""])), "")
+        if reason:
+            skipped.add(f"row {row}", f"{reason}{where}")
+            continue
+        given = [one_line(one) for one in given]
+        several = tuple(given) if len(given) > 1 else ()
+        usual = Counter(given).most_common(1)[0][0]
+        place = f"{shown}, row {row}"
+        result.append(VisualQuestion(found, one_line(text), usual, category.strip(), place, several, box))
     skipped.log(len(result))
     return result
 
@@ -147,17 +146,17 @@ def _read_json(
             f"{path}: has the {given} of VQA v2; give the file of its {missing} too, such as "
             + ("v2_mscoco_train2014_annotations.json" if questions else "v2_OpenEnded_mscoco_train2014_questions.json")
         )
-    answers: dict[Any, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for path, value in annotations:
         for record in record_list(value, "annotations", path):
-            answers[record.get("question_id")] = record
+            answers[str(record.get("question_id"))] = record
     result: list[VisualQuestion] = []
     for path, value in questions:
         skipped, shown = SkippedRows(path, skip_bad), printable(path)
         read: list[VisualQuestion] = []
         for k, record in enumerate(record_list(value, "questions", path)):
             place = f"questions[{k}]"
-            one = _joined(record, answers.get(record.get("question_id")), value, f"{shown}, {place}")
+            one = _joined(record, answers.get(str(record.get("question_id"))), value, f"{shown}, {place}")
             if isinstance(one, str):
                 skipped.add(place, one)
             else:
@@ -175,21 +174,24 @@ def _joined(
 ) -> VisualQuestion | str:
     """Return a question of VQA v2 with its answers, or what is wrong with it."""
     number, text = question.get("image_id"), question.get("question")
-    if not isinstance(number, (int, str)) or not isinstance(text, str) or not text.strip():
-        return "'image_id' and a text 'question' are required"
+    if not isinstance(number, (int, str)) or not str(number).strip():
+        return "'image_id' must be the number of a picture"
+    if reason := wrong_text(text, "question"):
+        return reason
+    asked = f"question_id {question.get('question_id')!r}"
     if annotation is None:
-        return f"question_id {question.get('question_id')!r}: the annotations have no answer to it"
-    answers = [
-        " ".join(str(one.get("answer", "")).split()) for one in annotation.get("answers") or () if isinstance(one, dict)
-    ]
-    answers = [answer for answer in answers if answer]
-    answer = " ".join(str(annotation.get("multiple_choice_answer") or "").split())
-    if not answer and not answers:
-        return f"question_id {question.get('question_id')!r}: the annotation has no 'multiple_choice_answer'"
-    answer = answer or Counter(answers).most_common(1)[0][0]
-    kind = str(annotation.get("answer_type") or "")
-    name = _file_name(number, file)
-    return VisualQuestion(name, " ".join(text.split()), answer, kind, place, tuple(answers))
+        return f"{asked}: the annotations have no answer to it"
+    given = annotation.get("answers")
+    people = [one.get("answer") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    answers = [one_line(str(answer)) for answer in people if not wrong_text(answer)]
+    answer = annotation.get("multiple_choice_answer") or next(iter(Counter(answers).most_common(1)), (None,))[0]
+    if reason := wrong_text(answer, "answer"):
+        return f"{asked}: {reason}"
+    kind = annotation.get("answer_type")
+    return VisualQuestion(
+        _file_name(number, file), one_line(str(text)), one_line(str(answer)), kind if isinstance(kind, str) else "",
+        place, tuple(answers),
+    )  # fmt: skip
 
 
 def _file_name(number: int | str, file: dict[str, Any]) -> str:
