@@ -277,11 +277,12 @@ def test_attention_at_pixels() -> None:
 
 
 def test_headings() -> None:
-    assert heading(written(" two dogs", (2, 2))) == "two dogs   p = 0.80"
+    assert heading(written(" two dogs", (2, 2)), "what?") == "two dogs   p = 0.80"
+    assert heading(written(" two dogs", (2, 2)), "") == "two dogs"
     unlikely = Written("x", -1.0, math.log(2e-5), Axis("grid", (1, 1)), ["x"], torch.ones(1, 1))
-    assert heading(unlikely) == "x   p = 2e-05"
+    assert heading(unlikely, "what?") == "x   p = 2e-05"
     empty = Written("", -1.0, 0.0, Axis("grid", (1, 1)), [""], torch.ones(1, 1))
-    assert heading(empty) == "(no answer)   p = 1.00"
+    assert heading(empty, "what?") == "(no answer)   p = 1.00"
 
 
 @pytest.mark.usefixtures("captioner")
@@ -299,7 +300,7 @@ def test_figures_of_captions(photos: Path, capsys: pytest.CaptureFixture[str]) -
 def test_figures_of_answers(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert lines(capsys, "photos/a.png", "what is it?", "--plot", "one.pdf") == ["it"]
-    assert lines(capsys, "photos/a.png", "x $1 $2", "y", "--plot", "two.svg") == ["$2", "y"]
+    assert lines(capsys, "photos/a.png", "x $1 $2犬", "y", "--plot", "two.svg") == ["$2犬", "y"]
     assert sorted(path.name for path in photos.glob("*.*")) == ["one.pdf", "two-1.svg", "two-2.svg"]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from elman.cli.plots import new_figure, save_figure
+from elman.cli.plots import fonts, new_figure, save_figure
 from elman.tasks.answers import Answer, Attention
 
 if TYPE_CHECKING:
@@ -90,10 +90,12 @@ def panels(attention: Attention) -> list[Panel]:
     return kept or [Panel("", weights.mean(0).reshape(grid))]
 
 
-def heading(answer: Answer) -> str:
-    """Return an answer with its probability, or its score where it has none."""
+def heading(answer: Answer, question: str) -> str:
+    """Return an answer with its probability, or its score where it has none; a caption alone."""
     record = answer.record()
     text = answer.text or f"({answer.empty_means})"
+    if "log_probability" in record and not question:
+        return text
     if "log_probability" not in record and "probability" not in record:
         return f"{text}   score {answer.score:.2f}"
     p = math.exp(min(0.0, record["log_probability"])) if "log_probability" in record else record["probability"]
@@ -117,13 +119,16 @@ def grid_picture(
     width, height, per_row, rows = _layout(picture.width / picture.height, 1 + len(words))
     whole = max(5.0, 2 * _MARGIN + per_row * (width + _GAP) - _GAP)
     lines = [(line, _QUESTION, _GREY) for line in _wrapped(question, whole, _QUESTION)]
-    lines += [(line, _TITLE, _INK) for line in _wrapped(heading(answer), whole, _TITLE)]
+    lines += [(line, _TITLE, _INK) for line in _wrapped(heading(answer, question), whole, _TITLE)]
     above = sum(1.4 * size / 72 for _, size, _ in lines) + 0.08
     total = 2 * _MARGIN + above + rows * (_LINE + height + _GAP) - _GAP + _FOOT + 0.1
     figure = new_figure(whole, total, constrained=False)
 
+    families = fonts()
+
     def text(x: float, y: float, words: str, size: float, colour: str, **style: Any) -> None:
-        figure.text(x / whole, 1 - y / total, words, fontsize=size, color=colour, parse_math=False, **style)
+        style |= {"fontsize": size, "color": colour, "family": families, "parse_math": False}
+        figure.text(x / whole, 1 - y / total, words, **style)
 
     y = _MARGIN
     for line, size, colour in lines:

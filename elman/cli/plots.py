@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ from elman.errors import ElmanError
 
 if TYPE_CHECKING:
     from elman.layers.recorder import Recorded
+
+#: Fonts of scripts that matplotlib's own font lacks, of several systems.
+_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans",
+    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
+)  # fmt: skip
 
 
 def attention_picture(path: str, source: Sequence[str], target: Sequence[str], weights: np.ndarray) -> None:
@@ -127,6 +134,14 @@ def new_figure(width: float, height: float, constrained: bool = True) -> Any:
     return Figure(figsize=(max(4.0, min(width, 40.0)), max(3.0, min(height, 40.0))), layout="constrained", dpi=150)
 
 
+def fonts() -> list[str]:
+    """Return matplotlib's font, and after it the installed ones of the scripts that it lacks."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _FONTS if name in installed)]
+
+
 def save_figure(figure: Any, path: str) -> None:
     """Write a figure to a file, in the format of its extension; an error leaves no partial file.
 
@@ -143,7 +158,9 @@ def save_figure(figure: Any, path: str) -> None:
         raise ElmanError(f"{path}: unknown picture format; known are {', '.join('.' + k for k in sorted(kinds))}")
     partial = f"{name}.partial{ending}"
     try:
-        figure.savefig(partial)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
+            figure.savefig(partial)
         os.replace(partial, path)
     except OSError as error:
         raise ElmanError(f"{path}: cannot be written: {error.strerror}") from None
