@@ -60,8 +60,8 @@ __all__ = ["Scene", "SceneObject", "draw_scene", "main", "write_world"]
 
 #: The least and the greatest size of a picture.
 MIN_SIZE, MAX_SIZE = 32, 2048
-#: The greatest number of scenes between two reports of progress.
-_REPORT = 1000
+#: How many times the command reports its progress.
+_REPORTS = 10
 
 _README = """# {scenes:,} drawn scenes with captions and questions
 
@@ -74,8 +74,7 @@ _README = """# {scenes:,} drawn scenes with captions and questions
 | `questions.tsv` | {questions:,} | image, question, answer, kind, boxes |
 
 Each picture has exactly one right caption: every object is left of or above all that follow it, and each relation
-holds between its two neighbours. Each question has one right answer. Kinds of questions:
-{kinds}.
+holds between its two neighbours. Each question has one right answer. Kinds of questions: {kinds}.
 
 `boxes`: a JSON list of objects with a label and their box, [left, top, right, bottom], in fractions of the width and
 the height. In captions the labels are phrases of the caption; in questions the boxes are those of the objects that
@@ -155,7 +154,7 @@ def _create(folder: Path) -> bool:
             return False
         folder.mkdir(parents=True)
     except OSError as error:
-        reason = "it is a file; name a folder" if os.path.exists(folder) else error.strerror or str(error)
+        reason = "it is a file; name a folder" if os.path.isfile(folder) else error.strerror or str(error)
         raise ElmanError(f"{folder}: {reason}") from None
     return True
 
@@ -194,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def report(done: int) -> None:
-        if done % min(_REPORT, -(-options.scenes // 10)) == 0 or done == options.scenes:
+        if done * _REPORTS // options.scenes > (done - 1) * _REPORTS // options.scenes:
             print(f"{done:,} of {options.scenes:,} scenes", file=sys.stderr)
 
     try:
@@ -205,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("elman: interrupted; what was written has been removed", file=sys.stderr)
         return 130
-    print(f"{options.folder}: captions.tsv, questions.tsv and images of {options.scenes:,} scenes")
+    print(f"{options.folder}{os.sep}: captions.tsv, questions.tsv and images of {options.scenes:,} scenes")
     return 0
 
 

@@ -6,13 +6,14 @@ A medium reads files, encodes and batches inputs, augments them, and turns them 
 from __future__ import annotations
 
 from elman.errors import unknown_name
+from elman.media.image import Image
 from elman.media.medium import Content, Medium, Source
 from elman.media.series import Series
 from elman.media.sound import Sound
 from elman.media.text import Text
 
 #: Name, in saved models, to medium. The one list of media.
-MEDIA: dict[str, type[Medium]] = {medium.name: medium for medium in (Text, Series, Sound)}
+MEDIA: dict[str, type[Medium]] = {medium.name: medium for medium in (Text, Series, Sound, Image)}
 
 
 def get(name: str) -> type[Medium]:
@@ -44,4 +45,4 @@ def medium_of(path: str) -> type[Medium]:
     return next(medium for medium in reversed(MEDIA.values()) if medium.reads(path))
 
 
-__all__ = ["MEDIA", "Content", "Medium", "Series", "Sound", "Source", "Text", "get", "medium_of", "register"]
+__all__ = ["MEDIA", "Content", "Image", "Medium", "Series", "Sound", "Source", "Text", "get", "medium_of", "register"]

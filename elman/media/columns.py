@@ -18,6 +18,8 @@ class Columns(NamedTuple):
         separator: what separates several labels in a cell.
         reading: how series are read.
         skip_bad: skip rows that cannot be read.
+        images: a folder or an archive in which pictures are found, instead of the folder of the table.
+        skip_broken: leave out pictures that cannot be read.
     """
 
     text: str
@@ -29,6 +31,8 @@ class Columns(NamedTuple):
     separator: str | None
     reading: SeriesFormat = SeriesFormat()
     skip_bad: bool = False
+    images: str | None = None
+    skip_broken: bool = False
 
     def roles(self, series: bool = True) -> ColumnRoles:
         """Return the columns that are not channels; without ``series``, those of a table that is one series."""

@@ -14,6 +14,7 @@ import polars
 from elman.data import series
 from elman.data.archive import name_inside
 from elman.data.labels import check_labels, merge_spellings, normalize_label, split_labels
+from elman.data.picture_paths import folder_of, resolve
 from elman.data.source import InMemory, expand_home, is_system_file, printable, sources
 from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, require_columns
 from elman.data.text import read_text
@@ -163,11 +164,15 @@ def _table(path: str, rows: Rows, skipped: SkippedRows, columns: Columns) -> Lab
             return Labelled("series", arrays, labels, groups, places, SeriesForm(names))
         found = Labelled("text", column(table, source, printable(path)), labels, groups, places)
         return found.part(_filled(found, rows.lines, skipped, c.separator is not None or several is not None))
-    beside = path.rpartition("/")[0]
-    files = [
-        expand_home(name) if "://" in name or os.path.isabs(expand_home(name)) or not beside else f"{beside}/{name}"
-        for name in column(table, source, printable(path))
-    ]
+    names = column(table, source, printable(path))
+    if c.images is not None:
+        files = resolve(names, folder_of(path), c.images)
+    else:
+        beside = path.rpartition("/")[0]
+        files = [
+            expand_home(name) if "://" in name or os.path.isabs(expand_home(name)) or not beside else f"{beside}/{name}"
+            for name in names
+        ]
     if not files:
         raise ElmanError(f"{path}: no rows")
     return _files(files, labels, groups, places, columns)
@@ -193,8 +198,9 @@ def _files(
 ) -> Labelled:
     """Read examples that are files of one medium."""
     medium = medium_of(files[0])
-    inputs, form = medium.read_files(files, columns)
-    return Labelled(medium.name, inputs, labels, groups, places, form)
+    inputs, form = medium.read_files(files, places, columns)
+    found = Labelled(medium.name, inputs, labels, groups, places, form)
+    return found.part([k for k, x in enumerate(inputs) if x is not None])
 
 
 def _folder(path: str, columns: Columns) -> Labelled:

@@ -36,11 +36,13 @@ class Source(NamedTuple):
 
 
 class Files(Protocol):
-    """A folder of text files."""
+    """A folder of text files, and of files of tensors."""
 
     path: Path
 
     def read(self, name: str) -> str: ...
+
+    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
 
 
 class Medium(ABC):
@@ -62,6 +64,8 @@ class Medium(ABC):
     positions: ClassVar[Literal["words", "steps", "frames", "grid"]]
     #: The default dropout.
     dropout: ClassVar[float] = 0.5
+    #: Rows and columns, where the positions of an input are the cells of a grid.
+    grid: tuple[int, int] | None = None
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -73,8 +77,16 @@ class Medium(ABC):
 
     @classmethod
     @abstractmethod
-    def read_files(cls, paths: Sequence[str], columns: Columns) -> Content:
+    def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
         """Read files with one input each.
+
+        Args:
+            paths (Sequence[str]): the files.
+            places (Sequence[str]): where each is named, for messages.
+            columns (Columns): how files are read.
+
+        Returns:
+            Content: an input for each file; None for one that cannot be read and is left out.
 
         Raises:
             ElmanError: a file cannot be read.
@@ -93,6 +105,11 @@ class Medium(ABC):
         Raises:
             ElmanError: an input is empty or cannot be used.
         """
+
+    @classmethod
+    @abstractmethod
+    def digest(cls, x: Any) -> str:
+        """Return a text that differs between inputs that differ, for the fingerprint of the data."""
 
     @classmethod
     @abstractmethod
@@ -124,19 +141,25 @@ class Medium(ABC):
         """Return what was learnt, as an instance of ``State``."""
 
     @abstractmethod
-    def files(self) -> dict[str, str]:
-        """Return further files of the run directory, by name."""
+    def files(self) -> dict[str, str | bytes]:
+        """Return further files of the run directory, by name: texts, or the bytes of tensors."""
 
     @abstractmethod
     def columns(self, columns: Columns) -> Columns:
         """Return how tables are read once the training data are known."""
 
     @abstractmethod
-    def encode(self, content: Content, places: Sequence[str]) -> list[np.ndarray]:
-        """Turn inputs into rows (T, ...) that can be batched."""
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[Any]:
+        """Turn inputs into rows that can be batched: arrays (T, ...), or what else has the length T.
+
+        Args:
+            content (Content): the inputs.
+            places (Sequence[str]): the origin of each, for messages.
+            training (bool): whether `vary` augments the rows. Default: False.
+        """
 
     @abstractmethod
-    def read(self, given: Sequence[Any]) -> list[np.ndarray]:
+    def read(self, given: Sequence[Any]) -> list[Any]:
         """Turn what a user asks about into rows; a path of a file can give several."""
 
     @abstractmethod
@@ -150,11 +173,11 @@ class Medium(ABC):
         """
 
     @abstractmethod
-    def batch(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    def batch(self, rows: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Return inputs (B, T, ...), 0 beyond each row's length, and lengths (B,)."""
 
     @abstractmethod
-    def vary(self, rows: list[np.ndarray], source: nn.Module, draw: np.random.Generator) -> list[np.ndarray]:
+    def vary(self, rows: list[Any], source: nn.Module, draw: np.random.Generator) -> list[Any]:
         """Augment the rows of a training batch."""
 
     @abstractmethod
@@ -166,7 +189,7 @@ class Medium(ABC):
         """Build the module that turns a batch into vectors."""
 
     @abstractmethod
-    def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
+    def begin(self, source: nn.Module, rows: Sequence[Any]) -> list[KnownVectors]:
         """Initialise the source from the training rows; return the pretrained embeddings used, as `KnownVectors`."""
 
     @abstractmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC
 from typing import Any, final
 
+import numpy as np
 from torch import Tensor
 
 from elman.media.medium import Medium
@@ -14,7 +16,12 @@ class Numeric(Medium, ABC):
     """A medium whose inputs are numbers: without text, hidden tokens, sentences, and further files in a run."""
 
     @final
-    def files(self) -> dict[str, str]:
+    @classmethod
+    def digest(cls, x: np.ndarray) -> str:
+        return hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+
+    @final
+    def files(self) -> dict[str, str | bytes]:
         return {}
 
     @final

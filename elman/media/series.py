@@ -108,7 +108,7 @@ class Series(Numeric):
         return is_table(path)
 
     @classmethod
-    def read_files(cls, paths: Sequence[str], columns: Columns) -> Content:
+    def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
         tables = [(path, read_table(path, [columns.time] if columns.time else [])) for path in paths]
         found = series.read_long(tables, columns.roles(series=False), columns.reading)
         for path, table in tables:
@@ -170,7 +170,7 @@ class Series(Numeric):
         )
         return columns._replace(reading=reading)
 
-    def encode(self, content: Content, places: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
         pairs = zip(content.inputs, places, strict=True)
         ordered = [series.reorder_channels(x, content.form.channels, self.learnt.channels, place) for x, place in pairs]
         return self._rows(ordered)

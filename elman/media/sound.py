@@ -70,7 +70,7 @@ class Sound(Numeric):
         return Path(path).suffix.lower() in SOUNDS
 
     @classmethod
-    def read_files(cls, paths: Sequence[str], columns: Columns) -> Content:
+    def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
         waves = [read_sound(path) for path in paths]
         rate = Counter(rate for _, rate in waves).most_common(1)[0][0]
         return Content([resample(wave, own, rate) for wave, own in waves], rate)
@@ -106,7 +106,7 @@ class Sound(Numeric):
     def columns(self, columns: Columns) -> Columns:
         return columns
 
-    def encode(self, content: Content, places: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
         return self._frames(content.inputs, content.form)
 
     def _frames(self, waves: Sequence[np.ndarray], rate: int) -> list[np.ndarray]:

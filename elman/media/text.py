@@ -93,7 +93,7 @@ class Text(Medium):
         return True
 
     @classmethod
-    def read_files(cls, paths: Sequence[str], columns: Columns) -> Content:
+    def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
         return Content([read_text(path) for path in paths])
 
     @classmethod
@@ -105,6 +105,10 @@ class Text(Medium):
         for text, place in zip(content.inputs, places, strict=True):
             if not text.strip():
                 raise ElmanError(f"{place}: the text is empty")
+
+    @classmethod
+    def digest(cls, x: str) -> str:
+        return x
 
     @classmethod
     def same_columns(cls, columns: Columns, content: Content) -> Columns:
@@ -138,13 +142,13 @@ class Text(Medium):
     def state(self) -> TextState:
         return TextState(tuned=self.tuned)
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         return {TOKENIZER: self.tokenizer.to_json()}
 
     def columns(self, columns: Columns) -> Columns:
         return columns
 
-    def encode(self, content: Content, places: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
         return encode_all(self.tokenizer, spaced(self.options.tokens, content.inputs))
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:

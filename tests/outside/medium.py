@@ -37,7 +37,7 @@ class Pen(Numeric):
         return path.endswith(".pen")
 
     @classmethod
-    def read_files(cls, paths: Sequence[str], columns: Columns) -> Content:
+    def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
         return Content([cls._load(path) for path in paths])
 
     @staticmethod
@@ -80,7 +80,7 @@ class Pen(Numeric):
     def columns(self, columns: Columns) -> Columns:
         return columns
 
-    def encode(self, content: Content, places: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
         return list(content.inputs)
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from elman.data.cache import cache_folder
+
 #: The flags of every compiler; those for the instruction set of this machine are added.
 _FLAGS = (
     "-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
@@ -125,21 +127,4 @@ def _processor() -> str:
 
 @functools.cache
 def _folder() -> Path:
-    """Return a cache folder that only this user can write to; a temporary one if there is none."""
-    base = os.environ.get("ELMAN_CACHE")
-    home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elman"
-    try:
-        folder = home / "kernels"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        about = folder.stat()
-        if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
-            raise OSError("others can write there, and what is loaded from there is run")
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):
-        own = tempfile.TemporaryDirectory(prefix="elman-")
-        _own.append(own)
-        return Path(own.name)
-
-
-_own: list[tempfile.TemporaryDirectory] = []
+    return cache_folder("kernels", runs=True)

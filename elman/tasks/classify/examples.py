@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,24 +25,25 @@ class Labels(Learnt):
     def __init__(self, names: list[str], several: bool, medium: Medium) -> None:
         self.names, self.several, self.medium = names, several, medium
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         record = {"labels": self.names, "several": self.several, "medium": self.medium.name}
         record |= self.medium.state().model_dump()
-        return {LABELS: json.dumps(record, ensure_ascii=False, indent=1) + "\n"} | self.medium.files()
+        labels: dict[str, str | bytes] = {LABELS: json.dumps(record, ensure_ascii=False, indent=1) + "\n"}
+        return labels | self.medium.files()
 
 
 class Examples(NamedTuple):
     """Inputs and labels as numbers.
 
     Attributes:
-        rows: of each input its rows, ids (T,) or numbers (T, C).
+        rows: what the medium makes of each input: ids (T,), numbers (T, C), ...
         labels: (N, K + U) of 0 and 1; the last U are labels that the model does not know.
         unseen: the names of these U labels.
         texts: the inputs where they are texts.
         places: the origin of each input.
     """
 
-    rows: list[np.ndarray]
+    rows: list[Any]
     labels: np.ndarray
     unseen: list[str]
     texts: list[str]

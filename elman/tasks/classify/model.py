@@ -77,7 +77,8 @@ class Label(Answer):
     @property
     def attention(self) -> Attention:
         pieces = tuple(self.medium.pieces(self.input))
-        source = Axis(self.medium.positions, (len(self.weights),), pieces)
+        medium, shape = self.medium, self.medium.grid
+        source = Axis(medium.positions, shape or (len(self.weights),), pieces, self.input if shape else None)
         return Attention(self.weights[None], source, Axis.of_words([self.text]))
 
     def record(self) -> dict[str, Any]:
@@ -197,8 +198,9 @@ class Classifier(Model, Attends, Explains, HasBaselines):
 
         Args:
             inputs: texts, also a Series or a DataFrame with the column of texts; for series paths of files, data
-                frames, or arrays (T, C); for sounds paths, or waves (N,) at the model's own rate. A text or a path is
-                one input; a file with several series has an answer for each, in their order.
+                frames, or arrays (T, C); for sounds paths, or waves (N,) at the model's own rate; for pictures paths,
+                PIL images, or arrays (H, W, 3). A text or a path is one input; a file with several series has an
+                answer for each, in their order.
             options: those of `Top`.
 
         Raises:
@@ -207,7 +209,7 @@ class Classifier(Model, Attends, Explains, HasBaselines):
         top = parse(Top, options).top
         given = inputs_of(inputs, not self.reads_paths, self.config.text)
         rows = self.medium.read(given)
-        given = rows if self.reads_paths else given  # a file can hold several
+        given = given if len(rows) == len(given) else rows  # a file can hold several
         logits, weights = self.scan(rows)
         probabilities = self._probabilities(logits)
         order = probabilities.argsort(1, descending=True)[:, :top].tolist()

@@ -11,6 +11,7 @@ from elman.data.series import SeriesFormat
 from elman.errors import ElmanError
 from elman.layers.pooling import pooling_class
 from elman.media.columns import Columns
+from elman.media.image import ImageOptions
 from elman.media.series import SeriesOptions
 from elman.media.sound import SoundOptions
 from elman.media.text import TextOptions
@@ -19,7 +20,9 @@ from elman.training.config import TrainConfig
 _TABLES = Needs("data in tables", lambda c: c["tables"])
 _GROUPS = Needs("a table with a column of that name", lambda c: c["groups"])
 _TEXTS = Needs("texts, which have sentences", lambda c: c["medium"] == "text")
-_NUMBERS = Needs("series or sounds", lambda c: c["medium"] != "text")
+_NUMBERS = Needs("series, sounds or pictures", lambda c: c["medium"] != "text")
+_PICTURES = Needs("pictures", lambda c: c["medium"] == "image")
+_PICTURE_TABLES = Needs("pictures in tables", lambda c: c["medium"] == "image" and c["tables"])
 _ONE_RATE = Needs("layers without periods", lambda c: c["periods"] is None)
 
 
@@ -39,7 +42,13 @@ class ClassifyData(Options):
         None, min_length=1, description="Separator between several labels of one example, in tables."
     )
     file: Annotated[str, _TABLES] = Field(
-        "file", description="Column with the path of a sound or of a table of numbers, in tables."
+        "file", description="Column with the path of a sound, a picture or a table of numbers, in tables."
+    )
+    images: Annotated[str | None, _PICTURE_TABLES] = Field(
+        None, description="Folder or archive to which the paths of pictures are relative. Default: the table's folder."
+    )
+    skip_broken: Annotated[bool, _PICTURES] = Field(
+        False, description="Leave out pictures that cannot be read, and report how many."
     )
     group: Annotated[str | None, _GROUPS] = Field(
         None, description="Column whose equal values stay together in the training set or in the held-out set."
@@ -73,7 +82,7 @@ class ClassifyModel(Options):
     )  # fmt: skip
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Dropout of embeddings and inputs, between layers and of the pooled vector. "
-        "Default: 0.5; for sounds 0.15."
+        "Default: 0.5; for sounds 0.15; for pictures 0.3."
     )  # fmt: skip
 
     periods_list = field_validator("periods", mode="before")(
@@ -90,7 +99,7 @@ class ClassifyModel(Options):
         return value
 
 
-class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, ClassifyModel, TrainConfig):
+class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, ImageOptions, ClassifyModel, TrainConfig):
     """The options of ``elman train classify``."""
 
     heading = "Training"
@@ -104,7 +113,9 @@ class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, Cla
         ge=1,
         description="Early stopping: stop after this many validations without improvement; 'none' disables it.",
     )
-    augment: Annotated[bool, _NUMBERS] = Field(True, description="Augment series and sounds at random in training.")
+    augment: Annotated[bool, _NUMBERS] = Field(
+        True, description="Change series, sounds and pictures at random in training."
+    )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Fraction of the target spread over all labels.")
     class_weights: Literal["equal", "balanced"] = Field(
         "equal", description="balanced: weight labels by the inverse of their frequency."
@@ -131,6 +142,8 @@ class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, Cla
             self.label_separator,
             reading,
             self.skip_bad,
+            self.images,
+            self.skip_broken,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ class _Known(BaseModel):
 
 
 class Classify(Task):
-    """Learn p(label | input) for texts, series, sounds and other media."""
+    """Learn p(label | input) for texts, series, sounds, pictures and other media."""
 
     name = "classify"
     Config = ClassifyConfig
@@ -56,11 +55,9 @@ class Classify(Task):
         return (data.part(train), data.part(held)) if train and held else None
 
     def contents(self, train: Labelled, held: Labelled) -> list[str]:
-        def text(x: Any) -> str:
-            return x if isinstance(x, str) else hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
-
+        digest = media.get(train.medium).digest
         pairs = [(x, label) for part in (train, held) for x, label in zip(part.inputs, part.labels, strict=True)]
-        return [t for x, label in pairs for t in (text(x), *label)] + [str(len(train.inputs))]
+        return [t for x, label in pairs for t in (digest(x), *label)] + [str(len(train.inputs))]
 
     def facts(self, data: Labelled) -> Mapping[str, Any]:
         own = {"medium": data.medium, "tables": data.tables, "groups": any(data.groups)}
@@ -119,7 +116,9 @@ class Classify(Task):
                 len(rows), len(labels),
             )  # fmt: skip
         texts = data.inputs if medium.positions == "words" else []
-        return Examples(medium.encode(data.content, data.places), labels, unseen, texts, data.places)
+        encoded = medium.encode(data.content, data.places, training and self.config.augment)
+        return Examples(encoded, labels, unseen, texts, data.places)
 
     def count(self, learnt: Labels, train: Labelled, examples: Examples) -> Counts:
-        return Counts(len(train.inputs), sum(map(len, train.inputs)))
+        sizes = examples.rows if learnt.medium.positions == "grid" else train.inputs
+        return Counts(len(train.inputs), sum(map(len, sizes)))
