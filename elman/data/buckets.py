@@ -26,6 +26,9 @@ class Buckets:
         rank (int): The index of this process. Default: 0.
         world (int): The number of processes; each takes one of ``world`` successive batches. Default: 1.
         rows (int, optional): The maximum number of examples of a batch. Default: unlimited.
+        groups (Sequence[int] | numpy.ndarray, optional): The group of each example, (N,), such as its picture. Up to
+            ``together`` examples of a group, drawn at random, are adjacent and so in one batch. Default: no groups.
+        together (int): The maximum number of adjacent examples of a group. Default: 1.
 
     Example::
 
@@ -42,11 +45,14 @@ class Buckets:
         rank: int = 0,
         world: int = 1,
         rows: int | None = None,
+        groups: Sequence[int] | np.ndarray | None = None,
+        together: int = 1,
     ) -> None:
         sizes = np.asarray(lengths)
         self.lengths = sizes.max(1) if sizes.ndim == 2 else sizes
         self._second = sizes.sum(1) if sizes.ndim == 2 else sizes
         self.tokens, self.seed, self.rank, self.world, self.max_rows = tokens, seed, rank, world, rows
+        self.groups, self.together = None if groups is None else np.asarray(groups), together
         self._ends = [0]  # the steps at which the epochs so far end
         self._epoch, self._batches = -1, [np.zeros(0, dtype=np.int64)]
 
@@ -63,17 +69,34 @@ class Buckets:
         """Return the batches of an epoch, of all processes."""
         generator = np.random.default_rng([self.seed, epoch])
         order = generator.permutation(len(self.lengths))
+        keys = np.stack((self._second, self.lengths))  # of the order within a pool, the last one first
+        if self.groups is not None:
+            order, keys = self._grouped(order, generator)
         pool = max(1, int(_POOL * min(self.tokens / max(1.0, self.lengths.mean()), self.max_rows or np.inf)))
         batches = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
-            part = part[np.lexsort((self._second[part], self.lengths[part]))]
+            part = part[np.lexsort(keys[:, part])]
             batches += split_into_batches(part, self.lengths, self.tokens, self.max_rows)
         batches = [batches[i] for i in generator.permutation(len(batches))]
         count = len(batches)
         while len(batches) % self.world:  # every process gets the same number
             batches.append(batches[len(batches) % count])
         return batches
+
+    def _grouped(self, order: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return an order in which up to ``together`` examples of a group are adjacent, and the sorting keys."""
+        assert self.groups is not None
+        by_group = order[np.argsort(self.groups[order], kind="stable")]
+        sorted_groups = self.groups[by_group]
+        first = np.flatnonzero(np.diff(sorted_groups, prepend=sorted_groups[:1] - 1))
+        position = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+        piece = np.cumsum(position % self.together == 0) - 1  # the number of each adjacent set of examples
+        drawn = np.empty(len(order), dtype=np.int64)
+        drawn[by_group] = generator.permutation(int(piece[-1]) + 1)[piece]
+        longest = np.zeros(int(piece[-1]) + 1, dtype=np.int64)
+        np.maximum.at(longest, drawn, self.lengths)
+        return np.argsort(drawn, kind="stable"), np.stack((drawn, longest[drawn]))
 
 
 class BucketBatches:

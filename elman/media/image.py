@@ -68,7 +68,11 @@ class ImageOptions(Options):
     tune_encoder: Annotated[bool, _PRETRAINED] = Field(
         False, description="Train the pretrained encoder, too, which takes many times as long."
     )
-    picture_size: int = Field(384, ge=1, description="Size of the vector of a grid cell.")
+    picture_size: int | None = Field(
+        None,
+        ge=1,
+        description="Size of the vector of a grid cell. Default: 384, for small 128.",
+    )
     views: Annotated[int, _VIEWS, _AUGMENTED] = Field(
         2, ge=1, le=100, description="Versions of each training picture that a frozen encoder reads: the whole, and "
         "parts of it, every second one mirrored."
@@ -181,7 +185,8 @@ class Image(Medium):
                 f"image_size: {size} is not a multiple of {encoder.stride}, the stride of the encoder {encoder.name}; "
                 f"{below} or {below + encoder.stride} is one"
             )
-        options = options.model_copy(update={"image_size": size})
+        vector = options.picture_size or (384 if is_pretrained(encoder.name) else 128)
+        options = options.model_copy(update={"image_size": size, "picture_size": vector})
         return cls(options, encoder, encoder.network() if is_pretrained(encoder.name) else None)
 
     @classmethod

@@ -168,6 +168,79 @@ class TransformerReader(TextReader):
         return Encoding(y, lengths, (y * real).sum(1) / lengths.clamp(min=1)[:, None])
 
 
+class PictureReader(Reader):
+    """Read pictures: the vectors of their grid are the keys, and the mean of these is the summary.
+
+    ::
+
+        keys, lengths, summary, rows = reader(pictures, lengths, rows)      (N, S, C), (N,), (B,) to (N, S, D), ...
+
+    Each of the N different pictures of a batch is encoded once, however many of its B rows read it. Xu et al. 2015,
+    https://arxiv.org/abs/1502.03044
+
+    Args:
+        source (nn.Module): turns pictures, as the medium batches them, into vectors (N, S, D).
+        size (int): D.
+        dropout (float): dropout of the keys.
+    """
+
+    def __init__(self, source: nn.Module, size: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.pictures = source
+        self.dropout = SequenceDropout(dropout)
+        self.output_size = self.summary_size = size
+
+    def forward(self, pictures: Tensor, lengths: Tensor, rows: Tensor) -> Encoding:
+        keys = self.dropout(self.pictures(pictures))
+        return Encoding(keys, lengths, keys.mean(1), rows)
+
+
+class QuestionReader(TextReader):
+    """Read questions about pictures: a question is read first, and modulates the vectors of the picture's grid.
+
+    ::
+
+        q   = last states of BiRNN(question)
+        u_s = LayerNorm(v_s + W relu((1 + A q) * (V v_s) + B q))            v_s: the vectors of the grid
+        keys = u                                       summary = [q; mean of u over s]
+
+    Each of the N different pictures of a batch is encoded once, however many questions are about it. Modulation: Perez
+    et al. 2018, https://arxiv.org/abs/1709.07871
+
+    Args:
+        embedding, shared: see `TextReader`.
+        source, size: see `PictureReader`.
+        cell (str): the cell of the recurrence over the question.
+        hidden_size (int): its units, half of them for each direction.
+        dropout (float): dropout of embeddings and of the keys.
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, shared: bool, source: nn.Module, size: int, cell: str, hidden_size: int, *,
+        dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(embedding, shared)
+        self.scale = math.sqrt(embedding.embedding_dim)
+        self.pictures = source
+        self.question = deep_encoder(cell, embedding.embedding_dim, hidden_size, 1)
+        Q = _summary_size(self.question)
+        self.value, self.factor, self.offset = nn.Linear(size, size), nn.Linear(Q, size), nn.Linear(Q, size)
+        self.output, self.norm = nn.Linear(size, size), nn.LayerNorm(size)
+        self.dropout = SequenceDropout(dropout)
+        self.output_size, self.summary_size = size, Q + size
+
+    def forward(
+        self, pictures: Tensor, lengths: Tensor, rows: Tensor, question: Tensor, question_lengths: Tensor
+    ) -> Encoding:
+        _, state = self.question(self.dropout(self.source(question) * self.scale), None, question_lengths)
+        q = _summary(state)
+        v = self.pictures(pictures)
+        value = self.value(v)[rows]
+        modulated = torch.relu(value * (1 + self.factor(q)[:, None]) + self.offset(q)[:, None])
+        u = self.norm(v[rows] + self.output(modulated))
+        return Encoding(self.dropout(u), lengths[rows], torch.cat((q, u.mean(1)), -1))
+
+
 def _summary(state: Any) -> Tensor:
     """The whole state of the last layer of a stack as one vector a row."""
     return torch.cat(list(flatten(state[-1]).values()), -1)

@@ -14,7 +14,14 @@ from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
 from elman.layers.state import map_state
 from elman.layers.transformer import Positions, Transformer
-from elman.networks.readers import Reader, RecurrentReader, StoryReader, TransformerReader
+from elman.networks.readers import (
+    PictureReader,
+    QuestionReader,
+    Reader,
+    RecurrentReader,
+    StoryReader,
+    TransformerReader,
+)
 
 
 class SequenceToSequence(nn.Module, ABC):
@@ -199,6 +206,70 @@ def story_answerer(
     return RecurrentWriter(
         target, reader, cell=cell, hidden_size=hidden_size, num_layers=1, kind=kind, heads=heads,
         input_feeding=input_feeding, tie=tie, dropout=dropout,
+    )  # fmt: skip
+
+
+def captioner(
+    source: nn.Module,
+    size: int,
+    target_size: int,
+    *,
+    cell: str = "lstm",
+    embedding_size: int = 256,
+    hidden_size: int = 384,
+    num_layers: int = 1,
+    kind: AttentionKind = "additive",
+    heads: int = 4,
+    input_feeding: bool = False,
+    tie: bool = True,
+    dropout: float = 0.0,
+) -> RecurrentWriter:
+    """Return a network that describes pictures: a `PictureReader` and a recurrent decoder.
+
+    Args:
+        source (nn.Module), size (int): turn pictures into the vectors of their grid; see `PictureReader`.
+        target_size, embedding_size, hidden_size, num_layers, kind, heads, input_feeding, tie, dropout: see
+            `recurrent_translator`; they are those of the decoder.
+        cell (str): the cell of the decoder.
+    """
+    reader = PictureReader(source, size, dropout=dropout)
+    return RecurrentWriter(
+        embedding(target_size, embedding_size), reader, cell=cell, hidden_size=hidden_size, num_layers=num_layers,
+        kind=kind, heads=heads, input_feeding=input_feeding, tie=tie, dropout=dropout,
+    )  # fmt: skip
+
+
+def visual_answerer(
+    source: nn.Module,
+    size: int,
+    source_size: int,
+    target_size: int,
+    *,
+    cell: str = "lstm",
+    embedding_size: int = 256,
+    hidden_size: int = 256,
+    num_layers: int = 1,
+    kind: AttentionKind = "additive",
+    heads: int = 4,
+    input_feeding: bool = False,
+    tie: bool = True,
+    dropout: float = 0.0,
+) -> RecurrentWriter:
+    """Return a network that answers questions about pictures: a `QuestionReader` and a recurrent decoder.
+
+    Args:
+        source (nn.Module), size (int): turn pictures into the vectors of their grid; see `PictureReader`.
+        source_size, target_size (int): sizes of the vocabularies of questions and of answers.
+        cell, embedding_size, hidden_size: of both sides; the question has one bidirectional layer.
+        num_layers (int): layers of the decoder.
+        kind, heads, input_feeding, tie, dropout: see `recurrent_translator`.
+    """
+    reader = QuestionReader(
+        embedding(source_size, embedding_size), False, source, size, cell, hidden_size, dropout=dropout
+    )
+    return RecurrentWriter(
+        embedding(target_size, embedding_size), reader, cell=cell, hidden_size=hidden_size, num_layers=num_layers,
+        kind=kind, heads=heads, input_feeding=input_feeding, tie=tie, dropout=dropout,
     )  # fmt: skip
 
 

@@ -51,6 +51,16 @@ TASKS: dict[str, Entry | type[Task]] = {
         "Answer",
         "Answer questions about short stories, from bAbI's text format or a table.",
     ),
+    "caption": Entry(
+        "elman.tasks.caption.task",
+        "Caption",
+        "Describe pictures, from tables, caption files, COCO JSON or a folder, with attention to the picture.",
+    ),
+    "vqa": Entry(
+        "elman.tasks.vqa.task",
+        "Vqa",
+        "Answer questions about pictures, from a table or VQA's JSON files, with attention to the picture.",
+    ),
 }
 
 #: The task that ``elman demo`` trains.

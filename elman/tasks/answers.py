@@ -140,6 +140,14 @@ def by_words(pieces: Sequence[str]) -> list[tuple[str, slice]]:
     return words
 
 
+def target_words(attention: Attention) -> tuple[list[str], np.ndarray]:
+    """Return the words that were written, and the weights of each, averaged over its pieces: (words, source)."""
+    words = by_words(attention.target.pieces)
+    weights = attention.weights.float().numpy()
+    rows = [weights[pieces].mean(0) for _, pieces in words]
+    return [word.strip() for word, _ in words], np.array(rows).reshape(len(words), weights.shape[1])
+
+
 def best_word(source: Sequence[str], weights: Tensor) -> str:
     """Return the word with the largest sum of ``weights`` (source positions,)."""
     words = by_words(source)

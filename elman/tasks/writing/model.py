@@ -34,8 +34,6 @@ _log = logging.getLogger("elman")
 
 #: Padded source positions that are decoded at a time.
 _DECODED = 2048
-#: The number of inputs that a validation during training answers.
-_SCORED = 100
 #: Logits that exist at once in a search.
 _LOGITS = 1 << 24
 
@@ -46,7 +44,7 @@ class Written(Answer):
 
     Attributes:
         text (str): "" where the model ends before the first word.
-        score (float): the score of the search.
+        score (float): the score of the search, or the probability of the text.
         log_probability (float): of the text, in nats.
         positions (Axis): the positions of the input that the decoder attends to.
         tokens (list[str]): the pieces that were written; "" where one is a part of a character, or for the end where
@@ -87,6 +85,10 @@ class Writer(Model, Attends):
     selection = (Criterion("objective"),)
     #: The scores that a validation during training shows.
     shown: ClassVar[tuple[str, ...]]
+    #: The number of inputs that a validation during training answers.
+    scored: ClassVar[int] = 100
+    #: Whether the score of an answer is its probability, and not the score of the search.
+    probabilities: ClassVar[bool] = False
 
     config: WritingConfig
     network: SequenceToSequence
@@ -169,7 +171,7 @@ class Writer(Model, Attends):
         """Compute loss (mean nats per token), perplexity (exp(loss)) and the `scores` of what beam search finds.
 
         With a limit: objective, the loss with label smoothing, and the scores named by ``shown`` for the greedy
-        answers to a hundred inputs.
+        answers to ``scored`` inputs.
         """
         lengths = np.array([len(ids) + 1 for ids in examples.target_ids])
         chosen = evenly_spaced(lengths, limit)
@@ -189,7 +191,7 @@ class Writer(Model, Attends):
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
         if limit is None:
             return metrics | self._scores(examples, parse(Search, {}))
-        scores = self._scores(examples, parse(Search, {"beam": 1}), _SCORED)
+        scores = self._scores(examples, parse(Search, {"beam": 1}), self.scored)
         metrics["objective"] = smoothed / tokens
         return metrics | {name: scores[name] for name in self.shown if name in scores}
 
@@ -202,7 +204,7 @@ class Writer(Model, Attends):
         seconds = time.perf_counter() - began
         written = sum(len(hypotheses[0].ids) + 1 for hypotheses in found)
         answers = {
-            examples.inputs[k]: self._answer(self.source_axis(examples.inputs[k]), hypotheses[0])
+            examples.inputs[k]: self.answer(self.source_axis(examples.inputs[k]), hypotheses[0])
             for k, hypotheses in zip(first, found, strict=True)
         }
         some = examples.part([k for k, given in enumerate(examples.inputs) if given in answers])
@@ -228,7 +230,7 @@ class Writer(Model, Attends):
             if not found[0].ids:
                 _log.warning("input %d: no answer; the model ends before the first word, it may need more training", k)
         axes = [self.source_axis(one) for one in given]
-        return [[self._answer(axis, h) for h in found] for axis, found in zip(axes, searched, strict=True)]
+        return [[self.answer(axis, h) for h in found] for axis, found in zip(axes, searched, strict=True)]
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         (one,) = self.given(given)
@@ -239,15 +241,16 @@ class Writer(Model, Attends):
         y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
         return list(self.source_axis(one).pieces), self.network.head.loss(y, batch.targets)
 
-    def _answer(self, source: Axis, found: Hypothesis) -> Written:
-        """The text of a hypothesis; unknown words are copied from the source."""
+    def answer(self, source: Axis, found: Hypothesis) -> Written:
+        """Return the text of a hypothesis; unknown words are copied from the source."""
         ids = found.ids or [Tokenizer.end_id]  # for an empty answer, the attention of the end
         weights, write = found.weights[: len(ids), : math.prod(source.shape)], self.target.stream_decoder()
         tokens = [
             f" {best_word(source.pieces, weights[k])}" if i == Tokenizer.unknown_id else write(i)
             for k, i in enumerate(ids)
         ]
-        return Written("".join(tokens).strip(), found.score, found.log_probability, source, tokens, weights)
+        score = math.exp(found.log_probability) if self.probabilities else found.score
+        return Written("".join(tokens).strip(), score, found.log_probability, source, tokens, weights)
 
     def _search(self, rows: Sequence[Any], search: Search) -> list[list[Hypothesis]]:
         """What beam search finds for each row, in batches of similar length."""

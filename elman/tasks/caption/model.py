@@ -1,0 +1,73 @@
+"""A captioner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from elman.errors import ElmanError
+from elman.metrics.captions import caption_scores
+from elman.metrics.pointing import Box, Pointed
+from elman.networks.sequence_to_sequence import SequenceToSequence, captioner
+from elman.tasks.answers import target_words
+from elman.tasks.caption.options import CaptionConfig
+from elman.tasks.inputs import inputs_of
+from elman.tasks.vision.model import VisionModel
+from elman.tasks.writing.examples import Examples
+from elman.tasks.writing.model import Written
+from elman.training.recipe import file_names
+
+
+class Captioner(VisionModel):
+    """p(caption | picture): ``model.predict(["photo.jpg"])[0][0].text``."""
+
+    shown = ("bleu", "cider")
+
+    config: CaptionConfig
+
+    @property
+    def validation_size(self) -> int:
+        return 12_000
+
+    def make_network(self) -> SequenceToSequence:
+        c: CaptionConfig = self.config
+        assert c.hidden_size is not None
+        assert c.num_layers is not None
+        return captioner(
+            *self.learnt.medium.source(), self.learnt.target.vocab_size, cell=c.cell, embedding_size=c.embedding_size,
+            hidden_size=c.hidden_size, num_layers=c.num_layers, kind=c.attention, heads=c.heads,
+            input_feeding=c.input_feeding, tie=c.tie, dropout=c.dropout,
+        )  # fmt: skip
+
+    def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
+        given = inputs_of(inputs, False)
+        for picture in given:
+            if isinstance(picture, str) and "\t" in picture:
+                path, _, question = picture.partition("\t")
+                raise ElmanError(f"{path}: a caption model takes no question, {question!r}; a vqa model does")
+        return [(picture, "") for picture in given]
+
+    def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
+        """Return the scores of `caption_scores`, each picture with all its captions, and those of the attention."""
+        references: dict[Any, list[str]] = {}
+        for given, target in zip(examples.inputs, examples.targets, strict=True):
+            references.setdefault(given, []).append(target)
+        texts = {given: answer.text for given, answer in zip(examples.inputs, answers, strict=True)}
+        scores = caption_scores(list(texts.values()), list(references.values()))
+        return scores | self.pointing(examples, answers)
+
+    def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:
+        words, weights = target_words(answer.attention)
+        return Pointed(words, weights, answer.positions.shape, list(boxes))  # type: ignore[arg-type]
+
+    def summary(self) -> dict[str, str]:
+        c = self.config
+        return {
+            "data": f"{file_names(self.sources)}: {self.sources.examples:,} captions, a vocabulary of "
+            f"{self.target.vocab_size:,} tokens ({c.tokens})",
+            "model": f"{self.learnt.medium.describe()}, {c.cell}, {c.num_layers} x {c.hidden_size} units, "
+            f"{self.parameters():,} parameters",
+        }
+
+    def example(self) -> list[str]:
+        return ['print(model.predict(["photo.jpg"])[0][0].text)']

@@ -1,0 +1,47 @@
+"""The captioning task: texts that describe pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elman.data.captions import read_captions
+from elman.data.tokenizer import TokenKind
+from elman.metrics.captions import normalize
+from elman.metrics.pointing import read_boxes
+from elman.tasks.caption.model import Captioner
+from elman.tasks.caption.options import CaptionConfig
+from elman.tasks.vision.examples import Found, Learned, Note
+from elman.tasks.vision.task import VisionSizes, VisionTask
+from elman.tasks.writing.examples import Examples
+
+
+class Caption(VisionTask):
+    """Learn p(caption | picture)."""
+
+    name = "caption"
+    Config = CaptionConfig
+    model_class = Captioner
+    usage = "elman train caption captions.tsv --images photos --minutes 10"
+
+    config: CaptionConfig
+
+    @property
+    def questions(self) -> bool:
+        return False
+
+    @property
+    def writes(self) -> TokenKind:
+        return self.config.tokens
+
+    def found(self, data: Sequence[str]) -> list[Found]:
+        c = self.config
+        change = normalize if c.normalize else str.strip
+        return [
+            Found(one.image, "", change(one.caption), one.place, Note(boxes=tuple(read_boxes(one.boxes, one.place))))
+            for one in read_captions(data, c.image, c.caption, c.images, skip_bad=c.skip_bad)
+        ]
+
+    def sizes(self, learnt: Learned, examples: Examples) -> tuple[VisionSizes, float]:
+        """A minute for each 2,000 captions, from 2 to 15."""
+        minutes = min(15.0, max(2.0, len(examples.inputs) / 2000))
+        return (VisionSizes(384, 0.4, 1e-3, 256) if learnt.pretrained else VisionSizes(128, 0.1, 2e-3, 64)), minutes

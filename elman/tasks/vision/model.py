@@ -1,0 +1,113 @@
+"""What the models share that write a text about pictures."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from elman.data.buckets import BucketBatches, Buckets
+from elman.data.inputs import InputFile
+from elman.data.pictures import pictures_in, read_pictures
+from elman.data.tokenizer import Tokenizer
+from elman.layers.dropout import drop_words
+from elman.metrics.pointing import Box, Pointed, pointing_scores
+from elman.networks.readers import PictureReader, QuestionReader
+from elman.tasks.answers import Axis
+from elman.tasks.vision.examples import Asked, Learned, Row
+from elman.tasks.vision.options import VisionConfig
+from elman.tasks.vision.task import VisionTask
+from elman.tasks.writing.examples import Batch, Examples, batch_of
+from elman.tasks.writing.model import Writer, Written
+
+
+class VisionModel(Writer):
+    """p(text | picture), or p(text | picture, question), by a recurrent decoder with attention to the picture."""
+
+    config: VisionConfig
+    learnt: Learned
+    task: VisionTask
+
+    @property
+    def target(self) -> Tokenizer:
+        return self.learnt.target
+
+    @property
+    def copies(self) -> bool:
+        return False
+
+    @abstractmethod
+    def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
+        """Return the pictures and questions that `predict` is given."""
+
+    def begin(self, examples: Examples, resumed: bool) -> None:
+        self.reads_paths = True
+        reader = self.network.reader
+        assert isinstance(reader, (PictureReader, QuestionReader))
+        if not resumed:
+            self.learnt.medium.begin(reader.pictures, [row.picture for row in examples.rows])
+
+    def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
+        c, reader = self.config, self.network.reader
+        numbers: dict[str, int] = {}
+        groups = [numbers.setdefault(row.picture.key, len(numbers)) for row in examples.rows]
+        lengths = [
+            len(ids) + 1 + (0 if row.question is None else len(row.question))
+            for row, ids in zip(examples.rows, examples.target_ids, strict=True)
+        ]
+
+        def collate(chosen: np.ndarray, k: int) -> Batch:
+            rows = [examples.rows[row] for row in chosen]
+            if c.augment:
+                rows = self.learnt.varied(rows, reader.pictures, np.random.default_rng([c.seed, k, rank]))
+            return batch_of(self.collate(rows), [examples.target_ids[row] for row in chosen])
+
+        return BucketBatches(
+            Buckets(lengths, c.batch_size, c.seed, rank, world, groups=groups, together=c.per_picture), collate
+        )
+
+    def given(self, inputs: Any) -> list[Asked]:
+        pairs = self.pairs(inputs)
+        places = [f"input {k} of {len(pairs)}" for k in range(1, len(pairs) + 1)]
+        pictures = read_pictures([picture for picture, _ in pairs], places)
+        return [Asked(picture, question) for picture, (_, question) in zip(pictures, pairs, strict=True) if picture]
+
+    def rows(self, given: Sequence[Asked]) -> list[Row]:
+        return self.learnt.rows(given, [one.picture.path for one in given])
+
+    def lengths(self, rows: Sequence[Row]) -> np.ndarray:
+        return np.array([len(row.picture) for row in rows])
+
+    def collate(self, rows: Sequence[Row]) -> tuple[Tensor, ...]:
+        return self.learnt.collate(rows)
+
+    def hide(self, read: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        *pictures, question, lengths = read
+        p = self.config.word_dropout
+        return (*pictures, drop_words(question, p, Tokenizer.unknown_id), lengths) if p and len(read) > 3 else read
+
+    def max_lengths(self, rows: Sequence[Row]) -> np.ndarray:
+        return np.full(len(rows), self.config.max_length or self.config.max_tokens)
+
+    def source_axis(self, given: Asked) -> Axis:
+        picture = given.picture
+        return Axis("grid", self.learnt.medium.grid, picture=picture.path if picture.content is None else picture)
+
+    def in_file(self, argument: str, column: str | None) -> InputFile | None:
+        return pictures_in(argument, column or self.config.image)
+
+    @abstractmethod
+    def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:
+        """Return an answer with its attention, for `pointing_scores`."""
+
+    def pointing(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
+        """Return how often the attention lies on the objects that a text is about, where the data have boxes."""
+        found = {
+            given: self.pointed(note.boxes, answer)
+            for given, note, answer in zip(examples.inputs, examples.notes, answers, strict=True)
+            if note.boxes
+        }
+        return pointing_scores(list(found.values())) if found else {}

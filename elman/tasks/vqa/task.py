@@ -1,0 +1,53 @@
+"""The task of visual question answering: questions about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elman.data.tokenizer import TokenKind
+from elman.data.visual_questions import read_visual_questions
+from elman.metrics.pointing import read_boxes
+from elman.tasks.vision.examples import Found, Learned, Note
+from elman.tasks.vision.task import VisionSizes, VisionTask
+from elman.tasks.vqa.model import VisualAnswerer
+from elman.tasks.vqa.options import VqaConfig
+from elman.tasks.writing.examples import Examples
+
+
+class Vqa(VisionTask):
+    """Learn p(answer | picture, question)."""
+
+    name = "vqa"
+    Config = VqaConfig
+    model_class = VisualAnswerer
+    usage = "elman train vqa questions.tsv --images photos --minutes 5"
+
+    config: VqaConfig
+
+    @property
+    def questions(self) -> bool:
+        return True
+
+    @property
+    def writes(self) -> TokenKind:
+        return "word"
+
+    def found(self, data: Sequence[str]) -> list[Found]:
+        c = self.config
+        columns = (c.image, c.question, c.answer)
+        return [
+            Found(
+                one.image,
+                one.question,
+                one.answer,
+                one.place,
+                Note(one.kind, one.answers, tuple(read_boxes(one.boxes, one.place))),
+            )
+            for one in read_visual_questions(data, columns, c.kind, c.images, skip_bad=c.skip_bad)
+        ]
+
+    def sizes(self, learnt: Learned, examples: Examples) -> tuple[VisionSizes, float]:
+        """A minute for each 2,400 questions, from 2 to 5; 2 for an encoder without pretrained weights."""
+        if learnt.pretrained:
+            return VisionSizes(256, 0.3, 1e-3, 256), min(5.0, max(2.0, len(examples.inputs) / 2400))
+        return VisionSizes(128, 0.1, 2e-3, 64), 2.0

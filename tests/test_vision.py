@@ -1,0 +1,205 @@
+"""Captions and questions about pictures: what a model learns, what it is asked, and where it looks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import elman
+from elman.data.world import draw_scene
+
+PIL = pytest.importorskip("PIL.Image")
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "white": (240, 240, 240)}
+PLACES = ("left", "right")
+SMALL: dict[str, Any] = {
+    "encoder": "small", "image_size": 16, "embedding_size": 16, "hidden_size": 32, "picture_size": 32, "dropout": 0.0,
+    "progress": False,
+}  # fmt: skip
+
+
+def picture(path: Path, left: str, right: str, seed: int) -> None:
+    """Two squares of a colour, with noise."""
+    pixels = np.full((16, 16, 3), 90.0) + np.random.default_rng(seed).normal(0, 6, (16, 16, 3))
+    pixels[4:12, 1:7], pixels[4:12, 9:15] = COLOURS[left], COLOURS[right]
+    PIL.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with captions and questions, for training and for testing."""
+    folder = tmp_path_factory.mktemp("squares")
+    (folder / "images").mkdir()
+    draw = np.random.default_rng(0)
+    for name, count in (("train", 120), ("test", 24)):
+        captions, questions = ["image\tcaption"], ["image\tquestion\tanswer\tkind\tboxes"]
+        for k in range(count):
+            left, right = draw.choice(list(COLOURS), 2)
+            path = f"images/{name}{k}.png"
+            picture(folder / path, left, right, k + 1000 * (name == "test"))
+            captions += [f"{path}\tA {left} square beside a {right} square.", f"{path}\t{left} and {right}"]
+            for place, colour, box in zip(PLACES, (left, right), ([0, 0, 0.5, 1], [0.5, 0, 1, 1]), strict=True):
+                boxes = json.dumps([{"label": colour, "box": box}])
+                questions.append(f"{path}\tWhat colour is on the {place}?\t{colour}\t{place}\t{boxes}")
+        (folder / f"{name}.tsv").write_text("\n".join(captions))
+        (folder / f"{name}_questions.tsv").write_text("\n".join(questions))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def answerer(squares: Path) -> Any:
+    return elman.train(
+        "vqa", squares / "train_questions.tsv", out=squares / "vqa", steps=300, learning_rate=5e-3,
+        mirror=False, validate_every=300, **SMALL,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def captioner(squares: Path) -> Any:
+    return elman.train(
+        "caption", squares / "train.tsv", out=squares / "caption", steps=150, learning_rate=5e-3, mirror=False,
+        validate_every=150, **SMALL,
+    )  # fmt: skip
+
+
+def test_a_question_steers_the_answer(answerer: Any, squares: Path) -> None:
+    """The same picture has another answer for another question, and the attention moves to the other square."""
+    scores = answerer.evaluate(answerer.read([str(squares / "test_questions.tsv")]))
+    assert scores["accuracy"] > 0.9
+    assert scores["accuracy_left"] > 0.8
+    assert scores["accuracy_right"] > 0.8
+    assert 0 <= scores["pointing"] <= 1
+    assert scores["pointing_chance"] == pytest.approx(1.0)  # with two columns, half a cell more is everything
+
+
+def test_the_question_alone_is_the_baseline(answerer: Any, squares: Path) -> None:
+    examples = answerer.read([str(squares / "test_questions.tsv")])
+    scores = answerer.baselines(examples)
+    assert scores["baseline_question"] < 0.6
+    assert set(scores) == {"baseline_majority", "baseline_question"}
+
+
+def test_answers_are_the_same_however_a_picture_is_given(answerer: Any, squares: Path) -> None:
+    path, question = squares / "images/test0.png", "What colour is on the left?"
+    opened = PIL.open(path)
+    given = [(path, question), (str(path), question), (opened, question), (np.asarray(opened), question)]
+    (first,), *others = answerer.predict([*given, f"{path}\t{question}"])
+    assert all(answers[0].text == first.text for answers in others)
+    assert all(answers[0].score == pytest.approx(first.score, abs=1e-5) for answers in others)
+    assert 0 < first.score <= 1
+    assert answerer.predict((path, question))[0][0].text == first.text
+    loaded = elman.load(squares / "vqa").predict([(path, question)], n_best=3)[0]
+    assert loaded[0].text == first.text
+    assert [a.score for a in loaded] == sorted((a.score for a in loaded), reverse=True)
+    assert sum(a.score for a in loaded) <= 1 + 1e-6
+
+
+def test_a_caption_names_both_colours(captioner: Any, squares: Path) -> None:
+    scores = captioner.evaluate(captioner.read([str(squares / "test.tsv")]))
+    assert scores["exact"] > 0.5
+    assert scores["cider"] > 1
+    answer = captioner.predict(squares / "images/test0.png")[0][0]
+    assert answer.attention.source.kind == "grid"
+    assert answer.attention.source.shape == (2, 2)
+    assert answer.attention.weights.shape == (len(answer.attention.target.pieces), 4)
+    torch.testing.assert_close(answer.attention.weights.sum(1), torch.ones(len(answer.attention.weights)))
+
+
+def test_captions_are_normalized(captioner: Any, squares: Path) -> None:
+    train, _ = captioner.task.parts([str(squares / "train.tsv")], [])
+    assert all(item.text == item.text.lower() and "." not in item.text for item in train.items)
+
+
+def test_a_picture_is_encoded_once_for_all_its_questions(answerer: Any, squares: Path) -> None:
+    examples = answerer.read([str(squares / "test_questions.tsv")])
+    pictures, _, which, questions, _ = answerer.collate(examples.rows[:8])
+    assert len(pictures) == 4
+    assert which.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(questions) == 8
+    batch = answerer.batches(examples, 0, 1).batch(0)
+    assert len(batch.read[0]) <= -(-len(batch.targets) // 2) + 1
+
+
+def test_a_row_is_the_same_alone_and_in_a_batch(answerer: Any, captioner: Any, squares: Path) -> None:
+    for model, table in ((answerer, "test_questions.tsv"), (captioner, "test.tsv")):
+        rows = model.read([str(squares / table)]).rows[:6]
+        with torch.no_grad():
+            model.network.eval()
+            together, state = model.network.read(*model.collate(rows))
+            for k, row in enumerate(rows):
+                alone, _ = model.network.read(*model.collate([row]))
+                torch.testing.assert_close(alone.values[0], together.values[k], atol=1e-5, rtol=1e-4)
+        assert len(together.values) == len(state.layers[0][0]) == 6
+
+
+def test_a_side_forbids_mirroring(squares: Path, tmp_path: Path) -> None:
+    task = elman.tasks.get("caption")(elman.tasks.get("caption").Config())
+    table = tmp_path / "t.tsv"
+    names = [str(squares / f"images/train{k}.png") for k in range(2)]
+    table.write_text(f"image\tcaption\n{names[0]}\ta ball left of a box\n{names[0]}\ta ball\n{names[1]}\ta leftover")
+    mirrored = [item.asked.picture.mirror for item in task.read([str(table)]).items]
+    assert mirrored == [False, False, True]
+
+
+def test_pictures_are_held_out_whole(squares: Path) -> None:
+    task = elman.tasks.get("caption")(elman.tasks.get("caption").Config(valid_fraction=0.3))
+    train, held = task.parts([str(squares / "train.tsv")], [])
+    digests = [{item.asked.picture.digest for item in part.items} for part in (train, held)]
+    assert digests[0]
+    assert digests[1]
+    assert not digests[0] & digests[1]
+
+
+def test_a_picture_in_both_sets_is_left_out(squares: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copied = tmp_path / "copy.png"
+    copied.write_bytes((squares / "images/train3.png").read_bytes())
+    table = tmp_path / "v.tsv"
+    table.write_text(f"image\tcaption\ncopy.png\ttwo squares\n{squares}/images/test0.png\ttwo squares")
+    task = elman.tasks.get("caption")(elman.tasks.get("caption").Config())
+    _, held = task.parts([str(squares / "train.tsv")], [str(table)])
+    assert len(held.items) == 1
+    assert "v.tsv, row 1: this picture is also in the training data" in caplog.text
+    table.write_text("image\tcaption\ncopy.png\ttwo squares")
+    with pytest.raises(elman.ElmanError, match=r"v.tsv, row 1: .* as are all 1 pictures"):
+        task.parts([str(squares / "train.tsv")], [str(table)])
+
+
+def test_wrong_questions_are_named(answerer: Any, captioner: Any, squares: Path) -> None:
+    path = str(squares / "images/test0.png")
+    with pytest.raises(elman.ElmanError, match=r"test0.png: a caption model takes no question, 'what\?'"):
+        captioner.predict([f"{path}\twhat?"])
+    with pytest.raises(elman.ElmanError, match=r"test0.png: no question"):
+        answerer.predict([path])
+    with pytest.raises(elman.ElmanError, match=r"nothing.png: no such file"):
+        captioner.predict(["nothing.png"])
+
+
+def test_broken_pictures_are_left_out_on_demand(squares: Path, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "broken.png").write_bytes((squares / "images/train3.png").read_bytes()[:60])
+    lines = [f"{squares}/images/train{k}.png\ta picture of number {k}" for k in range(8)]
+    (tmp_path / "t.tsv").write_text("\n".join(["image\tcaption", *lines[:3], "broken.png\tbroken", *lines[3:]]))
+    options = {**SMALL, "steps": 1}
+    with pytest.raises(elman.ElmanError, match=r"t.tsv, row 4: .*broken.png: .*1 of 9 pictures .* --skip-broken"):
+        elman.train("caption", tmp_path / "t.tsv", **options)
+    assert "row 4" not in caplog.text
+    model = elman.train("caption", tmp_path / "t.tsv", skip_broken=True, **options)
+    assert "row 4" in caplog.text
+    assert model.sources.examples + 1 == 8
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(squares: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "validate_every": 3, "schedule": "constant"}
+    whole = elman.train("vqa", squares / "train_questions.tsv", out=tmp_path / "whole", steps=6, **options)
+    elman.train("vqa", squares / "train_questions.tsv", out=tmp_path / "parts", steps=3, **options)
+    resumed = elman.train("vqa", out=tmp_path / "parts", steps=6, resume=True, **options)
+    for (name, a), b in zip(whole.network.state_dict().items(), resumed.network.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_scene_of_the_world_can_be_captioned(captioner: Any) -> None:
+    assert isinstance(captioner.predict(draw_scene(0, 64).pixels)[0][0].text, str)
