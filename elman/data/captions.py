@@ -17,7 +17,7 @@ from elman.data.picture_paths import folder_of, picture_column, resolve
 from elman.data.records import column, list_column
 from elman.data.source import InMemory, is_system_file, local_path, printable, sources
 from elman.data.tables import SkippedRows, is_table, read_rows
-from elman.data.text import read_text
+from elman.data.text import read_bytes, read_text
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
@@ -309,7 +309,7 @@ def _read_folder(folder: str, skipped: SkippedRows) -> list[Captioned]:
             without.append(name)
             continue
         path = os.path.join(folder, text)
-        lines = read_text(path).split("\n") if os.path.getsize(path) else []
+        lines = read_text(path).split("\n") if read_bytes(path).strip() else []
         captions = [(k, one_line(line)) for k, line in enumerate(lines, 1) if line.strip()]
         if not captions:
             skipped.add(printable(text), "the caption is empty")
