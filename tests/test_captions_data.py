@@ -230,7 +230,7 @@ def test_lists_with_an_empty_caption(cell: list[str]) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({**COCO, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}, "annotations have no 'caption'; a file such"),
+        ({**COCO, "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}, "annotations have no 'caption'; a file"),
         ({**COCO, "annotations": [{"image_id": 8, "caption": "x"}]}, r"annotations\[0\]: image_id 8: 'images' has no"),
         ({**COCO, "annotations": [{"image_id": [7], "caption": "x"}]}, r"annotations\[0\]: image_id \[7\]"),
         ({**COCO, "annotations": [{"image_id": 7, "caption": ""}]}, r"annotations\[0\]: the caption is empty"),

@@ -43,6 +43,19 @@ _SYNONYMS = {
     "story": {"context", "passage", "text"},
     "question": {"query", "q"},
     "answer": {"answers", "a", "target"},
+    "image": {
+        "picture",
+        "photo",
+        "img",
+        "file",
+        "filename",
+        "file_name",
+        "path",
+        "image_path",
+        "image_name",
+        "image_id",
+    },
+    "caption": {"captions", "text", "description", "sentence", "comment", "title"},
 }
 
 
