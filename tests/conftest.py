@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from elman import engines
 from elman.cells import CELLS, Cell
+from elman.engines.cpu import library
 from elman.layers import Bidirectional, Recurrent, RecurrentLayer, stack
 from elman.training import trainer
 
@@ -146,9 +149,37 @@ def text_file(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def quick_kernels() -> Iterator[None]:
-    """Kernels that the compiler does not optimise: a third of the time for a cell that only one test uses."""
+#: Flags for kernels that only one test uses. Small vectors and no optimisation: a tenth of the time, from the same C.
+QUICK_FLAGS = "-O0 -mno-avx" if platform.machine() in ("x86_64", "AMD64") else "-O0"
+_FAMILY_NAMES = {type(cell).__name__ for cell in CELL_FAMILY.values()}
+
+
+def _flags(name: str) -> str:
+    """Flags for the kernel of that name, which is that of the cell's class and of the dtype."""
+    cell, _, dtype = name.rpartition("_")
+    if cell in _FAMILY_NAMES:  # as users have it: the LSTM in every dtype, and every cell in float32
+        return "" if cell == "LSTM" or dtype == "float32" else "-O1"
+    return QUICK_FLAGS if dtype == "float64" else "-O0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_of_tests() -> Iterator[None]:
+    """Compile most kernels with less optimisation. What ELMAN_CFLAGS says goes first."""
+    load = library.load
+
+    def quickly(source: str, name: str) -> ctypes.CDLL:
+        if "ELMAN_CFLAGS" in os.environ:
+            return load(source, name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ELMAN_CFLAGS", _flags(name))
+            return load(source, name)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ELMAN_CFLAGS", "-O0")
+        patch.setattr(library, "load", quickly)
         yield
+
+
+@pytest.fixture
+def native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that are not optimised, but use the vectors of this machine."""
+    monkeypatch.setenv("ELMAN_CFLAGS", "-O0")

@@ -24,9 +24,8 @@ from elman import engines
 from elman.cells import Cell, Weights
 from elman.engines import Scan
 from elman.layers.recurrent import real_steps
+from tests.conftest import QUICK_FLAGS
 
-#: Small vectors and no optimisation: a kernel is compiled ten times as fast, from the same C.
-QUICK_FLAGS = "-O0 -mno-avx" if os.uname().machine == "x86_64" else "-O0"
 TOLERANCE = 1e-10
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.cells import Cell
 from tests.own_cells import cell_of, refused, same_as_eager
 
-pytestmark = pytest.mark.usefixtures("quick_kernels")
+pytestmark = pytest.mark.usefixtures("native_kernels")
 
 
 def _norm_of_gates(*gates: Tensor) -> Tensor:

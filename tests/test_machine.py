@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from elman.layers import Recurrent
-from tests.conftest import HUNG
+from tests.conftest import HUNG, QUICK_FLAGS
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own."""
+    """A process of its own. The kernels that it builds are not optimised."""
+    environment = {"ELMAN_CFLAGS": QUICK_FLAGS} | environment
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG, env=os.environ | environment
     )
@@ -34,6 +37,21 @@ for name in ("lstm", "lstm", "mgu"):
         assert torch.allclose(layer(x)[0], y, atol=1e-6)
 print("engine", elman.engines.choose(layer.recurrence.scan(layer.weights(), x, layer.initial_state(x))).name)
 """
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the kernels of `FORWARD`."""
+    cache = tmp_path_factory.mktemp("cache")
+    done = python(FORWARD, ELMAN_CACHE=str(cache))
+    assert done.stdout == "engine cpu\n", done.stderr
+    return cache
+
+
+@pytest.fixture
+def cache(built: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(built, tmp_path / "cache")
 
 
 def test_no_compiler(tmp_path: Path) -> None:
@@ -66,9 +84,8 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_damaged_cache_is_built_anew(tmp_path: Path) -> None:
-    assert python(FORWARD, ELMAN_CACHE=str(tmp_path)).stdout == "engine cpu\n"
-    libraries = sorted(tmp_path.glob("kernels/*.so"))
+def test_a_damaged_cache_is_built_anew(cache: Path) -> None:
+    libraries = sorted(cache.glob("kernels/*.so"))
     assert len(libraries) == 3  # two cells and the runtime
     before = {path.name: path.read_bytes() for path in libraries}
     libraries[0].write_bytes(libraries[0].read_bytes()[:1000])
@@ -76,25 +93,33 @@ def test_a_damaged_cache_is_built_anew(tmp_path: Path) -> None:
     changed = bytearray(before[libraries[2].name])
     changed[5000] ^= 1
     libraries[2].write_bytes(changed)
-    done = python(FORWARD, ELMAN_CACHE=str(tmp_path))
+    done = python(FORWARD, ELMAN_CACHE=str(cache))
     assert done.stdout == "engine cpu\n", done.stderr
-    assert len(list(tmp_path.glob("kernels/*.so"))) == 3
-    for path in tmp_path.glob("kernels/*.so"):
+    assert len(list(cache.glob("kernels/*.so"))) == 3
+    for path in cache.glob("kernels/*.so"):
         assert path.stat().st_size == len(before.get(path.name, path.read_bytes()))
-    assert [p.name.split("-")[0] for p in sorted(tmp_path.glob("kernels/*.c"))] == [
+    assert [p.name.split("-")[0] for p in sorted(cache.glob("kernels/*.c"))] == [
         "LSTM_float32",
         "MGU_float32",
         "runtime",
     ]
 
 
+MANY = f"""
+import os, elman.layers, torch
+children = []
+for _ in range(3):
+    children.append(os.fork())
+    if not children[-1]:
+        exec({FORWARD!r})
+        os._exit(0)
+assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
+"""
+
+
 def test_several_processes_build_at_once(tmp_path: Path) -> None:
-    environment = os.environ | {"ELMAN_CACHE": str(tmp_path)}
-    started = [
-        subprocess.Popen([sys.executable, "-c", FORWARD], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    assert [process.communicate(timeout=HUNG)[0] for process in started] == ["engine cpu\n"] * 3
+    done = python("import sys; sys.stdout.reconfigure(line_buffering=True)\n" + MANY, ELMAN_CACHE=str(tmp_path))
+    assert (done.stdout, done.returncode) == ("engine cpu\n" * 3, 0), done.stderr
     assert {path.suffix for path in (tmp_path / "kernels").iterdir()} == {".c", ".so"}
 
 
@@ -147,7 +172,6 @@ def test_idle_threads_sleep() -> None:
         torch.set_num_threads(1)
 
 
-def test_a_cached_kernel_needs_no_compiler(tmp_path: Path) -> None:
-    assert python(FORWARD, ELMAN_CACHE=str(tmp_path)).stdout == "engine cpu\n"
-    done = python(FORWARD, ELMAN_CACHE=str(tmp_path), PATH=str(tmp_path), CC="")
+def test_a_cached_kernel_needs_no_compiler(cache: Path, tmp_path: Path) -> None:
+    done = python(FORWARD, ELMAN_CACHE=str(cache), PATH=str(tmp_path), CC="")
     assert (done.stdout, done.stderr) == ("engine cpu\n", "")

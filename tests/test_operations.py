@@ -15,8 +15,6 @@ import elman
 from elman.layers import Recurrent
 from tests.own_cells import cell_of, same_as_eager
 
-pytestmark = pytest.mark.usefixtures("quick_kernels")
-
 #: By name: from two values of each unit. Groups share a kernel, where each has a part of the state for itself.
 POINTWISE: dict[str, dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "activations": {
@@ -203,12 +201,14 @@ def _differences(
     return dict(zip(["h", *operations], gaps, strict=True))
 
 
+@pytest.mark.usefixtures("native_kernels")
 @pytest.mark.parametrize("group", POINTWISE)
 def test_pointwise(group: str) -> None:
     gaps = _differences(POINTWISE[group], False, 11, torch.float64)
     assert not {name: gap for name, gap in gaps.items() if not gap < 1e-10}
 
 
+@pytest.mark.usefixtures("native_kernels")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("group", ACROSS)
 def test_across_units(group: str, threads: int) -> None:

@@ -19,8 +19,6 @@ from elman.networks.classifier import SequenceLabeller
 from elman.networks.tagger import Tagger
 from tests.conftest import close
 
-pytestmark = pytest.mark.usefixtures("quick_kernels")
-
 
 def _documented() -> dict[str, type[Cell]]:
     """The cells of papers that docs/cells.md shows."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import glob
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from elman import cells, layers
+from elman import cells, cli, layers
 from elman.data import toy
-from tests.conftest import HUNG, some_text
+from tests.conftest import elman_cli, some_text
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,15 +90,30 @@ def _paths(word: str) -> list[str]:
     return sorted(glob.glob(word)) if "*" in word else [word]
 
 
+def _commands(page: Path) -> list[list[str]]:
+    """Return the command lines of a page in the current folder, split into words."""
+    lines = [shlex.split(line, comments=True) for line in "".join(blocks(page, "bash")).splitlines()]
+    return [[name for word in words for name in _paths(word)] for words in lines if words]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands(page: Path, folder: Path) -> None:
-    for line in "".join(blocks(page, "bash")).splitlines():
-        words = [name for word in shlex.split(line, comments=True) for name in _paths(word)]
-        if not words:
-            continue
+def test_commands(page: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for words in _commands(page):
         assert words[0] == "elman"
-        done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=HUNG)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        status = cli.main(words[1:])
+        shown = capfd.readouterr()
+        assert status == 0, f"{shlex.join(words)}\n{shown.err}"
+        assert shown.out or shown.err
+        assert "Traceback" not in shown.err
+
+
+def test_commands_as_processes(folder: Path) -> None:
+    """The first model of the README, each command in a Python of its own."""
+    commands = [words for words in _commands(PAGES[0]) if "runs/shakespeare" in words]
+    assert {words[1] for words in commands} == {"train", "generate", "evaluate"}
+    for words in commands:
+        done = elman_cli(*words[1:])
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
         assert done.stdout or done.stderr
         assert "Traceback" not in done.stderr
 

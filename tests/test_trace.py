@@ -20,8 +20,6 @@ from elman.layers import Recurrent
 from tests.conftest import close
 from tests.own_cells import B, D, H, T, cell_of, refused, same_as_eager
 
-pytestmark = pytest.mark.usefixtures("quick_kernels")
-
 POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "arithmetic": lambda a, b: (2 * a - b / 3 + 1) * 0.3 + a.sub(b, alpha=0.5) - (1 - b).neg(),
     "exp log": lambda a, b: torch.exp(-a * a) * torch.log(1.5 + b * b) + torch.log1p(a * a) - torch.expm1(-b * b),

@@ -19,8 +19,6 @@ from elman.layers import Recurrent
 from tests.conftest import close
 from tests.own_cells import B, D, H, T, cell_of, refused, same_as_eager
 
-pytestmark = pytest.mark.usefixtures("quick_kernels")
-
 LOOKS: dict[str, Callable[[Tensor], Any]] = {
     "numpy": lambda a: a.detach().numpy().sum() > 0,
     "numpy by force": lambda a: a.numpy(force=True).sum() > 0,
