@@ -379,3 +379,28 @@ def test_the_input_is_the_picture_where_the_attention_names_none(
 ) -> None:
     (photos / "noname.png").write_bytes((photos / "photos" / "a.png").read_bytes())
     assert lines(capsys, "noname.png", "--show-attention")[1].startswith("noname.png")
+
+
+def test_trained_models_read_folders_and_tables(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The pictures of a table are found as in training; a folder is data for captions."""
+    for k in range(4):
+        for name in ("a", "b"):
+            picture = Image.open(f"photos/{name}.png").rotate(10 * k)
+            picture.save(f"photos/{name}{k}.png")
+            Path(f"photos/{name}{k}.txt").write_text("red\n" if name == "a" else "blue\n")
+    rows = [f"{name}{k}.png\twhat is it?\t{name}" for k in range(4) for name in "ab"]
+    Path("questions.tsv").write_text("\n".join(["image\tquestion\tanswer", *rows]) + "\n")
+    small = ["--encoder=small", "--image-size=32", "--picture-size=8", "--hidden-size=8", "--embedding-size=8"]
+    for name in ("a", "b"):
+        Path(f"photos/{name}.png").unlink()
+    assert cli.main(["train", "caption", "photos", "--out", "captions", "--steps=1", *small]) == 0
+    asked = ["questions.tsv", "--images", "photos", "--out", "answers", "--steps=1"]
+    assert cli.main(["train", "vqa", *asked, *small]) == 0
+    capsys.readouterr()
+    for run, given in (("captions", "photos"), ("answers", "questions.tsv")):
+        assert cli.main(["predict", run, given]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 8
+    assert cli.main(["predict", "captions", "photos/a1.png", "what is it?"]) == 2
+    assert "the model takes no questions" in capsys.readouterr().err
+    assert cli.main(["predict", "answers", "photos/a1.png", "what is it?", "--show-attention"]) == 0
+    assert "a1.png" in capsys.readouterr().out

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WIDTH, _GAP, _MARGIN, _LINE, _FOOT = 12.0, 0.18, 0.22, 0.27, 0.16
 #: Font sizes in points: of words, of the title, of the line above it, and of what is small.
 _WORD, _TITLE, _QUESTION, _SMALL = 11.0, 15.0, 12.0, 7.5
-#: The longer side of a drawn picture in pixels.
+#: The longer side of a drawn picture in pixels, at most; smaller ones are enlarged to half of it.
 _PIXELS = 560
 #: How much of a picture's brightness and colour is left where the attention is zero.
 _DARK, _COLOUR = 0.27, 0.25
@@ -135,7 +135,7 @@ def grid_picture(
         text(_MARGIN, y, line, size, colour, va="top")
         y += 1.4 * size / 72
     text(_MARGIN, total - _MARGIN, _FOOTER, _SMALL, _GREY)
-    scale = min(1.0, _PIXELS / max(picture.size))
+    scale = max(0.5, min(1.0, max(picture.size) / _PIXELS)) * _PIXELS / max(picture.size)
     pixels = np.asarray(picture.resize([max(1, round(scale * side)) for side in picture.size], reducing_gap=2.0))
     for k, panel in enumerate([None, *words]):
         left = _MARGIN + (k % per_row) * (width + _GAP)

@@ -39,6 +39,10 @@ class Captioner(VisionModel):
             input_feeding=c.input_feeding, tie=c.tie, dropout=c.dropout,
         )  # fmt: skip
 
+    @property
+    def question_column(self) -> None:
+        return None
+
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
         given = inputs_of(inputs, False)
         for picture in given:

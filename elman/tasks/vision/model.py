@@ -12,6 +12,7 @@ from torch import Tensor
 from elman.data.buckets import BucketBatches, Buckets
 from elman.data.inputs import InputFile
 from elman.data.pictures import pictures_in, read_pictures
+from elman.data.tables import is_table
 from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
 from elman.metrics.pointing import Box, Pointed, pointing_scores
@@ -22,6 +23,8 @@ from elman.tasks.vision.options import VisionConfig
 from elman.tasks.vision.task import VisionTask
 from elman.tasks.writing.examples import Batch, Examples, batch_of
 from elman.tasks.writing.model import Writer, Written
+from elman.training.recipe import Recipe
+from elman.training.run import Sources
 
 
 class VisionModel(Writer):
@@ -30,6 +33,10 @@ class VisionModel(Writer):
     config: VisionConfig
     learnt: Learned
     task: VisionTask
+
+    def __init__(self, task: Recipe, learnt: Learned, sources: Sources) -> None:
+        super().__init__(task, learnt, sources)
+        self.reads_paths = True
 
     @property
     def target(self) -> Tokenizer:
@@ -43,8 +50,12 @@ class VisionModel(Writer):
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
         """Return the pictures and questions that `predict` is given."""
 
+    @property
+    @abstractmethod
+    def question_column(self) -> str | None:
+        """The column of the questions in tables; None for a model without questions."""
+
     def begin(self, examples: Examples, resumed: bool) -> None:
-        self.reads_paths = True
         reader = self.network.reader
         assert isinstance(reader, (PictureReader, QuestionReader))
         if not resumed:
@@ -97,7 +108,8 @@ class VisionModel(Writer):
         return Axis("grid", self.learnt.medium.grid, picture=picture.path if picture.content is None else picture)
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
-        return pictures_in(argument, column or self.config.image)
+        images = self.config.images if is_table(argument) else None  # as in training and evaluation
+        return pictures_in(argument, column or self.config.image, self.question_column, images)
 
     @abstractmethod
     def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:

@@ -47,6 +47,10 @@ class VisualAnswerer(VisionModel, HasBaselines):
             heads=c.heads, input_feeding=c.input_feeding, tie=c.tie, dropout=c.dropout,
         )  # fmt: skip
 
+    @property
+    def question_column(self) -> str:
+        return self.config.question
+
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
         single = isinstance(inputs, str) or (isinstance(inputs, tuple) and len(inputs) == 2)
         return [_pair(one, k) for k, one in enumerate([inputs] if single else list(inputs), 1)]
