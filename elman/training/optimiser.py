@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,18 @@ from elman.training.config import TrainConfig
 
 
 def build(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; only parameters with two or more dimensions have weight decay."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.dim() >= 2]
-    vectors = [p for p in network.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Return AdamW or SGD; only parameters with two or more dimensions have weight decay.
+
+    A parameter with an attribute ``rate`` has this multiple of the learning rate: pretrained ones have less.
+    """
+    trained = [(getattr(p, "rate", 1.0), p) for p in network.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for rate in sorted({1.0, *(rate for rate, _ in trained)}, reverse=True):
+        own = [p for factor, p in trained if factor == rate]
+        matrices, vectors = [p for p in own if p.dim() >= 2], [p for p in own if p.dim() < 2]
+        lr = rate * config.learning_rate
+        groups += [{"params": matrices, "weight_decay": config.weight_decay, "lr": lr}]
+        groups += [{"params": vectors, "weight_decay": 0.0, "lr": lr}]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
