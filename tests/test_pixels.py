@@ -95,6 +95,10 @@ def test_floats() -> None:
     check(tiff(REALS, 3, photometric=0), 255 - scaled(REALS))
     check(b"Pf\n14 10\n-1.0\n" + REALS[::-1].astype("<f4").tobytes(), scaled(REALS))
     check(encoded(np.full((10, 14), 3, dtype=np.float32), "TIFF"), np.zeros((10, 14, 3)))
+    for scale in (1e-44, 1e38):
+        values = np.float32([[0, scale], [scale, 0]]).repeat(8, 0).repeat(8, 1)
+        check(encoded(values, "TIFF"), grey((values > 0) * 255))
+    check(np.float64([[-1.7e308, 1.7e308]]).repeat(8, 0).repeat(8, 1), grey(np.repeat([[0] * 8 + [255] * 8], 8, 0)))
     for wrong in (np.nan, np.inf):
         values = REALS.copy()
         values[3, 4] = wrong

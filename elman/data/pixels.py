@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ORIENTATION = 0x0112
 #: Tags of TIFF.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+#: The number of values that are scaled at once, which bounds the memory for float64.
+_BLOCK = 1 << 20
 #: Formats whose 32-bit pixels hold 16-bit values.
 _SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")
 
@@ -115,11 +117,17 @@ def _scaled_16(values: np.ndarray) -> np.ndarray:
 
 def _scaled(values: np.ndarray) -> np.ndarray:
     """Scale the range of the values to 0 to 255; equal values become 0."""
-    values = values.astype(np.float64)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not np.isfinite(low + high):
+    if not np.isfinite(low) or not np.isfinite(high):
         raise ElmanError("the picture has values that are not finite (NaN or infinity)")
-    return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+    if low == high:
+        return np.zeros(values.shape, dtype=np.uint8)
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    rows = max(1, _BLOCK // max(1, values[0].size))
+    for k in range(0, len(values), rows):
+        halves = values[k : k + rows].astype(np.float64) / 2 - low / 2  # the range of halves is always finite
+        scaled[k : k + rows] = np.rint(halves / (high / 2 - low / 2) * 255)
+    return scaled
 
 
 def _orientation(picture: Image) -> int:
