@@ -18,7 +18,8 @@ import torch
 
 import elman
 from elman import cli
-from tests.conftest import HUNG, Clock, elman_cli, some_text
+from elman.cli import demo
+from tests.conftest import HUNG, Clock, some_text
 
 FLAGS = ["--hidden-size=24", "--embedding-size=8", "--batch-size=4", "--window=16"]
 
@@ -124,7 +125,9 @@ def test_lists_and_the_word_none(tmp_path: Path, text_file: str) -> None:
     assert (saved["cell"], saved["hidden_size"], saved["patience"]) == (["lstm", "gru"], [10, 12], None)
 
 
-def test_own_cell_by_import(tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_cell_by_import(
+    tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch, elman\n"
         "class Mine(elman.Cell):\n"
@@ -135,16 +138,17 @@ def test_own_cell_by_import(tmp_path: Path, text_file: str, monkeypatch: pytest.
         "elman.cells.register('mine', Mine)\n"
     )
     out, source = str(tmp_path / "run"), str(tmp_path / "mine.py")
-    done = elman_cli(
-        "train", "language", text_file, "--cell=mine", "--steps=3", "--out", out, "--import", source, *FLAGS
-    )
-    assert done.returncode == 0, done.stderr
-    without = elman_cli("generate", out, "the")
-    assert without.returncode == 2
-    assert "unknown cell 'mine'" in without.stderr
-    assert elman_cli("generate", out, "the", f"--import={source}").returncode == 0
+    words = ["train", "language", text_file, "--cell=mine", "--steps=3", "--out", out, "--import", source, *FLAGS]
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert elman_cli("generate", out, "the", "--import", "~/mine.py").returncode == 0
+    try:
+        assert cli.main(words) == 0
+        for given, status in ([], 2), ([f"--import={source}"], 0), (["--import", "~/mine.py"], 0):
+            elman.cells.CELLS.pop("mine", None)
+            capsys.readouterr()
+            assert cli.main(["generate", out, "the", "--max-new-tokens=5", *given]) == status
+            assert ("unknown cell 'mine'" in capsys.readouterr().err) == bool(status)
+    finally:
+        elman.cells.CELLS.pop("mine", None)
 
 
 def test_default_out_never_overwrites(tmp_path: Path, text_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +158,12 @@ def test_default_out_never_overwrites(tmp_path: Path, text_file: str, monkeypatc
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["language-text", "language-text-2"]
 
 
-def test_demo(tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, clock.tick = str(tmp_path / "demo"), 0.05
+    assert len(demo.topics) > 50
+    monkeypatch.setattr(demo, "topics", {name: demo.topics[name] for name in sorted(demo.topics)[:12]})
     assert cli.main(["demo", "--minutes", "0.1", "--out", out]) == 0
     shown = capsys.readouterr().out
     assert shown.count("a sample after") == 4

@@ -18,7 +18,7 @@ import elman
 from elman import cli
 from elman.training.lock import LOCK
 from elman.training.run import Run
-from tests.conftest import elman_cli, some_text
+from tests.conftest import some_text
 
 SMALL: dict[str, Any] = {
     "hidden_size": 8, "embedding_size": 4, "batch_size": 4, "window": 16, "steps": 2, "progress": False,
@@ -169,21 +169,21 @@ def until(path: Path, process: subprocess.Popen[str]) -> None:
     assert path.exists()
 
 
-def test_two_processes_on_one_run(made: Path, tmp_path: Path) -> None:
+def test_two_processes_on_one_run(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, run = str(made.parent / "text.txt"), tmp_path / "run"
     first = start(text, "--out", str(run), "--steps=1000000", *FLAGS)
     try:
         until(run / "metrics.jsonl", first)
         assert json.loads((run / LOCK).read_text())["pid"] == first.pid
         before = (run / "config.json").read_bytes()
-        for more in (["--resume", "--steps=2000000"], [text, "--steps=1", *FLAGS]):
-            second = elman_cli("train", "language", "--out", str(run), *more)
-            assert second.returncode == 2
-            assert f"process {first.pid} on " in second.stderr
-            assert len(second.stderr.splitlines()) == 1
         with pytest.raises(elman.ElmanError, match=f"process {first.pid} on "):
             elman.load(made).save(run)
         first.send_signal(signal.SIGSTOP)  # who sleeps holds it too
+        for more in (["--resume", "--steps=2000000"], [text, "--steps=1", *FLAGS]):
+            capsys.readouterr()
+            assert cli.main(["train", "language", "--out", str(run), *more]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"process {first.pid} on " in line
         with pytest.raises(elman.ElmanError, match=f"process {first.pid} on "):
             elman.train("language", out=run, resume=True, progress=False)
         assert (run / "config.json").read_bytes() == before

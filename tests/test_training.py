@@ -18,11 +18,12 @@ import pytest
 import torch
 
 import elman
+from elman import cli
 from elman.training import optimiser
 from elman.training.config import TrainConfig
 from elman.training.events import Ended, Event, Saved, Started, Stepped, Validated
 from elman.training.run import LAST, Run
-from tests.conftest import HUNG, Clock, elman_cli
+from tests.conftest import HUNG, Clock
 
 SMALL: dict[str, Any] = {
     "hidden_size": 24, "embedding_size": 8, "batch_size": 4, "window": 16, "dropout": 0.2, "progress": False,
@@ -169,7 +170,7 @@ def test_going_on_is_never_having_stopped(text_file: str, tmp_path: Path, cell: 
 def test_killed_at_any_moment(text_file: str, tmp_path: Path) -> None:
     """SIGKILL, three times, wherever it hits; the end is bit for bit that of a run that was never killed."""
     command = [text_file, "--steps=120", "--validate-every=7", *FLAGS]
-    assert elman_cli("train", "language", *command, "--out", str(tmp_path / "whole")).returncode == 0
+    assert cli.main(["train", "language", *command, "--out", str(tmp_path / "whole")]) == 0
     arguments = [
         sys.executable,
         "-m",
@@ -193,12 +194,11 @@ def test_killed_at_any_moment(text_file: str, tmp_path: Path) -> None:
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=HUNG)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(arguments[3:]) == 0
     same(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(text_file: str, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(text_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "elman", "train", "language", text_file, "--steps=1000000", "--out", str(run), *FLAGS],
@@ -212,14 +212,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text_file: str, tmp_path: Path) -> N
     assert process.returncode == 130
     assert f"resume with: elman train language --out {run} --resume" in said
     assert "Traceback" not in said
-    assert elman_cli("generate", str(run), "the", "--max-new-tokens=5").returncode == 0
+    assert cli.main(["generate", str(run), "the", "--max-new-tokens=5"]) == 0
     step = Run(run).read_tensors(LAST)[1]["progress"]["step"]
-    on = elman_cli("train", "language", "--out", str(run), "--resume", f"--steps={step + 3}")
-    assert on.returncode == 0
-    assert "resumed at step" in on.stderr
+    assert cli.main(["train", "language", "--out", str(run), "--resume", f"--steps={step + 3}"]) == 0
+    assert "resumed at step" in capsys.readouterr().err
 
 
-def test_two_processes_are_one_with_twice_the_batch(text_file: str, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_twice_the_batch(
+    text_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     common = [
         "train",
         "language",
@@ -230,8 +231,7 @@ def test_two_processes_are_one_with_twice_the_batch(text_file: str, tmp_path: Pa
         "--dropout=0",
         "--precision=float32",
     ]
-    one = elman_cli(*common, "--batch-size=6", "--out", str(tmp_path / "one"))
-    assert one.returncode == 0, one.stderr
+    assert cli.main([*common, "--batch-size=6", "--out", str(tmp_path / "one")]) == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "elman"]
     two = subprocess.run(
         [*launcher, *common, "--batch-size=3", "--out", str(tmp_path / "two")],
@@ -247,9 +247,9 @@ def test_two_processes_are_one_with_twice_the_batch(text_file: str, tmp_path: Pa
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines if line["event"] == "validation"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-    wrong = elman_cli("train", "language", "--out", str(tmp_path / "two"), "--resume", "--steps=14")
-    assert wrong.returncode == 2
-    assert "trained by 2 processes" in wrong.stderr
+    capsys.readouterr()
+    assert cli.main(["train", "language", "--out", str(tmp_path / "two"), "--resume", "--steps=14"]) == 2
+    assert "trained by 2 processes" in capsys.readouterr().err
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(text_file: str, tmp_path: Path) -> None:
