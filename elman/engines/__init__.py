@@ -8,15 +8,17 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.cells import Cell
 from elman.engines import torch_fused
-from elman.engines.cpu import Cpu
+from elman.engines.additive import reference
+from elman.engines.cpu import Cpu, additive
 from elman.engines.eager import Eager
-from elman.engines.modes import exporting
+from elman.engines.modes import batched, exporting, transform, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, trains
 from elman.engines.torch_fused import TorchFused
 from elman.errors import ElmanError, unknown_name
@@ -157,6 +159,50 @@ def pack(scan: Scan) -> object | None:
     return chosen.pack(scan) if isinstance(chosen, Packing) else None
 
 
+def additive_scores(query: Tensor, keys: Tensor, score: nn.Module) -> Tensor:
+    """Return the scores of additive attention, e_ts = v . tanh(q_t + k_s), from the fastest code for the call.
+
+    Under autocast the cpu engine computes in float32 and rounds the scores.
+
+    Args:
+        query (Tensor): The projected queries, (B, T, A).
+        keys (Tensor): The projected values, (B, S, A).
+        score (nn.Module): The layer with v, from hidden units (..., A) to scores (..., 1).
+
+    Returns:
+        Tensor: The scores, (B, T, S).
+    """
+    if torch.compiler.is_compiling() or not _additive_kernel(query, keys, score):
+        return reference(query, keys, score)
+    autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else query.dtype
+    weight = cast(nn.Linear, score).weight
+    return additive.scores(query.float(), keys.float(), weight.float()).to(dtype)
+
+
+def _additive_kernel(query: Tensor, keys: Tensor, score: nn.Module) -> bool:
+    """Return whether the cpu engine computes the scores of additive attention."""
+    if type(score) is not nn.Linear or score.bias is not None or score._forward_hooks or score._forward_pre_hooks:
+        return False
+    weight, name = score.weight, _forced_engine()[0]
+    if name not in (None, "cpu") or exporting() or transform():
+        return False
+    for t in (query, keys, weight):
+        if t.device.type != "cpu" or watched(t) or batched(t):
+            return False
+    dtypes = {query.dtype, keys.dtype, weight.dtype}
+    if torch.is_autocast_enabled("cpu"):
+        if not dtypes <= {torch.float32, torch.bfloat16, torch.float16}:
+            return False
+    elif dtypes != {torch.float32}:
+        return False
+    (B, T, A), S = query.shape, keys.shape[1]
+    if keys.shape != (B, S, A) or weight.shape != (1, A):
+        return False
+    least = 1 if name else additive.LEAST
+    return least <= B * T * S * A and additive.library() is not None
+
+
 def torch_cells(cell: Cell, x: Tensor, H: int) -> bool:
     """Return whether torch's own operation is the fastest for a single call of a cell with x (B, D).
 
@@ -202,6 +248,7 @@ __all__ = [
     "Scan",
     "State",
     "TorchFused",
+    "additive_scores",
     "choose",
     "engine",
     "pack",

@@ -13,14 +13,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from elman.engines import additive_scores
 from elman.errors import unknown_name
 from elman.layers.dot_product import dot_product_attention, masked_softmax
 from elman.layers.recurrent import real_steps
 from elman.layers.rotary import rotate, rotations
 from elman.layers.state import map_state
-
-#: `Additive` splits the queries so that its hidden units hold at most this many numbers at a time.
-_SCORES = 1 << 24
 
 AttentionKind = Literal["additive", "concat", "dot", "general", "location", "multihead", "rotary"]
 
@@ -193,13 +191,8 @@ class Additive(Attention):
         return self.key(values)
 
     def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
-        projected = self.query(query)
-        chunk = max(1, _SCORES // max(1, memory.keys.numel()))
-        scores = [
-            self.score(torch.tanh(part[:, :, None] + memory.keys[:, None])).squeeze(-1)
-            for part in projected.split(chunk, 1)
-        ]
-        weights = attention_weights(torch.cat(scores, 1), memory.mask)
+        scores = additive_scores(self.query(query), memory.keys, self.score)
+        weights = attention_weights(scores, memory.mask)
         return weights @ memory.values, weights, ()
 
 
