@@ -8,7 +8,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from elman import cells, cli, layers
 from elman.data import toy
@@ -68,6 +70,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conllu = "".join(f"1\t{w}\t_\tX\t_\t_\t_\t_\t_\t_\n\n" for w in words[:100])
     (tmp_path / "train.conllu").write_text(conllu)
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    for k in range(24):
+        one = tmp_path / "photos" / ("cat", "dog")[k % 2] / f"{k // 2}.png"
+        one.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(one)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

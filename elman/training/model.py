@@ -154,7 +154,7 @@ class Model(ABC):
 
     def parameters(self) -> int:
         """Return the number of trained parameters."""
-        return sum(p.numel() for p in self.network.parameters())
+        return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
 
     def quantize(self) -> None:
         """Round the weights to int8, for running the model; see `elman.layers.quantize`."""
