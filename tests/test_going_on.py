@@ -48,6 +48,20 @@ def write_stories(path: Path) -> None:
     toy.write(path, toy.stories("one_fact", 60))
 
 
+def write_pictures(path: Path) -> None:
+    """Pictures of noise, each with captions and questions."""
+    image = pytest.importorskip("PIL.Image")
+    draw = np.random.default_rng(0)
+    lines = ["image\tcaption\tquestion\tanswer\tkind"]
+    for k in range(20):
+        image.fromarray(draw.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path.parent / f"{k}.png")
+        for word in ("dog", "ball"):
+            lines.append(f"{k}.png\ta {word} of number {k}\tis there a {word}?\t{('yes', 'no')[k % 2]}\t{word}")
+    path.write_text("\n".join(lines))
+
+
+PICTURES = {"encoder": "small", "image_size": 16, "picture_size": 16, "batch_size": 60, "average": 0.9}
+
 RUNS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "translate": (
         "translate",
@@ -62,14 +76,19 @@ RUNS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classify texts, hierarchical": ("classify", write_reviews, {"hierarchical": True, "pooling": "attention"}),
     "classify series": ("classify", write_series, {"series": "id"}),
     "tag": ("tag", write_sentences, {"crf": True, "character_size": 8, "vectors": True, "embedding_size": 4}),
+    "caption": ("caption", write_pictures, PICTURES),
+    "vqa": ("vqa", write_pictures, PICTURES | {"word_dropout": 0.2}),
     "fill": ("fill", write_lines, {"vectors": True, "embedding_size": 4}),
 }  # fmt: skip
+
+
+TABLES = ("translate", "caption", "vqa")
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_going_on(name: str, tmp_path: Path) -> None:
     task, write, options = RUNS[name]
-    data = tmp_path / ("data.csv" if task == "classify" else "data.tsv" if task == "translate" else "data.txt")
+    data = tmp_path / ("data.csv" if task == "classify" else "data.tsv" if task in TABLES else "data.txt")
     write(data)
     settings = {"embedding_size": 16, "hidden_size": 16, "num_layers": 1} | options
     if write is write_series:

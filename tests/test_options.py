@@ -14,9 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 import elman
 from elman import tasks
+from elman.layers.convolutional import PictureEncoder
+from elman.media import encoders
+from elman.media.encoder import Encoder
 from elman.training.config import TrainConfig
 from elman.training.events import Event, Stepped, Validated
 from tests.test_series import wide
@@ -25,7 +30,7 @@ FAST: dict[str, Any] = {"steps": 3, "validate_every": 3, "progress": False, "dev
 #: Options of the duration and of the machine, which have tests of their own.
 CONTROL = {"steps", "minutes", "device", "patience", "tensorboard", "validate_every"}
 #: Options that have an effect on data with errors, or on what a trained model writes; they have tests of their own.
-SPECIAL = {"skip_bad", "skip_broken", "truncate", "length_ratio"}
+SPECIAL = {"skip_bad", "skip_broken", "truncate", "length_ratio", "max_length"}
 #: Values beside the default, where the type does not say enough.
 OTHER: dict[str, Any] = {
     "cell": "rnn_tanh",
@@ -86,11 +91,19 @@ OTHER: dict[str, Any] = {
     "bands": 5,
     "decibels": 3.0,
     "wide": False,
+    "image": "image2",
+    "caption": "caption2",
     "encoder": "small",
     "image_size": 32,
+    "picture_size": 12,
     "views": 3,
     "mirror": False,
+    "crop": 0.4,
+    "max_length": 1,
+    "per_picture": 1,
 }
+#: Options whose value is a file or folder of the test.
+PLACES = {"vectors": "v.txt", "target_vectors": "v.txt", "images": "others"}
 #: What else must be set for an option to be seen.
 WITH: dict[str, dict[str, Any]] = {
     "proj_size": {"cell": "projected_lstm"},
@@ -122,6 +135,37 @@ def sound(path: Path, pitch: float) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, len(samples), "NONE", ""))
         file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+
+
+class RandomEncoder(PictureEncoder):
+    """A frozen encoder that is quick: one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 6, 6)
+        self.convolution = nn.Conv2d(3, 6, 8, 8)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.convolution(x)
+
+
+def random_encoder() -> Encoder:
+    """An encoder whose pretrained weights are random."""
+    draw = torch.Generator().manual_seed(0)
+    weights = {
+        "convolution.weight": torch.randn(6, 3, 8, 8, generator=draw) / 14,
+        "convolution.bias": torch.zeros(6),
+    }
+    return Encoder("random", 8, 16, (127.0,) * 3, (64.0,) * 3, RandomEncoder, lambda: weights)
+
+
+def pictures(folder: Path) -> None:
+    """Small pictures of noise, and others with the same names in a folder ``others``."""
+    image = pytest.importorskip("PIL.Image")
+    draw = np.random.default_rng(0)
+    for place in (folder, folder / "others"):
+        place.mkdir(exist_ok=True)
+        for k in range(12):
+            image.fromarray(draw.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(place / f"{k}.png")
 
 
 def of(*parts: str) -> Callable[[int], str]:
@@ -166,6 +210,21 @@ def data_of(name: str, folder: Path) -> str:
             "answer2": of("now", "then", "soon"),
         }
         return table(folder / "a.tsv", columns)
+    if name == "captioned":
+        pictures(folder)
+        columns = {
+            "image": lambda k: f"{k % 12}.png",
+            "image2": lambda k: f"{(k + 5) % 12}.png",
+            "caption": lambda k: f"A {words(k)}.",
+            "caption2": lambda k: words(k, 1),
+            "question": lambda k: ("what is", "how many", "where is")[k % 3] + " " + words(k).split()[0],
+            "question2": lambda k: words(k, 2),
+            "answer": of("red", "a blue one", "two", "no"),
+            "answer2": of("left side", "green", "the dog"),
+            "kind": of("a", "b"),
+            "kind2": of("c", "d", "e"),
+        }
+        return table(folder / "p.tsv", columns, 24)
     if name == "tag":
         tags = lambda k: " ".join("NV"[len(w) % 2] for w in words(k).split())  # noqa: E731
         more = {
@@ -182,6 +241,11 @@ def data_of(name: str, folder: Path) -> str:
     (folder / "f.txt").write_text("\n".join(words(k) for k in range(120)))
     return str(folder / "f.txt")
 
+
+#: Options of all settings with pictures.
+PICTURES: dict[str, Any] = {
+    "encoder": "small", "image_size": 16, "hidden_size": 8, "embedding_size": 8, "picture_size": 8, "batch_size": 60,
+}  # fmt: skip
 
 #: By name: the task, the data, and options.
 SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -203,6 +267,9 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tag": ("tag", "tag", {"hidden_size": 8, "character_size": 4}),
     "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
     "fill": ("fill", "text", {"hidden_size": 8}),
+    "caption": ("caption", "captioned", PICTURES),
+    "caption by a frozen encoder": ("caption", "captioned", PICTURES | {"encoder": "random"}),
+    "vqa": ("vqa", "captioned", PICTURES),
 }
 
 
@@ -224,7 +291,7 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
     model = elman.train(task, data, listeners=[listen], **options)
     for key, value in model.network.state_dict().items():
         seen.append((key, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()))
-    metrics = model.evaluate(model.held_out(), None if task == "answer" else 200)  # its kinds are in a whole one
+    metrics = model.evaluate(model.held_out(), None if task in ("answer", "vqa") else 200)  # kinds are in a whole one
     return repr(
         [model.sources.units, str(model.network), seen, {k: v for k, v in metrics.items() if "second" not in k}]
     )
@@ -232,6 +299,7 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "ENCODERS", {**encoders.ENCODERS, "random": random_encoder()})
     if setting == "classify sounds":
         pytest.importorskip("soundfile")
     if setting == "classify pictures":
@@ -254,8 +322,9 @@ def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path, mon
         if {"vectors", "target_vectors"} & {name, *extra}:
             extra = {"embedding_size": 2, **({"heads": 1} if "heads" in kind.model_fields else {}), **extra}
             extra |= {"tokens": "word"} if task == "language" else {}
-        value = str(tmp_path / "v.txt") if name in ("vectors", "target_vectors") else other(kind, name)
-        value = 16 if name == "max_tokens" and task == "answer" else value
+        value = str(tmp_path / PLACES[name]) if name in PLACES else other(kind, name)
+        value = "random" if name == "encoder" and base.get("encoder") == "small" else value
+        value = {"answer": 16, "vqa": 2}.get(task, value) if name == "max_tokens" else value
         value = "recurrent" if name == "model" and base.get("model") == "transformer" else value
         extra.pop(name, None)
         try:

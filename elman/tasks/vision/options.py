@@ -30,7 +30,7 @@ class VisionConfig(VisionData, ImageOptions, WritingConfig):
 
     heading = "Training"
 
-    max_tokens: int = Field(64, ge=1, description="Maximum number of tokens of a text that is read or written.")
+    max_tokens: int = Field(64, ge=1, description="Maximum number of tokens of a text that is written.")
     embedding_size: int = Field(256, ge=1, description="Size of an embedding. Default: by the encoder.")
     hidden_size: int | None = Field(None, ge=1, description="Units of a decoder layer. Default: by the encoder.")
     num_layers: int | None = Field(None, ge=1, le=1000, description="Layers of the decoder. Default: 1.")
