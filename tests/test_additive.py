@@ -102,6 +102,7 @@ def test_infinity_and_nan() -> None:
 def test_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = inputs(3, 40, 21, 70)
     results = []
+    monkeypatch.setattr(additive, "_SHARED", 0)
     for count in (1, 2, 3):
         monkeypatch.setattr(additive, "threads", lambda count=count: count)
         results.append(with_gradients(additive.scores, arguments))

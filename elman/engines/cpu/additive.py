@@ -21,7 +21,7 @@ _log = logging.getLogger("elman")
 #: The number of hidden units from which the kernel is faster than operations of torch.
 LEAST = 1 << 12
 #: The number of hidden units from which a second thread is worth waking.
-_SHARED = 1 << 16
+_SHARED = 1 << 18
 
 
 class _Job(Structure):
