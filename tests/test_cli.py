@@ -188,7 +188,7 @@ def copy(run: str, tmp_path: Path) -> Path:
 BAD: list[tuple[list[str], str]] = [
     (
         ["train", "langauge", "{text}"],
-        "unknown task 'langauge': did you mean language? choose from answer, classify, fill, language, tag, translate",
+        "unknown task 'langauge': did you mean language? choose from answer, ",
     ),
     (["trian"], 'Unknown command "trian". Did you mean "train"?'),
     (["train", "language"], "no data: give one file or more"),
