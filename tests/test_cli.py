@@ -163,7 +163,7 @@ def test_demo(
 ) -> None:
     out, clock.tick = str(tmp_path / "demo"), 0.05
     assert len(demo.topics) > 50
-    monkeypatch.setattr(demo, "topics", {name: demo.topics[name] for name in sorted(demo.topics)[:12]})
+    monkeypatch.setattr(demo, "topics", {name: demo.topics[name] for name in sorted(demo.topics)[:6]})
     assert cli.main(["demo", "--minutes", "0.1", "--out", out]) == 0
     shown = capsys.readouterr().out
     assert shown.count("a sample after") == 4
