@@ -1,4 +1,4 @@
-"""Fuzzer: random damage to run directories, data files, command lines and TOML files.
+"""Fuzzer: random damage to run directories, data files, pictures, command lines and TOML files.
 
     python -m benchmarks.fuzz --cases 5000 --seed 1
     python -m benchmarks.fuzz --seed 1 --case 1234        # repeats one case and keeps its files
@@ -33,7 +33,7 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "POLAR
 
 import torch
 
-from benchmarks import fuzz_data, fuzz_runs
+from benchmarks import fuzz_data, fuzz_pictures, fuzz_runs
 from elman import cli
 
 #: Limits of a case: seconds, and bytes of memory beyond those already in use.
@@ -47,10 +47,13 @@ KINDS: dict[str, Case] = {
     "data": fuzz_data.data_case,
     "cli": fuzz_data.cli_case,
     "toml": fuzz_data.toml_case,
+    "picture": fuzz_pictures.picture_case,
 }
 
 #: Packages that cases need and whose import starts no threads.
-_MODULES = {"elman", "torch", "numpy", "rich", "cyclopts", "pydantic", "polars", "tokenizers", "safetensors", "fsspec"}
+_MODULES = {
+    "elman", "torch", "numpy", "rich", "cyclopts", "pydantic", "polars", "tokenizers", "safetensors", "fsspec", "PIL",
+}  # fmt: skip
 
 _NUMBER = re.compile(r"(?<![\w./'\"-])[-+]?(?:nan|inf|infinity)(?![\w.'\"-])", re.IGNORECASE)
 
@@ -115,6 +118,7 @@ def fuzz(
         RuntimeError: if the sample runs cannot be made.
     """
     samples = folder / "samples"
+    os.environ["ELMAN_CACHE"] = str(folder / "cache")  # kernels are built once
     error = in_process(lambda: _make(samples, folder / "modules.txt"), folder / "samples.txt", 600)
     if error:
         raise RuntimeError(f"the sample runs cannot be made: {error}")

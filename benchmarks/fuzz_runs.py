@@ -14,6 +14,9 @@ import torch
 #: Options of all sample runs.
 SIZES = {"hidden_size": 6, "steps": 2}
 
+#: Options of the sample runs about pictures.
+_PICTURES = {"encoder": "small", "image_size": 16, "picture_size": 6, "embedding_size": 6}
+
 #: Name of each sample run to its task, data file and options.
 SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "language": ("language", "text.txt", {"window": 8, "batch_size": 4}),
@@ -25,6 +28,9 @@ SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pairs": ("translate", "pairs.tsv", {"source_tokens": "char", "target_tokens": "word", "heads": 2}),
     "fill": ("fill", "lines.txt", {}),
     "answer": ("answer", "stories.txt", {"heads": 2}),
+    "caption": ("caption", "pictures/captions.tsv", _PICTURES),
+    "frozen": ("caption", "pictures/captions.tsv", {**_PICTURES, "encoder": "lite0", "image_size": 32}),
+    "vqa": ("vqa", "pictures/questions.tsv", _PICTURES),
 }
 
 #: Commands that use the models of each task.
@@ -36,6 +42,8 @@ QUERIES = {
     "translate": [["predict", "{run}", "ein haus", "--json"], ["predict", "{run}", "ein", "--n-best=3", "--beam=4"]],
     "fill": [["predict", "{run}", "the ___ sees", "--json"]],
     "answer": [["predict", "{run}", "Mary went to the garden.\tWhere is Mary?", "--json"]],
+    "caption": [["predict", "{run}", "{samples}/pictures/1.png", "--json"], ["predict", "{run}", "{samples}/pictures"]],
+    "vqa": [["predict", "{run}", "{samples}/pictures/1.png", "how many are in 0?", "--json"]],
 }
 
 
@@ -46,8 +54,10 @@ def make_samples(folder: Path) -> None:
         folder: folder to create.
     """
     import elman
+    from benchmarks.fuzz_pictures import make_pictures
 
     folder.mkdir()
+    make_pictures(folder)
     draw = random.Random(0)
     subjects, verbs = ["the cat", "a dog", "the old man", "she"], ["sees", "hears", "likes"]
     lines = [f"{draw.choice(subjects)} {draw.choice(verbs)} {draw.choice(subjects)}" for _ in range(60)]

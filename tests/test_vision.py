@@ -181,6 +181,16 @@ def test_a_picture_in_both_sets_is_left_out(squares: Path, tmp_path: Path, caplo
         task.parts([str(squares / "train.tsv")], [str(table)])
 
 
+def test_bad_lines_are_skipped_on_demand(squares: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"train{k}.png#0\ta picture of number {k}" for k in range(8)]
+    (tmp_path / "token.txt").write_text("\n".join([*lines[:3], "no caption", *lines[3:]]))
+    options = {**SMALL, "steps": 1, "images": str(squares / "images")}
+    with pytest.raises(elman.ElmanError, match=r"token.txt, line 4: .*--skip-bad skips"):
+        elman.train("caption", tmp_path / "token.txt", **options)
+    assert elman.train("caption", tmp_path / "token.txt", skip_bad=True, **options).sources.examples + 1 == 8
+    assert "skipped 1 bad" in caplog.text
+
+
 def test_wrong_questions_are_named(answerer: Any, captioner: Any, squares: Path) -> None:
     path = str(squares / "images/test0.png")
     with pytest.raises(elman.ElmanError, match=r"test0.png: a caption model takes no question, 'what\?'"):

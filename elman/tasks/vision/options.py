@@ -21,6 +21,7 @@ class VisionData(Options):
     images: str | None = Field(
         None, description="Folder, or .tar or .zip archive, with the pictures. Default: the folder of the data."
     )
+    skip_bad: bool = Field(False, description="Skip rows, lines and records that cannot be read, and report how many.")
     skip_broken: bool = Field(False, description="Leave out pictures that cannot be read, and report how many.")
     vocab_size: int = Field(5000, ge=2, description="Maximum size of each vocabulary of word and bpe tokens.")
 
