@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, final
 
@@ -32,6 +33,12 @@ ENCODER = "encoder.safetensors"
 
 #: The learning rate of a pretrained encoder, as a multiple of that of the rest: at the full rate, it forgets.
 _RATE = 0.1
+#: Words of texts about pictures whose colours must stay.
+_COLOURS = re.compile(
+    r"\b(colou?rs?|colou?red|red|orange|yellow|green|teal|cyan|blue|purple|violet|magenta|pink|brown|beige|tan|golden|"
+    r"silver|black|white|gr[ae]y)\b",
+    re.IGNORECASE,
+)
 #: The largest size of a picture.
 _MAX_SIZE = 2048
 
@@ -85,8 +92,8 @@ class ImageOptions(Options):
     crop: Annotated[float, _VARIED, _AUGMENTED] = Field(
         0.1, ge=0, le=0.5, description="Largest fraction of the sides of a picture that is cut off in training."
     )
-    colours: Annotated[bool, _PIXELS, _AUGMENTED] = Field(
-        True, description="Change the colours of pictures in training."
+    colours: Annotated[bool | None, _PIXELS, _AUGMENTED] = Field(
+        None, description="Change the colours of pictures in training. Default: yes, unless a text or label names one."
     )
 
     @field_validator("encoder")
@@ -99,6 +106,13 @@ class ImageOptions(Options):
             except ElmanError as error:
                 raise ValueError(str(error)) from None
         return value
+
+
+def with_augmentation(options: Any, texts: Iterable[str]) -> Any:
+    """Return the options with a value for ``colours``: whether no text names a colour, in English."""
+    if options.colours is not None:
+        return options
+    return options.model_copy(update={"colours": not any(map(_COLOURS.search, texts))})
 
 
 class ImageState(BaseModel):

@@ -13,6 +13,7 @@ from elman import media
 from elman.data.labels import label_key
 from elman.data.split import hold_out
 from elman.errors import ElmanError
+from elman.media.image import with_augmentation
 from elman.media.labelled import Labelled, read_labelled
 from elman.tasks.classify.examples import LABELS, Examples, Labels
 from elman.tasks.classify.model import Classifier
@@ -71,7 +72,8 @@ class Classify(Task):
         held_names = {label_key(name) for label in held.labels for name in label}
         if held_names and not held_names & set(map(label_key, names)):
             raise ElmanError(f"{held.places[0]}: no held-out example has a label that is learnt")
-        return Labels(names, several, media.get(train.medium).learn(self.config, train.content))
+        config = with_augmentation(self.config, names)
+        return Labels(names, several, media.get(train.medium).learn(config, train.content))
 
     def restore(self, run: Run) -> Labels:
         known = run.record(LABELS, TypeAdapter(_Known))

@@ -17,7 +17,7 @@ from elman.data.tables import is_table
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.errors import ElmanError
 from elman.media import Content
-from elman.media.image import Image
+from elman.media.image import Image, with_augmentation
 from elman.media.text import encode_all, spaced
 from elman.tasks.vision.examples import Asked, Found, Item, Items, Learned
 from elman.tasks.vision.options import VisionConfig
@@ -102,7 +102,8 @@ class VisionTask(Task):
         return {"tables": data.tables, "medium": Image.name, **Image.facts(Content(pictures))}
 
     def learn(self, train: Items, held: Items) -> Learned:
-        c, items = self.config, train.items
+        items = train.items
+        c = with_augmentation(self.config, (f"{item.asked.question} {item.text}" for item in items))
         medium = Image.learn(c, Content([item.asked.picture for item in items]))
         target = Tokenizer.train(self.writes, spaced(self.writes, [item.text for item in items]), c.vocab_size)
         if not self.questions:
