@@ -114,12 +114,13 @@ class PictureEncoder(nn.Module, ABC):
 class SmallConvolutional(PictureEncoder):
     """A small network for drawings and diagrams, trained from scratch: three 3 x 3 convolutions with stride 2.
 
-    A fourth one, whose input is added to its output, lets a cell of 8 x 8 pixels see its neighbours. Groups are
-    normalised and not batches, so that a picture has the same features whatever else is in its batch.
-    Wu & He 2018, https://arxiv.org/abs/1803.08494
+    A fourth one, whose input is added to its output, lets a cell of 8 x 8 pixels see its neighbours. Batches are
+    normalised in training, with running statistics over about a hundred steps that fit averaged weights; cells are not
+    normalised by themselves, as an empty background would then weigh as much as a small object.
+    Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
 
     Args:
-        channels (int): Channels of the features, a multiple of 16. Default: 128.
+        channels (int): Channels of the features, a multiple of 4. Default: 128.
     """
 
     def __init__(self, channels: int = 128) -> None:
@@ -132,7 +133,7 @@ class SmallConvolutional(PictureEncoder):
     @staticmethod
     def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        return nn.Sequential(convolution, nn.GroupNorm(max(1, outputs // 16), outputs), nn.ReLU())
+        return nn.Sequential(convolution, nn.BatchNorm2d(outputs, momentum=0.01), nn.ReLU())
 
     def features(self, x: Tensor) -> Tensor:
         """Return (B, channels, rows, cols) of x (B, 3, 8 rows, 8 cols)."""
@@ -143,7 +144,7 @@ class SmallConvolutional(PictureEncoder):
 class GridSource(nn.Module):
     """Turn a batch of pictures into vectors (B, S, D), one for each cell of a grid.
 
-    [encoder.features] -> [head] -> Linear -> LayerNorm -> + learnt vectors of the cell's row and column
+    [encoder.features] -> [head] -> Linear -> [LayerNorm] -> + learnt vectors of the cell's row and column
 
     Args:
         grid (tuple[int, int]): Rows and columns; S is their product.
@@ -154,6 +155,7 @@ class GridSource(nn.Module):
         outputs (int, optional): Channels after the head. Default: C.
         mean (Sequence[float]): What is subtracted from the pixels of each channel, 0 to 255. Default: 127.
         deviation (Sequence[float]): What they are divided by then. Default: 128.
+        norm (bool): Whether the vector of each cell is normalised. Default: True.
 
     Shapes:
         - x: features (B, S, C); with an encoder pixels (B, S, 3 stride²), 0 to 255, in the order of `to_cells`.
@@ -179,13 +181,14 @@ class GridSource(nn.Module):
         outputs: int | None = None,
         mean: Sequence[float] = (127.0, 127.0, 127.0),
         deviation: Sequence[float] = (128.0, 128.0, 128.0),
+        norm: bool = True,
     ) -> None:
         super().__init__()
         self.grid, self.encoder, self.head = grid, encoder, head
         self.register_buffer("mean", torch.tensor(list(mean)), persistent=False)
         self.register_buffer("deviation", torch.tensor(list(deviation)), persistent=False)
         self.project = nn.Linear(encoder.outputs if encoder is not None else outputs or channels, size)
-        self.norm = nn.LayerNorm(size)
+        self.norm = nn.LayerNorm(size) if norm else nn.Identity()
         self.rows = nn.Parameter(torch.empty(grid[0], size))
         self.columns = nn.Parameter(torch.empty(grid[1], size))
         for vectors in (self.rows, self.columns):

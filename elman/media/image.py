@@ -330,7 +330,8 @@ class Image(Medium):
             channels, outputs = self._network.channels, self._network.outputs
             if not isinstance(self._network.head, nn.Identity):
                 head = copy.deepcopy(self._network.head).requires_grad_(False)
-        grid = GridSource(self.grid, size, channels, network, head, outputs, encoder.mean, encoder.deviation)
+        norm = is_pretrained(encoder.name)
+        grid = GridSource(self.grid, size, channels, network, head, outputs, encoder.mean, encoder.deviation, norm)
         return Source(grid, size)
 
     def begin(self, source: nn.Module, rows: Sequence[PictureRow]) -> list[KnownVectors]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.layers.attention import Additive
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import deep_encoder
 from elman.layers.hierarchical import parts
@@ -196,16 +197,18 @@ class PictureReader(Reader):
 
 
 class QuestionReader(TextReader):
-    """Read questions about pictures: a question is read first, and modulates the vectors of the picture's grid.
+    """Read questions about pictures: a question is read first, and steers the attention to the picture.
 
     ::
 
-        q   = last states of BiRNN(question)
-        u_s = LayerNorm(v_s + W relu((1 + A q) * (V v_s) + B q))            v_s: the vectors of the grid
-        keys = u                                       summary = [q; mean of u over s]
+        q = last states of BiRNN(question)
+        a = softmax over s of additive attention(q, v_s)          c = sum_s a_s v_s        v_s: the vectors of the grid
+        f = relu(W [c; q; (U c) * q])
+        keys_s = [S a_s v_s; f]                                   summary = [q; f]
 
-    Each of the N different pictures of a batch is encoded once, however many questions are about it. Modulation: Perez
-    et al. 2018, https://arxiv.org/abs/1709.07871
+    A decoder reads f in every context, since its weights sum to 1, and attends to the parts of the picture that the
+    question has chosen. Each of the N different pictures of a batch is encoded once, however many questions are about
+    it. The product of question and picture: Kim et al. 2017, https://arxiv.org/abs/1610.04325
 
     Args:
         embedding, shared: see `TextReader`.
@@ -224,21 +227,22 @@ class QuestionReader(TextReader):
         self.pictures = source
         self.question = deep_encoder(cell, embedding.embedding_dim, hidden_size, 1)
         Q = _summary_size(self.question)
-        self.value, self.factor, self.offset = nn.Linear(size, size), nn.Linear(Q, size), nn.Linear(Q, size)
-        self.output, self.norm = nn.Linear(size, size), nn.LayerNorm(size)
+        self.attention = Additive(Q, size, hidden_size)
+        self.product, self.fusion = nn.Linear(size, Q), nn.Linear(size + 2 * Q, size)
         self.dropout = SequenceDropout(dropout)
-        self.output_size, self.summary_size = size, Q + size
+        self.output_size, self.summary_size = 2 * size, Q + size
 
     def forward(
         self, pictures: Tensor, lengths: Tensor, rows: Tensor, question: Tensor, question_lengths: Tensor
     ) -> Encoding:
         _, state = self.question(self.dropout(self.source(question) * self.scale), None, question_lengths)
-        q = _summary(state)
-        v = self.pictures(pictures)
-        value = self.value(v)[rows]
-        modulated = torch.relu(value * (1 + self.factor(q)[:, None]) + self.offset(q)[:, None])
-        u = self.norm(v[rows] + self.output(modulated))
-        return Encoding(self.dropout(u), lengths[rows], torch.cat((q, u.mean(1)), -1))
+        q, v = _summary(state), self.pictures(pictures)[rows]
+        context, weights, _ = self.attention(q[:, None], self.attention.read(v, lengths[rows]))
+        c = context[:, 0]
+        f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
+        chosen = v * weights[:, 0, :, None] * v.shape[1]
+        keys = torch.cat((chosen, f[:, None].expand(-1, v.shape[1], -1)), -1)
+        return Encoding(self.dropout(keys), lengths[rows], torch.cat((q, f), -1))
 
 
 def _summary(state: Any) -> Tensor:

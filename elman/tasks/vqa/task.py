@@ -50,4 +50,4 @@ class Vqa(VisionTask):
         """A minute for each 2,400 questions, from 2 to 5; 2 for an encoder without pretrained weights."""
         if learnt.pretrained:
             return VisionSizes(256, 0.3, 1e-3, 256), min(5.0, max(2.0, len(examples.inputs) / 2400))
-        return VisionSizes(128, 0.1, 2e-3, 64), 2.0
+        return VisionSizes(128, 0.1, 2e-3, 128), 2.0
