@@ -16,7 +16,7 @@ from elman.layers.hierarchical import parts
 from elman.layers.pooling import MeanPooling
 from elman.layers.recurrent import RecurrentLayer, features_only, real_steps
 from elman.layers.stack import stack
-from elman.layers.state import flatten
+from elman.layers.state import flatten, map_state
 from elman.layers.transformer import Transformer
 
 
@@ -236,9 +236,10 @@ class QuestionReader(TextReader):
         self, pictures: Tensor, lengths: Tensor, rows: Tensor, question: Tensor, question_lengths: Tensor
     ) -> Encoding:
         _, state = self.question(self.dropout(self.source(question) * self.scale), None, question_lengths)
-        q, v = _summary(state), self.pictures(pictures)[rows]
-        context, weights, _ = self.attention(q[:, None], self.attention.read(v, lengths[rows]))
-        c = context[:, 0]
+        q = _summary(state)
+        memory = map_state(self.attention.read(self.pictures(pictures), lengths), lambda t: t[rows])
+        context, weights, _ = self.attention(q[:, None], memory)
+        c, v = context[:, 0], memory.values
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
         chosen = v * weights[:, 0, :, None] * v.shape[1]
         keys = torch.cat((chosen, f[:, None].expand(-1, v.shape[1], -1)), -1)

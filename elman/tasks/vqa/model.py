@@ -26,7 +26,7 @@ class VisualAnswerer(VisionModel, HasBaselines):
 
     Options = AnswerSearch
     shown = ("accuracy",)
-    scored = 500
+    scored = 300
     takes_questions = True
     probabilities = True
 
@@ -34,7 +34,7 @@ class VisualAnswerer(VisionModel, HasBaselines):
 
     @property
     def validation_size(self) -> int:
-        return 3000
+        return 1500
 
     def make_network(self) -> SequenceToSequence:
         c: VqaConfig = self.config
