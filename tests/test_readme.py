@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from elman import cells, cli, layers
-from elman.data import toy
+from elman.data import toy, world
 from tests.conftest import elman_cli, some_text
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         one = tmp_path / "photos" / ("cat", "dog")[k % 2] / f"{k // 2}.png"
         one.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(one)
+    world.write_world(tmp_path / "world", 40)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
