@@ -10,9 +10,8 @@ from elman.metrics.captions import normalize
 from elman.metrics.pointing import read_boxes
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionConfig
-from elman.tasks.vision.examples import Found, Learned, Note
+from elman.tasks.vision.examples import Found, Note
 from elman.tasks.vision.task import VisionSizes, VisionTask
-from elman.tasks.writing.examples import Examples
 
 
 class Caption(VisionTask):
@@ -41,7 +40,9 @@ class Caption(VisionTask):
             for one in read_captions(data, c.image, c.caption, c.images, skip_bad=c.skip_bad)
         ]
 
-    def sizes(self, learnt: Learned, examples: Examples) -> tuple[VisionSizes, float]:
+    def sizes(self, pretrained: bool) -> VisionSizes:
+        return VisionSizes(384, 0.4, 1e-3, 256, 384) if pretrained else VisionSizes(128, 0.1, 2e-3, 64, 128)
+
+    def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 2,000 captions, from 2 to 15."""
-        minutes = min(15.0, max(2.0, len(examples.inputs) / 2000))
-        return (VisionSizes(384, 0.4, 1e-3, 256) if learnt.pretrained else VisionSizes(128, 0.1, 2e-3, 64)), minutes
+        return min(15.0, max(2.0, texts / 2000))

@@ -14,7 +14,6 @@ from elman.data.padding import pad
 from elman.data.pictures import Picture
 from elman.data.tokenizer import Tokenizer
 from elman.media import Content
-from elman.media.encoders import is_pretrained
 from elman.media.image import Image, PictureRow
 from elman.media.text import encode_all
 from elman.metrics.pointing import Box
@@ -89,11 +88,6 @@ class Learned(Learnt):
 
     def __init__(self, medium: Image, target: Tokenizer, source: Tokenizer | None = None) -> None:
         self.medium, self.target, self.source = medium, target, source
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether the encoder has pretrained weights."""
-        return is_pretrained(self.medium.options.encoder)
 
     def files(self) -> Mapping[str, str | bytes]:
         texts = {IMAGE: self.medium.state().model_dump_json(indent=2) + "\n", TARGET: self.target.to_json()}

@@ -17,6 +17,7 @@ from elman.data.tables import is_table
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.errors import ElmanError
 from elman.media import Content
+from elman.media.encoders import is_pretrained
 from elman.media.image import Image, with_augmentation
 from elman.media.text import encode_all, spaced
 from elman.tasks.vision.examples import Asked, Found, Item, Items, Learned
@@ -39,6 +40,7 @@ class VisionSizes(NamedTuple):
     dropout: float
     learning_rate: float
     embedding_size: int
+    picture_size: int
 
 
 class VisionTask(Task):
@@ -64,8 +66,12 @@ class VisionTask(Task):
         """Read the texts; their pictures are only named."""
 
     @abstractmethod
-    def sizes(self, learnt: Learned, examples: Examples) -> tuple[VisionSizes, float]:
-        """Return the default sizes of the model, and the default duration of training in minutes."""
+    def sizes(self, pretrained: bool) -> VisionSizes:
+        """Return the default sizes of the model for an encoder with or without pretrained weights."""
+
+    @abstractmethod
+    def minutes(self, pretrained: bool, texts: int) -> float:
+        """Return the default duration of training on so many texts."""
 
     def read(self, data: Sequence[str], like: Items | None = None) -> Items:
         c = self.config
@@ -103,7 +109,10 @@ class VisionTask(Task):
 
     def learn(self, train: Items, held: Items) -> Learned:
         items = train.items
-        c = with_augmentation(self.config, (f"{item.asked.question} {item.text}" for item in items))
+        c = self.config
+        if c.picture_size is None:
+            c = c.model_copy(update={"picture_size": self.sizes(is_pretrained(c.encoder)).picture_size})
+        c = with_augmentation(c, (f"{item.asked.question} {item.text}" for item in items))
         medium = Image.learn(c, Content([item.asked.picture for item in items]))
         target = Tokenizer.train(self.writes, spaced(self.writes, [item.text for item in items]), c.vocab_size)
         if not self.questions:
@@ -135,12 +144,11 @@ class VisionTask(Task):
     def resolve(self, learnt: Learned, train: Items, examples: Examples) -> Any:
         """Set sizes, duration and the maximum length from the data; docs/log.md says why these."""
         config = learnt.medium.options
-        sizes, minutes = self.sizes(learnt, examples)
-        given = config.model_fields_set
-        left = {"num_layers": 1, **sizes._asdict()}
+        given, pretrained = config.model_fields_set, is_pretrained(config.encoder)
+        left: dict[str, Any] = {"num_layers": 1, **self.sizes(pretrained)._asdict()}
         left = {key: value for key, value in left.items() if key not in given or getattr(config, key) is None}
         if config.minutes is None and config.steps is None:
-            left["minutes"] = minutes
+            left["minutes"] = self.minutes(pretrained, len(examples.inputs))
         if config.max_length is None:
             longest = np.quantile([len(ids) for ids in examples.target_ids], 0.999)
             left["max_length"] = min(config.max_tokens, int(1.2 * longest) + 2)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from elman.data.tokenizer import TokenKind
 from elman.data.visual_questions import read_visual_questions
 from elman.metrics.pointing import read_boxes
-from elman.tasks.vision.examples import Found, Learned, Note
+from elman.tasks.vision.examples import Found, Note
 from elman.tasks.vision.task import VisionSizes, VisionTask
 from elman.tasks.vqa.model import VisualAnswerer
 from elman.tasks.vqa.options import VqaConfig
-from elman.tasks.writing.examples import Examples
 
 
 class Vqa(VisionTask):
@@ -46,8 +45,9 @@ class Vqa(VisionTask):
             for one in read_visual_questions(data, columns, c.kind, c.images, skip_bad=c.skip_bad)
         ]
 
-    def sizes(self, learnt: Learned, examples: Examples) -> tuple[VisionSizes, float]:
+    def sizes(self, pretrained: bool) -> VisionSizes:
+        return VisionSizes(256, 0.3, 1e-3, 256, 256) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128)
+
+    def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 2,400 questions, from 2 to 5; 2 for an encoder without pretrained weights."""
-        if learnt.pretrained:
-            return VisionSizes(256, 0.3, 1e-3, 256), min(5.0, max(2.0, len(examples.inputs) / 2400))
-        return VisionSizes(128, 0.1, 2e-3, 128), 2.0
+        return min(5.0, max(2.0, texts / 2400)) if pretrained else 2.0
