@@ -41,7 +41,7 @@ class Caption(VisionTask):
         ]
 
     def sizes(self, pretrained: bool) -> VisionSizes:
-        return VisionSizes(384, 0.4, 1e-3, 256, 384) if pretrained else VisionSizes(128, 0.1, 2e-3, 64, 128)
+        return VisionSizes(384, 0.4, 1e-3, 256, 384, 512) if pretrained else VisionSizes(128, 0.1, 2e-3, 64, 128, 512)
 
     def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 2,000 captions, from 2 to 15."""

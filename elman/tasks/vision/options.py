@@ -40,7 +40,10 @@ class VisionConfig(VisionData, ImageOptions, WritingConfig):
         "encoder.",
     )  # fmt: skip
     attention: AttentionKind = Field("additive", description="Attention of the decoder to the picture.")
-    batch_size: int = Field(512, ge=1, description="Tokens per step and process, including padding.")
+    batch_size: int = Field(
+        512, ge=1, description="Tokens per step and process, including padding. Default: by the encoder."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate. Default: by the encoder.")
     max_length: int | None = Field(
         None, ge=1, description="Maximum number of tokens that are written. Default: by the training data."
     )

@@ -41,6 +41,7 @@ class VisionSizes(NamedTuple):
     learning_rate: float
     embedding_size: int
     picture_size: int
+    batch_size: int
 
 
 class VisionTask(Task):

@@ -27,7 +27,6 @@ class VqaConfig(QuestionData, VisionConfig):
 
     heading = "Training"
 
-    batch_size: int = Field(3000, ge=1, description="Tokens per step and process, including padding.")
     per_picture: int = Field(
         16, ge=1, description="Maximum number of texts about one picture in a batch, for which it is encoded once."
     )

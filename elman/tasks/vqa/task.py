@@ -46,7 +46,9 @@ class Vqa(VisionTask):
         ]
 
     def sizes(self, pretrained: bool) -> VisionSizes:
-        return VisionSizes(256, 0.3, 1e-3, 256, 256) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128)
+        return (
+            VisionSizes(256, 0.3, 1e-3, 256, 256, 1000) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128, 3000)
+        )
 
     def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 2,400 questions, from 2 to 5; 2 for an encoder without pretrained weights."""
