@@ -79,6 +79,7 @@ def test_a_picture_is_a_grid_of_vectors(tmp_path: Path) -> None:
     x, lengths = image.batch(rows)
     assert x.shape == (3, 16, 192) and lengths.tolist() == [16] * 3
     module, size = image.source()
+    module.eval()
     assert isinstance(module, GridSource) and module(x).shape == (3, 16, size) == (3, 16, 6)
     alone = torch.cat([module(x[k : k + 1]) for k in range(3)])
     torch.testing.assert_close(alone, module(x), atol=1e-5, rtol=1e-4)

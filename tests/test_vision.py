@@ -55,16 +55,16 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def answerer(squares: Path) -> Any:
     return elman.train(
-        "vqa", squares / "train_questions.tsv", out=squares / "vqa", steps=300, learning_rate=5e-3,
-        mirror=False, validate_every=300, **SMALL,
+        "vqa", squares / "train_questions.tsv", out=squares / "vqa", steps=120, learning_rate=5e-3, batch_size=700,
+        mirror=False, validate_every=120, **SMALL,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def captioner(squares: Path) -> Any:
     return elman.train(
-        "caption", squares / "train.tsv", out=squares / "caption", steps=150, learning_rate=5e-3, mirror=False,
-        validate_every=150, **SMALL,
+        "caption", squares / "train.tsv", out=squares / "caption", steps=100, learning_rate=5e-3, mirror=False,
+        validate_every=100, **SMALL,
     )  # fmt: skip
 
 
