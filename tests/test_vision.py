@@ -44,7 +44,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = f"images/{name}{k}.png"
             picture(folder / path, left, right, k + 1000 * (name == "test"))
             captions += [f"{path}\tA {left} square beside a {right} square.", f"{path}\t{left} and {right}"]
-            for place, colour, box in zip(PLACES, (left, right), ([0, 0, 0.5, 1], [0.5, 0, 1, 1]), strict=True):
+            sides = ([0.06, 0.25, 0.44, 0.75], [0.56, 0.25, 0.94, 0.75])
+            for place, colour, box in zip(PLACES, (left, right), sides, strict=True):
                 boxes = json.dumps([{"label": colour, "box": box}])
                 questions.append(f"{path}\tWhat colour is on the {place}?\t{colour}\t{place}\t{boxes}")
         (folder / f"{name}.tsv").write_text("\n".join(captions))
@@ -56,7 +57,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answerer(squares: Path) -> Any:
     return elman.train(
         "vqa", squares / "train_questions.tsv", out=squares / "vqa", steps=120, learning_rate=5e-3, batch_size=700,
-        mirror=False, validate_every=120, **SMALL,
+        mirror=False, validate_every=120, **{**SMALL, "image_size": 32},
     )  # fmt: skip
 
 
@@ -74,8 +75,8 @@ def test_a_question_steers_the_answer(answerer: Any, squares: Path) -> None:
     assert scores["accuracy"] > 0.9
     assert scores["accuracy_left"] > 0.8
     assert scores["accuracy_right"] > 0.8
-    assert 0 <= scores["pointing"] <= 1
-    assert scores["pointing_chance"] == pytest.approx(1.0)  # with two columns, half a cell more is everything
+    assert scores["pointing"] > 0.8
+    assert scores["pointing_chance"] == pytest.approx(0.5)
 
 
 def test_the_question_alone_is_the_baseline(answerer: Any, squares: Path) -> None:
@@ -216,3 +217,50 @@ def test_broken_pictures_are_left_out_on_demand(squares: Path, tmp_path: Path, c
 
 def test_a_scene_of_the_world_can_be_captioned(captioner: Any) -> None:
     assert isinstance(captioner.predict(draw_scene(0, 64).pixels)[0][0].text, str)
+
+
+def test_pictures_in_memory_are_known_by_their_content() -> None:
+    """Equal pictures are one, all their captions are references, and validation compares them."""
+    made = [np.full((16, 16, 3), 20 * k, dtype=np.uint8) for k in range(8)]
+    data = {
+        "image": [*made, *(x.copy() for x in made)],
+        "caption": [f"number {k % 8} {'ab'[k // 8]}" for k in range(16)],
+    }
+    model = elman.train("caption", data, steps=2, validate_every=1, valid_fraction=0.3, **SMALL)
+    train, held = model.task.parts(model.sources.data, [])
+    assert {len(part.items) % 2 for part in (train, held)} == {0}
+    scores = model.evaluate(model.held_out())
+    assert scores["distinct"] <= len(held.items) // 2
+
+
+def test_evaluation_answers_as_prediction_does(answerer: Any, squares: Path, tmp_path: Path) -> None:
+    """The search that is evaluated is the one that predicts: answers of several words are ranked by probability."""
+    lines = (squares / "test_questions.tsv").read_text().splitlines()[:13]
+    (tmp_path / "q.tsv").write_text("\n".join(line.replace("images/", f"{squares}/images/") for line in lines))
+    examples = answerer.read([str(tmp_path / "q.tsv")])
+    answers = answerer.predict([(one.picture.path, one.question) for one in examples.inputs])
+    right = [a[0].text == target for a, target in zip(answers, examples.targets, strict=True)]
+    assert answerer.evaluate(examples)["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert type(answerer).Options().length_penalty == 0
+
+
+def test_training_pictures_are_named_in_an_evaluation(answerer: Any, squares: Path, caplog: Any) -> None:
+    answerer.read([str(squares / "test_questions.tsv")])
+    assert "trained on" not in caplog.text
+    elman.load(squares / "vqa").read([str(squares / "train_questions.tsv")])
+    assert "the model was trained on this picture; 114 pictures" in caplog.text
+
+
+def test_an_option_for_what_is_not_there_is_refused(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(elman.ElmanError, match="kind: has no effect here"):
+        elman.train("vqa", squares / "train_questions.tsv", kind="sort", steps=1, **SMALL)
+    for k, colour in enumerate(COLOURS):
+        picture(tmp_path / f"{k}.png", colour, "blue", k)
+        (tmp_path / f"{k}.txt").write_text(f"{colour} beside blue")
+    with pytest.raises(elman.ElmanError, match="images: has no effect here"):
+        elman.train("caption", tmp_path, images=str(squares), steps=1, **SMALL)
+
+
+def test_one_cell_is_a_picture_too(squares: Path) -> None:
+    options = {**SMALL, "image_size": 8, "batch_size": 4}
+    assert elman.train("caption", squares / "train.tsv", steps=2, **options).predict(squares / "images/test0.png")

@@ -27,7 +27,8 @@ class Buckets:
         world (int): The number of processes; each takes one of ``world`` successive batches. Default: 1.
         rows (int, optional): The maximum number of examples of a batch. Default: unlimited.
         groups (Sequence[int] | numpy.ndarray, optional): The group of each example, (N,), such as its picture. Up to
-            ``together`` examples of a group, drawn at random, are adjacent and so in one batch. Default: no groups.
+            ``together`` examples of a group, drawn at random, are adjacent, so nearly always in one batch. Default: no
+            groups.
         together (int): The maximum number of adjacent examples of a group. Default: 1.
 
     Example::

@@ -111,13 +111,50 @@ class PictureEncoder(nn.Module, ABC):
         """Return the features (B, channels, rows, cols) of pictures (B, 3, stride rows, stride cols), normalised."""
 
 
+class BatchNormalization(nn.Module):
+    """Normalise the channels of pictures (B, C, rows, cols) over a batch, scale and shift them.
+
+    ::
+
+        y = (x - mean) / sqrt(variance + 1e-5) * weight + bias
+
+    Mean and variance are those of the batch in training, and otherwise running ones: means over all steps so far, over
+    about the last hundred after these. The statistics so fit from the first steps on, and fit averaged weights.
+    A batch with one value per channel is normalised by the running statistics.
+
+    Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
+
+    Args:
+        channels (int): C.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    steps: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        by_batch = self.training and x.numel() > x.shape[1]
+        if by_batch:
+            self.steps += 1
+        share = max(0.01, 1 / max(1, int(self.steps)))
+        return nn.functional.batch_norm(
+            x, self.mean, self.variance, self.weight, self.bias, training=by_batch, momentum=share
+        )
+
+
 class SmallConvolutional(PictureEncoder):
     """A small network for drawings and diagrams, trained from scratch: three 3 x 3 convolutions with stride 2.
 
-    A fourth one, whose input is added to its output, lets a cell of 8 x 8 pixels see its neighbours. Batches are
-    normalised in training, with running statistics over about a hundred steps that fit averaged weights; cells are not
-    normalised by themselves, as an empty background would then weigh as much as a small object.
-    Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167
+    A fourth one, whose input is added to its output, lets a cell of 8 x 8 pixels see its neighbours. Cells are not
+    normalised by themselves, as an empty background would then weigh as much as a small object; see
+    `BatchNormalization`.
 
     Args:
         channels (int): Channels of the features, a multiple of 4. Default: 128.
@@ -133,7 +170,7 @@ class SmallConvolutional(PictureEncoder):
     @staticmethod
     def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(outputs, momentum=0.01), nn.ReLU())
+        return nn.Sequential(convolution, BatchNormalization(outputs), nn.ReLU())
 
     def features(self, x: Tensor) -> Tensor:
         """Return (B, channels, rows, cols) of x (B, 3, 8 rows, 8 cols)."""

@@ -87,13 +87,17 @@ class ImageOptions(Options):
         "parts of it, every second one mirrored."
     )  # fmt: skip
     mirror: Annotated[bool | None, _VARIED, _AUGMENTED] = Field(
-        None, description="Mirror pictures in training. Default: yes; for captions where none says left or right."
+        None,
+        description="Mirror pictures in training. Default: yes, except where a caption or a question "
+        "says left or right, in English.",
     )
     crop: Annotated[float, _VARIED, _AUGMENTED] = Field(
         0.1, ge=0, le=0.5, description="Largest fraction of the sides of a picture that is cut off in training."
     )
     colours: Annotated[bool | None, _PIXELS, _AUGMENTED] = Field(
-        None, description="Change the colours of pictures in training. Default: yes, unless a text or label names one."
+        None,
+        description="Change the colours of pictures in training. Default: yes, unless a text or label names "
+        "one, in English.",
     )
 
     @field_validator("encoder")
@@ -251,7 +255,7 @@ class Image(Medium):
         """
         c, pictures = self.options, content.inputs
         may = [picture.mirror if c.mirror is None else c.mirror for picture in pictures]
-        count = c.views if training and self.frozen else 1
+        count = c.views if training and self.frozen and getattr(c, "augment", True) else 1
         views = [
             list(dict.fromkeys(view_of(k, picture.digest, mirror, c.crop) for k in range(count)))
             for picture, mirror in zip(pictures, may, strict=True)

@@ -29,16 +29,18 @@ class Encoding(NamedTuple):
         summary (Tensor): (N, C), one vector for the whole input, from which the state of a decoder starts.
         rows (Tensor, optional): (B,), which of the N encodings each row of the batch reads, where several rows read the
             same input. None: N = B, and each reads its own.
+        focus (Tensor, optional): (N, S), the attention of the reader itself, if it has weighted the keys by it.
     """
 
     keys: Tensor
     lengths: Tensor
     summary: Tensor
     rows: Tensor | None = None
+    focus: Tensor | None = None
 
 
 class Reader(nn.Module, ABC):
-    """Encode a batch of inputs: ``keys, lengths, summary, rows = reader(*inputs)``.
+    """Encode a batch of inputs: ``encoding = reader(*inputs)``.
 
     A decoder with attention takes the encoding of any reader, so translation, question answering, captions and speech
     recognition differ in their reader only. A reader names the tensors that it takes.
@@ -174,7 +176,7 @@ class PictureReader(Reader):
 
     ::
 
-        keys, lengths, summary, rows = reader(pictures, lengths, rows)      (N, S, C), (N,), (B,) to (N, S, D), ...
+        encoding = reader(pictures, lengths, rows)      (N, S, C), (N,), (B,) to keys (N, S, D)
 
     Each of the N different pictures of a batch is encoded once, however many of its B rows read it. Xu et al. 2015,
     https://arxiv.org/abs/1502.03044
@@ -241,8 +243,9 @@ class QuestionReader(TextReader):
         context, weights, _ = self.attention(q[:, None], memory)
         c, v = context[:, 0], memory.values
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
-        keys = torch.addcmul(f[:, None], v, weights[:, 0, :, None] * v.shape[1])
-        return Encoding(self.dropout(keys), lengths[rows], torch.cat((q, f), -1))
+        focus = weights[:, 0]
+        keys = torch.addcmul(f[:, None], v, focus[..., None] * v.shape[1])
+        return Encoding(self.dropout(keys), lengths[rows], torch.cat((q, f), -1), focus=focus)
 
 
 def _summary(state: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -60,6 +60,15 @@ class SequenceToSequence(nn.Module, ABC):
         """Logits (B, V) of the token after ``ids`` (B,), the attention weights (B, S), and the next state."""
 
 
+class FocusedMemory(NamedTuple):
+    """A `Memory` whose values a reader has weighted by an attention of its own, ``focus`` (B, S)."""
+
+    values: Tensor
+    keys: Any
+    mask: Tensor
+    focus: Tensor
+
+
 class RecurrentWriter(SequenceToSequence):
     """A sequence-to-sequence network whose decoder is recurrent, with attention.
 
@@ -92,20 +101,19 @@ class RecurrentWriter(SequenceToSequence):
         self.head = VocabularyHead(size, vocab_size, target if tie else None)
 
     def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
-        keys, lengths, summary, rows = self.reader(*inputs)
-        memory, state = (
-            self.decoder.attention.read(keys, lengths),
-            self.bridge(summary, self.decoder.initial_state(keys)),
-        )
-        return _of_rows((memory, state), rows)
+        keys, lengths, summary, rows, focus = self.reader(*inputs)
+        memory: Any = self.decoder.attention.read(keys, lengths)
+        if focus is not None:
+            memory = FocusedMemory(memory.values, memory.keys, memory.mask, focus)
+        return _of_rows((memory, self.bridge(summary, self.decoder.initial_state(keys))), rows)
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
         y, weights, _ = self.decoder(self.dropout(self.target(inputs) * self.scale), memory, state, lengths)
-        return self.dropout(y), weights
+        return self.dropout(y), _in_all(weights, memory)
 
     def step(self, ids: Tensor, memory: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
         y, weights, state = self.decoder.step(self.target(ids) * self.scale, memory, state)
-        return self.head(y), weights, state
+        return self.head(y), _in_all(weights.unflatten(0, (len(memory.values), -1)), memory).flatten(0, 1), state
 
 
 class TransformerWriter(SequenceToSequence):
@@ -127,7 +135,7 @@ class TransformerWriter(SequenceToSequence):
         self.head = VocabularyHead(decoder.size, target.num_embeddings, target if tie else None)
 
     def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
-        keys, lengths, _, rows = self.reader(*inputs)
+        keys, lengths, _, rows, _ = self.reader(*inputs)
         return _of_rows((self.decoder.read(keys, lengths), self.decoder.initial_state(keys)), rows)
 
     def write(self, inputs: Tensor, memory: Memory, state: Any, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,6 +319,14 @@ def transformer_translator(
 
     reader = TransformerReader(source, shared, blocks(None))
     return TransformerWriter(target, reader, blocks(embedding_size), tie=tie, dropout=dropout)
+
+
+def _in_all(weights: Tensor, memory: Memory | FocusedMemory) -> Tensor:
+    """The weights (B, T, S) that the positions of the input have in a context, after those of the reader."""
+    if not isinstance(memory, FocusedMemory):
+        return weights
+    product = weights * memory.focus[:, None]
+    return product / product.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
 def _of_rows(encoded: Any, rows: Tensor | None) -> Any:

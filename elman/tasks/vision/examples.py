@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +21,27 @@ from elman.metrics.pointing import Box
 from elman.training.recipe import Learnt
 from elman.training.run import Run
 
-IMAGE, SOURCE, TARGET = "image.json", "source.json", "target.json"
+IMAGE, SOURCE, TARGET, SEEN = "image.json", "source.json", "target.json", "pictures.txt"
+#: Characters of the hash by which a training picture is known again.
+_KNOWN = 16
 
 
-class Asked(NamedTuple):
-    """A picture, and the question about it; "" for captions."""
+@dataclass(frozen=True)
+class Asked:
+    """A picture, and the question about it; "" for captions. Equal files are one picture, whatever their names."""
 
     picture: Picture
     question: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Asked) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.picture.digest, self.question
 
 
 class Note(NamedTuple):
@@ -64,10 +78,11 @@ class Item(NamedTuple):
 
 
 class Items(NamedTuple):
-    """Texts about pictures; whether they come from tables."""
+    """Texts about pictures; whether they come from tables, or from folders with texts beside the pictures."""
 
     items: list[Item]
     tables: bool
+    folders: bool = False
 
 
 class Row(NamedTuple):
@@ -84,13 +99,22 @@ class Learned(Learnt):
         medium (Image): reads pictures.
         target (Tokenizer): what is written.
         source (Tokenizer, optional): what questions consist of; None for captions.
+        seen (Iterable[str]): the hashes of the training pictures.
     """
 
-    def __init__(self, medium: Image, target: Tokenizer, source: Tokenizer | None = None) -> None:
+    def __init__(
+        self, medium: Image, target: Tokenizer, source: Tokenizer | None = None, seen: Iterable[str] = ()
+    ) -> None:
         self.medium, self.target, self.source = medium, target, source
+        self.seen = frozenset(digest[:_KNOWN] for digest in seen)
+
+    def has_seen(self, picture: Picture) -> bool:
+        """Return whether a picture is one of the training pictures."""
+        return picture.digest[:_KNOWN] in self.seen
 
     def files(self) -> Mapping[str, str | bytes]:
         texts = {IMAGE: self.medium.state().model_dump_json(indent=2) + "\n", TARGET: self.target.to_json()}
+        texts[SEEN] = "".join(f"{digest}\n" for digest in sorted(self.seen))
         if self.source is not None:
             texts[SOURCE] = self.source.to_json()
         return {**texts, **self.medium.files()}
@@ -103,7 +127,7 @@ class Learned(Learnt):
             return Tokenizer.from_json(run.read(name), str(run.path / name))
 
         medium = Image.load(config, run.record(IMAGE, TypeAdapter(Image.State)), run)
-        return cls(medium, tokenizer(TARGET), tokenizer(SOURCE) if questions else None)
+        return cls(medium, tokenizer(TARGET), tokenizer(SOURCE) if questions else None, run.read(SEEN).split())
 
     def rows(self, asked: Sequence[Asked], places: Sequence[str], training: bool = False) -> list[Row]:
         """Return what the network reads; a picture is encoded once, however many questions are about it."""

@@ -117,9 +117,9 @@ class VisionModel(Writer):
 
     def pointing(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return how often the attention lies on the objects that a text is about, where the data have boxes."""
-        found = {
-            given: self.pointed(note.boxes, answer)
-            for given, note, answer in zip(examples.inputs, examples.notes, answers, strict=True)
-            if note.boxes
-        }
-        return pointing_scores(list(found.values())) if found else {}
+        boxes: dict[Any, dict[Box, None]] = {}
+        for given, note in zip(examples.inputs, examples.notes, strict=True):
+            boxes.setdefault(given, {}).update(dict.fromkeys(note.boxes))
+        answer_of = dict(zip(examples.inputs, answers, strict=True))
+        found = [self.pointed(list(some), answer_of[given]) for given, some in boxes.items() if some]
+        return pointing_scores(found) if found else {}

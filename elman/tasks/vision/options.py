@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from elman.config import Options
+from elman.config import Needs, Options
 from elman.layers.attention import AttentionKind
 from elman.media.image import ImageOptions
 from elman.tasks.writing.options import TABLES, WritingConfig
+
+_NAMED = Needs("files that name the pictures, not a folder with them", lambda c: not c["folders"])
 
 
 class VisionData(Options):
@@ -18,7 +20,7 @@ class VisionData(Options):
     heading = "Data"
 
     image: Annotated[str, TABLES] = Field("image", description="Column with the path of the picture, in tables.")
-    images: str | None = Field(
+    images: Annotated[str | None, _NAMED] = Field(
         None, description="Folder, or .tar or .zip archive, with the pictures. Default: the folder of the data."
     )
     skip_bad: bool = Field(False, description="Skip rows, lines and records that cannot be read, and report how many.")

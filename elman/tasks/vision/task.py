@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from elman.training.task import Task
 _log = logging.getLogger("elman")
 
 #: Words for which a picture must not be mirrored.
-_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_SIDES = re.compile(r"\b(left|right)(most|wards?|hand|-hand)?\b", re.IGNORECASE)
 
 
 class VisionSizes(NamedTuple):
@@ -77,7 +78,8 @@ class VisionTask(Task):
     def read(self, data: Sequence[str], like: Items | None = None) -> Items:
         c = self.config
         found = self.found(data)
-        tables = all(is_table(path) for path in sources(data))
+        paths = sources(data)
+        tables, folders = all(map(is_table, paths)), all(map(os.path.isdir, paths))
         pictures = read_pictures([one.image for one in found], [one.place for one in found], c.skip_broken)
         pairs = [(one, picture) for one, picture in zip(found, pictures, strict=True) if picture is not None]
         sided = {picture.digest for one, picture in pairs if _SIDES.search(f"{one.question} {one.text}")}
@@ -87,7 +89,7 @@ class VisionTask(Task):
         ]
         if not items:
             raise ElmanError(f"{found[0].place}: no picture can be read")
-        return Items(items if like is None else _without(items, like.items), tables)
+        return Items(items if like is None else _without(items, like.items), tables, folders)
 
     def split(self, data: Items) -> tuple[Items, Items] | None:
         """Hold out some pictures with all their texts; equal files are one picture."""
@@ -97,7 +99,7 @@ class VisionTask(Task):
             return None
         train = [item for item, group in zip(data.items, groups, strict=True) if group not in chosen]
         held = [item for item, group in zip(data.items, groups, strict=True) if group in chosen]
-        return Items(train, data.tables), Items(held, data.tables)
+        return data._replace(items=train), data._replace(items=held)
 
     def contents(self, train: Items, held: Items) -> list[str]:
         items = [*train.items, *held.items]
@@ -106,7 +108,9 @@ class VisionTask(Task):
 
     def facts(self, data: Items) -> Mapping[str, Any]:
         pictures = [item.asked.picture for item in data.items]
-        return {"tables": data.tables, "medium": Image.name, **Image.facts(Content(pictures))}
+        kinds = any(item.note.kind for item in data.items)
+        own = {"tables": data.tables, "folders": data.folders, "kinds": kinds, "medium": Image.name}
+        return {**own, **Image.facts(Content(pictures))}
 
     def learn(self, train: Items, held: Items) -> Learned:
         items = train.items
@@ -116,10 +120,11 @@ class VisionTask(Task):
         c = with_augmentation(c, (f"{item.asked.question} {item.text}" for item in items))
         medium = Image.learn(c, Content([item.asked.picture for item in items]))
         target = Tokenizer.train(self.writes, spaced(self.writes, [item.text for item in items]), c.vocab_size)
+        seen = [item.asked.picture.digest for item in items]
         if not self.questions:
-            return Learned(medium, target)
+            return Learned(medium, target, None, seen)
         texts = [item.asked.question for item in items]
-        return Learned(medium, target, Tokenizer.train("word", texts, c.vocab_size, lowercase=True, spaces=False))
+        return Learned(medium, target, Tokenizer.train("word", texts, c.vocab_size, lowercase=True, spaces=False), seen)
 
     def restore(self, run: Run) -> Learned:
         return Learned.load(run, self.config, self.questions)
@@ -127,6 +132,13 @@ class VisionTask(Task):
     def encode(self, learnt: Learned, data: Items, training: bool = False) -> Examples:
         """Encode pictures and texts; in training, texts longer than ``max_tokens`` are skipped or truncated."""
         c, items = self.config, data.items
+        known = [] if training else [item for item in items if learnt.has_seen(item.asked.picture)]
+        if known:
+            count = len({item.asked.picture.digest for item in known})
+            _log.warning(
+                "%s: the model was trained on this picture; %d pictures are such, and metrics on them say little",
+                known[0].place, count,
+            )  # fmt: skip
         ids = encode_all(learnt.target, spaced(self.writes, [item.text for item in items]))
         longest = np.array([len(row) + 1 for row in ids])
         places = [item.place for item in items]

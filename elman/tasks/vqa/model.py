@@ -52,21 +52,25 @@ class VisualAnswerer(VisionModel, HasBaselines):
         return self.config.question
 
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
-        single = isinstance(inputs, str) or (isinstance(inputs, tuple) and len(inputs) == 2)
+        single = isinstance(inputs, str) or (
+            isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], str)
+        )
         return [_pair(one, k) for k, one in enumerate([inputs] if single else list(inputs), 1)]
 
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return accuracy, the fraction of answers that are right, in all and for each kind of question.
 
-        Answers are compared in lower case without punctuation. Where the answers of several people are known, also
-        vqa_accuracy, the mean of min(1, people who gave the answer / 3) over all sets of people but one. Antol et al.
-        2015, https://arxiv.org/abs/1505.00468
+        Answers are compared in lower case without punctuation. Over the questions with the answers of several people,
+        also vqa_accuracy, the mean of min(1, people who gave the answer / 3) over all sets of people but one; with
+        fewer than four people, of the share of the people. Articles and number words are not unified, as the official
+        evaluation does. Antol et al. 2015, https://arxiv.org/abs/1505.00468
         """
         said = [normalize(answer.text) for answer in answers]
         right = [float(text == normalize(target)) for text, target in zip(said, examples.targets, strict=True)]
         scores: dict[str, Any] = {"accuracy": share(sum(right), len(right))}
         if any(note.answers for note in examples.notes):
-            agreed = [_agreement(text, note.answers) for text, note in zip(said, examples.notes, strict=True)]
+            pairs = zip(said, examples.notes, strict=True)
+            agreed = [_agreement(text, note.answers) for text, note in pairs if note.answers]
             scores["vqa_accuracy"] = share(sum(agreed), len(agreed))
         for kind in sorted({note.kind for note in examples.notes} - {""}):
             of_kind = [r for r, note in zip(right, examples.notes, strict=True) if note.kind == kind]
@@ -132,7 +136,7 @@ def _pair(given: Any, number: int) -> tuple[Any, str]:
 
 def _agreement(answer: str, people: Sequence[str]) -> float:
     """The accuracy of an answer by VQA's definition."""
-    if not people:
-        return 0.0
     said = [normalize(one) == answer for one in people]
+    if len(people) < 4:
+        return sum(said) / len(said)
     return sum(min(1.0, (sum(said) - one) / 3) for one in said) / len(said)

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from elman.config import Options
+from elman.config import Needs, Options
 from elman.decoding.beam import Search
 from elman.tasks.vision.options import VisionConfig
 from elman.tasks.writing.options import TABLES
+
+_KINDS = Needs("a table with a column of that name", lambda c: c["kinds"])
 
 
 class QuestionData(Options):
@@ -19,7 +21,9 @@ class QuestionData(Options):
 
     question: Annotated[str, TABLES] = Field("question", description="Column with the question, in tables.")
     answer: Annotated[str, TABLES] = Field("answer", description="Column with the answer, in tables.")
-    kind: Annotated[str, TABLES] = Field("kind", description="Column with the kind of question, if there is one.")
+    kind: Annotated[str, TABLES, _KINDS] = Field(
+        "kind", description="Column with the kind of question, if there is one."
+    )
 
 
 class VqaConfig(QuestionData, VisionConfig):

@@ -47,7 +47,7 @@ class Vqa(VisionTask):
 
     def sizes(self, pretrained: bool) -> VisionSizes:
         return (
-            VisionSizes(256, 0.3, 1e-3, 256, 256, 1000) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128, 3000)
+            VisionSizes(256, 0.5, 1e-3, 256, 256, 1000) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128, 3000)
         )
 
     def minutes(self, pretrained: bool, texts: int) -> float:

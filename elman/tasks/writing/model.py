@@ -190,8 +190,8 @@ class Writer(Model, Attends):
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
         if limit is None:
-            return metrics | self._scores(examples, parse(Search, {}))
-        scores = self._scores(examples, parse(Search, {"beam": 1}), self.scored)
+            return metrics | self._scores(examples, parse(self.Options, {}))
+        scores = self._scores(examples, parse(self.Options, {"beam": 1}), self.scored)
         metrics["objective"] = smoothed / tokens
         return metrics | {name: scores[name] for name in self.shown if name in scores}
 
@@ -235,7 +235,7 @@ class Writer(Model, Attends):
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         (one,) = self.given(given)
         rows = self.rows([one])
-        (found,) = self._search(rows, parse(Search, {}))
+        (found,) = self._search(rows, parse(self.Options, {}))
         batch = batch_of(self.collate(rows), [np.array(found[0].ids, dtype=np.int64)]).to(self.device)
         memory, state = self.network.read(*batch.read)
         y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
