@@ -226,8 +226,8 @@ def predict_command(arguments: list[str]) -> Any:
             Run directory.
         inputs
             Texts; files with a text in each row or line; or paths of pictures, sounds and tables of numbers. A folder
-            of pictures, an archive, a pattern such as "photos/*.jpg" or a table stands for all its pictures. Questions
-            about pictures follow them: photo.jpg "what animal is it?"; each is about all pictures named before it. - is
+            of pictures, a pattern such as "photos/*.jpg" or a table stands for all its pictures. Questions
+            about pictures follow them: photo.jpg "what animal is it?"; each is about the pictures named before it. - is
             standard input, with an input on each line: a text, a path, or photo.jpg, a tab and a question. Default:
             each line of standard input.
         device

@@ -158,7 +158,8 @@ def _file(model: Predicts, argument: str, column: str | None) -> InputFile | Non
 
 
 def _with_questions(model: Predicts, arguments: Sequence[str], column: str | None) -> list[InputFile | str]:
-    """Return pictures with the questions that follow them: each question is about all pictures named before it."""
+    """Return pictures with the questions that follow them: each question is about the pictures named
+    since the last question."""
     parts: list[InputFile | str] = []
     pictures: list[str] = []
     questions: list[str] = []

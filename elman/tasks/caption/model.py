@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from elman.data.pictures import Picture
 from elman.errors import ElmanError
 from elman.metrics.captions import caption_scores
 from elman.metrics.pointing import Box, Pointed
@@ -44,7 +45,8 @@ class Captioner(VisionModel):
         return None
 
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
-        given = inputs_of(inputs, False)
+        single = isinstance(inputs, (bytes, Picture)) or not isinstance(inputs, Iterable)
+        given = [inputs] if single else inputs_of(inputs, False)
         for picture in given:
             if isinstance(picture, str) and "\t" in picture:
                 path, _, question = picture.partition("\t")

@@ -128,6 +128,8 @@ def _pair(given: Any, number: int) -> tuple[Any, str]:
         picture, _, question = given.partition("\t")
     elif isinstance(given, tuple) and len(given) == 2:
         picture, question = given
+    else:
+        raise ElmanError(f'input {number}: a pair (picture, question) or "photo.jpg<TAB>question" is required')
     if not isinstance(question, str) or not question.strip():
         name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else f"input {number}"
         raise ElmanError(f'{name}: no question; give "{name}<TAB>what is it?", or in Python ({name!r}, "what is it?")')
