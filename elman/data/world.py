@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import shutil
 import sys
@@ -52,6 +51,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from elman.data.output import json_line
 from elman.data.scene_questions import KINDS, Questioner
 from elman.data.scenes import Scene, SceneObject, draw_scene
 from elman.errors import ElmanError
@@ -170,7 +170,8 @@ def _remove(folder: Path, created: bool) -> None:
 
 def _boxes(objects: Sequence[SceneObject]) -> str:
     """Return the cell of the column ``boxes`` for these objects."""
-    return json.dumps([{"label": one.name, "box": [round(edge, 4) for edge in one.box]} for one in objects])
+    boxes = [{"label": one.name, "box": [round(edge, 4) for edge in one.box]} for one in objects]
+    return json_line(boxes, "a box")
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

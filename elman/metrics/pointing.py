@@ -82,7 +82,7 @@ def read_boxes(cell: str, place: str) -> list[Box]:
 
 def _read_box(item: Any, place: str) -> Box:
     """Check one object of the list."""
-    shown = _short(json.dumps(item, ensure_ascii=False))
+    shown = _short(repr(item))
     if not isinstance(item, dict) or not {"label", "box"} <= item.keys():
         raise ElmanError(f"{place}: boxes: {shown} has no label and box; {_FORM}")
     label, edges = item["label"], item["box"]
