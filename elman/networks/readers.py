@@ -206,7 +206,7 @@ class QuestionReader(TextReader):
         q = last states of BiRNN(question)
         a = softmax over s of additive attention(q, v_s)          c = sum_s a_s v_s        v_s: the vectors of the grid
         f = relu(W [c; q; (U c) * q])
-        keys_s = S a_s v_s + f                                    summary = [q; f]
+        keys_s = [S a_s v_s; f]                                   summary = [q; f]
 
     A decoder reads f in every context, since its weights sum to 1, and attends to the parts of the picture that the
     question has chosen. Each of the N different pictures of a batch is encoded once, however many questions are about
@@ -232,7 +232,7 @@ class QuestionReader(TextReader):
         self.attention = Additive(Q, size, hidden_size)
         self.product, self.fusion = nn.Linear(size, Q), nn.Linear(size + 2 * Q, size)
         self.dropout = SequenceDropout(dropout)
-        self.output_size, self.summary_size = size, Q + size
+        self.output_size, self.summary_size = 2 * size, Q + size
 
     def forward(
         self, pictures: Tensor, lengths: Tensor, rows: Tensor, question: Tensor, question_lengths: Tensor
@@ -244,7 +244,8 @@ class QuestionReader(TextReader):
         c, v = context[:, 0], memory.values
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
         focus = weights[:, 0]
-        keys = torch.addcmul(f[:, None], v, focus[..., None] * v.shape[1])
+        chosen = v * (focus[..., None] * v.shape[1])
+        keys = torch.cat((chosen, f[:, None].expand_as(chosen)), -1)
         return Encoding(self.dropout(keys), lengths[rows], torch.cat((q, f), -1), focus=focus)
 
 
