@@ -51,5 +51,5 @@ class Vqa(VisionTask):
         )
 
     def minutes(self, pretrained: bool, texts: int) -> float:
-        """A minute for each 2,400 questions, from 2 to 5; 2 for an encoder without pretrained weights."""
-        return min(5.0, max(2.0, texts / 2400)) if pretrained else 2.0
+        """A minute for each 5,000 questions, from 2 to 10; 2 for an encoder without pretrained weights."""
+        return min(10.0, max(2.0, texts / 5000)) if pretrained else 2.0
