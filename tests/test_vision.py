@@ -200,6 +200,9 @@ def test_wrong_questions_are_named(answerer: Any, captioner: Any, squares: Path)
         answerer.predict([path])
     with pytest.raises(elman.ElmanError, match=r"nothing.png: no such file"):
         captioner.predict(["nothing.png"])
+    with pytest.raises(elman.ElmanError, match=r"1 of 2 pictures cannot be read") as caught:
+        captioner.predict([path, "nothing.png"])
+    assert "--skip-broken" not in str(caught.value)  # an option of training
 
 
 def test_broken_pictures_are_left_out_on_demand(squares: Path, tmp_path: Path, caplog: Any) -> None:

@@ -93,7 +93,7 @@ def open_picture(given: Any, place: str = "", side: int = 0) -> Image:
         raise ElmanError(_located(place, name, str(error)) + _hint(str(error), content)) from None
 
 
-def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool = False) -> list[Picture | None]:
+def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None = False) -> list[Picture | None]:
     """Open all pictures, and report those that cannot be read together.
 
     Each path is opened once, in as many threads as there are processors.
@@ -101,7 +101,8 @@ def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool = Fals
     Args:
         paths (Sequence): Paths, or anything else that `open_picture` takes.
         places (Sequence[str]): The location of each in the data, for messages: ``table.tsv, row 3``.
-        skip (bool): Whether to leave out pictures that cannot be read, and to log their number. Default: ``False``.
+        skip (bool, optional): Whether to leave out pictures that cannot be read, and to log their number. ``None``:
+            they are errors, and the message does not suggest ``--skip-broken``. Default: ``False``.
 
     Returns:
         list[Picture | None]: One for each path; None where the picture cannot be read.
@@ -161,14 +162,15 @@ def _read(given: Any) -> Picture | str:
     return Picture(name, digest) if isinstance(content, str) else Picture(name, digest, False, content)
 
 
-def _report(first: str, hint: str, wrong: int, total: int, skip: bool) -> None:
+def _report(first: str, hint: str, wrong: int, total: int, skip: bool | None) -> None:
     """Raise an error about pictures that cannot be read, or log them."""
     if wrong == total:
         count = f"; none of the {total:,} pictures can be read" if total > 1 else ""
         raise ElmanError(f"{first}{count}{hint}")
     count = f"{wrong:,} of {total:,} pictures"
     if not skip:
-        raise ElmanError(f"{first}; {count} cannot be read; --skip-broken leaves them out{hint}")
+        remedy = "" if skip is None else "; --skip-broken leaves them out"
+        raise ElmanError(f"{first}; {count} cannot be read{remedy}{hint}")
     _log.warning("left out %s, which cannot be read; the first, %s%s", count, first, hint)
 
 

@@ -295,7 +295,7 @@ class Image(Medium):
         places = ["" if isinstance(x, (str, Picture)) else f"input {k} of {len(given)}" for k, x in enumerate(given, 1)]
         known = [x if isinstance(x, Picture) else None for x in given]
         asked = [k for k, x in enumerate(known) if x is None]
-        found = read_pictures([given[k] for k in asked], [places[k] for k in asked])
+        found = read_pictures([given[k] for k in asked], [places[k] for k in asked], None)
         for k, picture in zip(asked, found, strict=True):
             known[k] = picture
         return self.encode(Content(known), places)

@@ -83,7 +83,7 @@ class VisionModel(Writer):
     def given(self, inputs: Any) -> list[Asked]:
         pairs = self.pairs(inputs)
         places = [f"input {k} of {len(pairs)}" for k in range(1, len(pairs) + 1)]
-        pictures = read_pictures([picture for picture, _ in pairs], places)
+        pictures = read_pictures([picture for picture, _ in pairs], places, None)
         return [Asked(picture, question) for picture, (_, question) in zip(pictures, pairs, strict=True) if picture]
 
     def rows(self, given: Sequence[Asked]) -> list[Row]:
