@@ -267,3 +267,14 @@ def test_an_option_for_what_is_not_there_is_refused(squares: Path, tmp_path: Pat
 def test_one_cell_is_a_picture_too(squares: Path) -> None:
     options = {**SMALL, "image_size": 8, "batch_size": 4}
     assert elman.train("caption", squares / "train.tsv", steps=2, **options).predict(squares / "images/test0.png")
+
+
+def test_two_answers_to_one_number_are_refused(tmp_path: Path) -> None:
+    asked = [{"question_id": 1, "image_id": 1, "question": "What is it?"}]
+    for name, answer in (("a", "dog"), ("b", "cat")):
+        told = [{"question_id": 1, "multiple_choice_answer": answer}]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"annotations": told}))
+    (tmp_path / "q.json").write_text(json.dumps({"questions": asked, "data_subtype": "val2014"}))
+    files = [str(tmp_path / name) for name in ("q.json", "a.json", "b.json")]
+    with pytest.raises(elman.ElmanError, match=r"b.json, annotations\[0\]: question_id 1 has another answer before"):
+        elman.train("vqa", files, steps=1, **SMALL)

@@ -148,8 +148,13 @@ def _read_json(
         )
     answers: dict[str, dict[str, Any]] = {}
     for path, value in annotations:
-        for record in record_list(value, "annotations", path):
-            answers[str(record.get("question_id"))] = record
+        for k, record in enumerate(record_list(value, "annotations", path)):
+            number = record.get("question_id")
+            if answers.setdefault(str(number), record) != record:
+                raise ElmanError(
+                    f"{printable(path)}, annotations[{k}]: question_id {number!r} has another answer before; the "
+                    "numbers must differ over all files"
+                )
     result: list[VisualQuestion] = []
     for path, value in questions:
         skipped, shown = SkippedRows(path, skip_bad), printable(path)
