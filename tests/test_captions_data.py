@@ -51,13 +51,13 @@ def test_tables_with_repeated_rows(here: Path) -> None:
     )
     table.write_csv("set.csv")
     assert captions("set.csv") == [
-        Captioned("i/a.png", "A dog.", "set.csv, row 1", boxes),
-        Captioned("i/a.png", "Two dogs.", "set.csv, row 2"),
+        Captioned("i/a.png", "A dog.", "set.csv, row 1", boxes, True),
+        Captioned("i/a.png", "Two dogs.", "set.csv, row 2", in_table=True),
     ]
     write(here / "sub" / "t.tsv", "image\tcaption\na.png\tA cat.\n")
     assert captions(["set.csv", "sub/t.tsv"])[2].image == os.path.join("sub", "a.png")
     write(here / "t.txt", "caption\timage\nA dog.\ta.png\n")
-    assert captions("t.txt") == [Captioned("a.png", "A dog.", "t.txt, row 1")]
+    assert captions("t.txt") == [Captioned("a.png", "A dog.", "t.txt, row 1", in_table=True)]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
@@ -271,8 +271,10 @@ def test_tables_of_questions(here: Path) -> None:
     text = "image\tquestion\tanswer\tkind\na.png\tWhat animal  is it?\tdog\tanimal\nb.png\tIs it big?\tno\t\n"
     path = write(here / "set" / "q.tsv", text)
     assert questions(path) == [
-        VisualQuestion(os.path.join("set", "a.png"), "What animal is it?", "dog", "animal", f"{path}, row 1"),
-        VisualQuestion(os.path.join("set", "b.png"), "Is it big?", "no", "", f"{path}, row 2"),
+        VisualQuestion(
+            os.path.join("set", "a.png"), "What animal is it?", "dog", "animal", f"{path}, row 1", in_table=True
+        ),
+        VisualQuestion(os.path.join("set", "b.png"), "Is it big?", "no", "", f"{path}, row 2", in_table=True),
     ]
     [one] = questions([{"image": "a.png", "question": "Who?", "answer": ["a man", "a boy", "a boy"], "boxes": "[]"}])
     assert one.answer == "a boy" and one.answers == ("a man", "a boy", "a boy") and one.boxes == "[]"

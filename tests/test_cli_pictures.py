@@ -294,6 +294,19 @@ def test_figures_of_captions(photos: Path, capsys: pytest.CaptureFixture[str]) -
     assert "unknown picture format" in error(capsys, "photos/a.png", "--plot", "out.xyz")
 
 
+def test_a_figure_explains_its_lines_if_it_has_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    figures: list[Any] = []
+    monkeypatch.setattr("elman.cli.pictures.save_figure", lambda figure, path: figures.append(figure))
+    answer, flat = (
+        written(" a dog", (2, 2)),
+        Attention(torch.full((1, 4), 0.25), Axis("grid", (2, 2)), Axis.of_words(["a"])),
+    )
+    for attention, lines in ((answer.attention, True), (flat, False)):
+        grid_picture("x.png", Image.new("RGB", (40, 40)), answer, attention, "p.jpg")
+        assert any("lines: half of it" in text.get_text() for text in figures[-1].texts) == lines
+
+
 @pytest.mark.usefixtures("answerer")
 def test_figures_of_answers(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")

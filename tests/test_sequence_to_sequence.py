@@ -347,3 +347,17 @@ def test_the_end_is_not_taken_for_an_answer_because_it_is_among_the_best() -> No
 def test_named_states_keep_their_names() -> None:
     memory = Memory(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 3))
     assert isinstance(map_state(memory, torch.neg), Memory)
+
+
+def test_the_end_is_not_the_first_token_below_the_minimum_length() -> None:
+    """The most probable text is the empty one; with a minimum length, the best of the others is found."""
+    tiny = Tiny(0, 4)
+    tiny.table = torch.tensor([[5.0, 0.0, 1.0, 0.0], [5.0, 0.0, 0.0, 0.0], [5.0, 0.0, 0.0, 1.0], [5.0, 0.0, 0.0, 0.0]])
+    memory = Memory(torch.zeros(1, 3, 1), torch.zeros(1, 3, 1), torch.ones(1, 3, dtype=torch.bool))
+
+    def best(min_length: int, suppressed: list[int]) -> list[int]:
+        given = (tiny, memory, (torch.zeros(1, 1),), torch.tensor([6]), parse(Search, {"beam": 2}), 0, 0, suppressed)
+        return beam_search(*given, min_length)[0][0].ids
+
+    assert [best(n, []) for n in (0, 1, 2)] == [[], [2], [2, 3]]
+    assert best(1, [1, 2, 3]) == []  # nothing else can be written

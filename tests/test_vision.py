@@ -120,7 +120,7 @@ def test_the_maximum_length_is_that_of_the_config(captioner: Any, squares: Path,
     config["config"]["max_length"] = 2
     (run / "config.json").write_text(json.dumps(config))
     path = squares / "images/test0.png"
-    assert elman.load(run).predict(path)[0][0].text == " ".join(captioner.predict(path)[0][0].text.split()[:2])
+    assert len(elman.load(run).predict(path)[0][0].text.split()) == 2
 
 
 def test_captions_are_normalized(captioner: Any, squares: Path) -> None:

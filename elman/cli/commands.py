@@ -30,7 +30,9 @@ def train_command(task: str, imported: list[str]) -> Any:
     groups[_HEADINGS[-1]] = Group.create_ordered(_HEADINGS[-1])
     for name, field in kind.model_fields.items():
         if not any(isinstance(entry, Parameter) for entry in field.metadata):
-            field.metadata.append(Parameter(group=groups[kind.owner(name).heading]))
+            described = "Default:" in (field.description or "")  # then the value would be a second default
+            shown = False if described else None
+            field.metadata.append(Parameter(group=groups[kind.owner(name).heading], show_default=shown))
 
     def command(
         *data: str,

@@ -28,7 +28,7 @@ _SMOOTH = 0.55
 
 _INK, _GREY, _YELLOW = "#1a1a1a", "#7a7a7a", "#ffd23f"
 #: What the numbers and lines of a figure are.
-_FOOTER = "numbers: the largest weight of the attention; lines: half of it"
+_FOOTER, _FOOTER_LINES = "numbers: the largest weight of the attention", "; lines: half of it"
 #: A word; each Chinese or Japanese character is one.
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
@@ -134,9 +134,9 @@ def grid_picture(
     for line, size, colour in lines:
         text(_MARGIN, y, line, size, colour, va="top")
         y += 1.4 * size / 72
-    text(_MARGIN, total - _MARGIN, _FOOTER, _SMALL, _GREY)
     scale = max(0.5, min(1.0, max(picture.size) / _PIXELS)) * _PIXELS / max(picture.size)
     pixels = np.asarray(picture.resize([max(1, round(scale * side)) for side in picture.size], reducing_gap=2.0))
+    drawn = False
     for k, panel in enumerate([None, *words]):
         left = _MARGIN + (k % per_row) * (width + _GAP)
         top = _MARGIN + above + (k // per_row) * (_LINE + height + _GAP) + _LINE
@@ -150,9 +150,11 @@ def grid_picture(
         share = panel.smooth(pixels.shape[1], pixels.shape[0])
         if share.min() < 0.5:
             axes.contour(share, levels=[0.5], colors=[_YELLOW], linewidths=1.1)
+            drawn = True
         size = min(_WORD, (width - 0.45) * 72 / (0.7 * max(1, len(panel.word))))
         text(left, top - 0.07, panel.word, max(5.0, size), _INK, weight="bold")
         text(left + width, top - 0.07, panel.largest, _WORD - 1.5, _GREY, ha="right")
+    text(_MARGIN, total - _MARGIN, _FOOTER + (_FOOTER_LINES if drawn else ""), _SMALL, _GREY)
     save_figure(figure, path)
 
 

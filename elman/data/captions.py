@@ -42,12 +42,14 @@ class Captioned(NamedTuple):
         caption (str): The caption, on one line.
         place (str): The location of the caption, for messages: ``train.tsv, row 3``.
         boxes (str): Where the objects of the caption are, as JSON; ``""`` if not known. Default: ``""``.
+        in_table (bool): Whether it comes from a table, whose columns have names. Default: ``False``.
     """
 
     image: str
     caption: str
     place: str
     boxes: str = ""
+    in_table: bool = False
 
 
 def read_captions(
@@ -183,7 +185,7 @@ def _read_table(
             skipped.add(f"row {row}", f"{reason}{where}")
         else:
             place = f"{shown}, row {row}"
-            result += [Captioned(found, one_line(text), place, box) for text in captions]
+            result += [Captioned(found, one_line(text), place, box, True) for text in captions]
     return result
 
 

@@ -25,6 +25,7 @@ class VisualQuestion(NamedTuple):
         place (str): The location of the question, for messages: ``train.tsv, row 3``. Default: ``""``.
         answers (tuple[str, ...]): The answers of several people, if there are several. Default: ``()``.
         boxes (str): Where the objects are that the answer is about, as JSON; ``""`` if not known. Default: ``""``.
+        in_table (bool): Whether it comes from a table, whose columns have names. Default: ``False``.
     """
 
     image: str
@@ -34,6 +35,7 @@ class VisualQuestion(NamedTuple):
     place: str = ""
     answers: tuple[str, ...] = ()
     boxes: str = ""
+    in_table: bool = False
 
 
 def read_visual_questions(
@@ -127,7 +129,7 @@ def _read_table(
         several = tuple(given) if len(given) > 1 else ()
         usual = Counter(given).most_common(1)[0][0]
         place = f"{shown}, row {row}"
-        result.append(VisualQuestion(found, one_line(text), usual, category.strip(), place, several, box))
+        result.append(VisualQuestion(found, one_line(text), usual, category.strip(), place, several, box, True))
     skipped.log(len(result))
     return result
 

@@ -90,6 +90,7 @@ def beam_search(
     start_id: int,
     end_id: int,
     suppressed: list[int],
+    min_length: int = 0,
 ) -> list[list[Hypothesis]]:
     """Find the highest-scoring outputs for each row of a batch.
 
@@ -113,6 +114,8 @@ def beam_search(
         start_id (int): The id that starts an output.
         end_id (int): The id that ends an output.
         suppressed (list[int]): Ids that are not generated.
+        min_length (int): The minimum number of tokens before the end token. The end is not generated earlier, unless
+            every other id is suppressed. Default: 0.
 
     Returns:
         list[list[Hypothesis]]: For each row, up to ``search.n_best`` answers, best first.
@@ -124,7 +127,7 @@ def beam_search(
         best = [hypotheses[0].ids for hypotheses in answers]
     """
     with packed(decoder):
-        return _Search(decoder, memory, state, max_lengths, search, start_id, end_id, suppressed).run()
+        return _Search(decoder, memory, state, max_lengths, search, start_id, end_id, suppressed, min_length).run()
 
 
 class _Search:
@@ -132,9 +135,10 @@ class _Search:
 
     def __init__(
         self, decoder: Decoder, memory: Any, state: Any, max_lengths: Tensor, search: Search, start_id: int,
-        end_id: int, suppressed: list[int],
+        end_id: int, suppressed: list[int], min_length: int,
     ) -> None:  # fmt: skip
         self.decoder, self.search, self.end_id, self.suppressed = decoder, search, end_id, suppressed
+        self.min_length = min_length
         device, B, K = max_lengths.device, len(max_lengths), search.beam
         self.K, self.rows, self.max_lengths = K, torch.arange(B, device=device), max_lengths
         repeated = self.rows.repeat_interleave(K)
@@ -161,6 +165,8 @@ class _Search:
         logits, weights, self.state = self.decoder.step(self.ids[:, -1], self.memory, self.state)
         logits = logits.float()
         logits[:, self.suppressed] = -math.inf
+        if step <= self.min_length and logits.shape[1] > len({*self.suppressed, self.end_id}):
+            logits[:, self.end_id] = -math.inf
         self.weights.append(weights)
         self.coverage = self.coverage + weights
         V = logits.shape[1]

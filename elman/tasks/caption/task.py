@@ -36,7 +36,14 @@ class Caption(VisionTask):
         c = self.config
         change = normalize if c.normalize else str.strip
         return [
-            Found(one.image, "", change(one.caption), one.place, Note(boxes=tuple(read_boxes(one.boxes, one.place))))
+            Found(
+                one.image,
+                "",
+                change(one.caption),
+                one.place,
+                Note(boxes=tuple(read_boxes(one.boxes, one.place))),
+                one.in_table,
+            )
             for one in read_captions(data, c.image, c.caption, c.images, skip_bad=c.skip_bad)
         ]
 

@@ -39,6 +39,9 @@ class Asked:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __str__(self) -> str:
+        return f"{self.picture.path}\t{self.question}" if self.question else self.picture.path
+
     @property
     def _key(self) -> tuple[str, str]:
         return self.picture.digest, self.question
@@ -66,6 +69,7 @@ class Found(NamedTuple):
     text: str
     place: str
     note: Note
+    in_table: bool = False
 
 
 class Item(NamedTuple):

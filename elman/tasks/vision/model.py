@@ -30,6 +30,8 @@ from elman.training.run import Sources
 class VisionModel(Writer):
     """p(text | picture), or p(text | picture, question), by a recurrent decoder with attention to the picture."""
 
+    min_length = 1  # no caption and no answer of the training data is empty
+
     config: VisionConfig
     learnt: Learned
     task: VisionTask

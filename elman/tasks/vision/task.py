@@ -14,7 +14,6 @@ import numpy as np
 from elman.data.pictures import read_pictures
 from elman.data.source import sources
 from elman.data.split import hold_out_groups
-from elman.data.tables import is_table
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.errors import ElmanError
 from elman.media import Content
@@ -79,12 +78,14 @@ class VisionTask(Task):
         c = self.config
         found = self.found(data)
         paths = sources(data)
-        tables, folders = all(map(is_table, paths)), all(map(os.path.isdir, paths))
+        tables, folders = all(one.in_table for one in found), all(map(os.path.isdir, paths))
         pictures = read_pictures([one.image for one in found], [one.place for one in found], c.skip_broken)
         pairs = [(one, picture) for one, picture in zip(found, pictures, strict=True) if picture is not None]
         sided = {picture.digest for one, picture in pairs if _SIDES.search(f"{one.question} {one.text}")}
         items = [
-            Item(Asked(picture._replace(mirror=picture.digest not in sided), one.question), *one[2:])
+            Item(
+                Asked(picture._replace(mirror=picture.digest not in sided), one.question), one.text, one.place, one.note
+            )
             for one, picture in pairs
         ]
         if not items:

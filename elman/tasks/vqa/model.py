@@ -105,7 +105,7 @@ class VisualAnswerer(VisionModel, HasBaselines):
         }
 
     def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:
-        return Pointed([], answer.weights.numpy(), answer.positions.shape, list(boxes))  # type: ignore[arg-type]
+        return Pointed([], answer.weights.float().numpy(), answer.positions.shape, list(boxes))  # type: ignore[arg-type]
 
     def summary(self) -> dict[str, str]:
         c = self.config

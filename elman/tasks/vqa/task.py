@@ -41,6 +41,7 @@ class Vqa(VisionTask):
                 one.answer,
                 one.place,
                 Note(one.kind, one.answers, tuple(read_boxes(one.boxes, one.place))),
+                one.in_table,
             )
             for one in read_visual_questions(data, columns, c.kind, c.images, skip_bad=c.skip_bad)
         ]

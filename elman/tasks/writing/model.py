@@ -89,6 +89,8 @@ class Writer(Model, Attends):
     scored: ClassVar[int] = 100
     #: Whether the score of an answer is its probability, and not the score of the search.
     probabilities: ClassVar[bool] = False
+    #: The minimum number of tokens of an answer: 0 where the training texts may be empty.
+    min_length: ClassVar[int] = 0
 
     config: WritingConfig
     network: SequenceToSequence
@@ -214,7 +216,7 @@ class Writer(Model, Attends):
     def predict(self, inputs: Any, **options: Any) -> list[list[Written]]:
         """Return the answers to each input, the best first.
 
-        An answer without words has the text ""; a warning is logged for it.
+        An answer without words has the text ""; a warning says how many there are.
 
         Args:
             inputs: one input, or several.
@@ -226,9 +228,12 @@ class Writer(Model, Attends):
         search = parse(self.Options, options)
         given = self.given(inputs)
         searched = self._search(self.rows(given), search)
-        for k, found in enumerate(searched, 1):
-            if not found[0].ids:
-                _log.warning("input %d: no answer; the model ends before the first word, it may need more training", k)
+        empty = [k for k, found in enumerate(searched) if not found[0].ids]
+        if empty:
+            _log.warning(
+                "input %d (%.80s): no answer, the model ends before the first word and may need more training; %d of "
+                "%d inputs have none", empty[0] + 1, given[empty[0]], len(empty), len(given),
+            )  # fmt: skip
         axes = [self.source_axis(one) for one in given]
         return [[self.answer(axis, h) for h in found] for axis, found in zip(axes, searched, strict=True)]
 
@@ -265,7 +270,7 @@ class Writer(Model, Attends):
                 memory, state = self.network.read(*(t.to(self.device) for t in self.collate([rows[k] for k in chosen])))
                 found = beam_search(
                     self.network, memory, state, torch.from_numpy(longest[chosen] + 1).to(self.device), search,
-                    Tokenizer.end_id, Tokenizer.end_id, suppressed,
+                    Tokenizer.end_id, Tokenizer.end_id, suppressed, self.min_length,
                 )  # fmt: skip
                 for row, hypotheses in zip(chosen, found, strict=True):
                     if not hypotheses:
