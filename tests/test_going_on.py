@@ -71,6 +71,7 @@ RUNS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "translate by a transformer": (
         "translate", write_pairs, {"source_tokens": "char", "target_tokens": "char", "model": "transformer"},
     ),
+    "language in bf16": ("language", write_lines, {"window": 8, "precision": "bf16"}),
     "answer": ("answer", write_stories, {}),
     "classify texts": ("classify", write_reviews, {"vectors": True, "embedding_size": 4}),
     "classify texts, hierarchical": ("classify", write_reviews, {"hierarchical": True, "pooling": "attention"}),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import pydantic
+import torch
 from pydantic import AfterValidator, BaseModel, Field
 from torch import Tensor
 
@@ -69,15 +70,22 @@ class Checkpoint:
         """Return the tensors whose name has a prefix, without the prefix."""
         return {k.removeprefix(prefix): v for k, v in self._tensors.items() if k.startswith(prefix)}
 
-    def like(self, prefix: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the same as `part`, after checking names, types and shapes against expected tensors."""
+    def like(self, prefix: str, expected: Mapping[str, Tensor], or_bf16: bool = False) -> dict[str, Tensor]:
+        """Return the same as `part`, after checking names, types and shapes against expected tensors.
+
+        Args:
+            prefix (str): what the names begin with.
+            expected (Mapping[str, Tensor]): tensors of the right form.
+            or_bf16 (bool): whether bfloat16 is right as well: layers return it in training with that precision.
+        """
         found = self.part(prefix)
         if missing := [key for key in expected if key not in found]:
             raise self.wrong(f"{prefix}{missing[0]} is missing")
         if strange := [key for key in found if key not in expected]:
             raise self.wrong(f"{prefix}{strange[0]} is not expected")
         for key, one in expected.items():
-            if found[key].shape != one.shape or found[key].dtype != one.dtype:
+            kinds = (one.dtype, torch.bfloat16) if or_bf16 else (one.dtype,)
+            if found[key].shape != one.shape or found[key].dtype not in kinds:
                 raise self.wrong(f"{prefix}{key} is {_form(found[key])}, expected {_form(one)}")
         return found
 

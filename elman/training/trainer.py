@@ -281,7 +281,7 @@ class Trainer:
             batch = self.batches.batch(self.progress.step)
             first = self.model.first_carry(batch) if isinstance(self.model, Carries) else ()
             form = {key: torch.stack([value] * self.world.size) for key, value in states.flatten(first).items()}
-            carry = saved.like("carry.", form)
+            carry = saved.like("carry.", form, or_bf16=True)
             self.carry = states.unflatten({key: value[rank].to(device) for key, value in carry.items()})
         self.model.metrics = self.progress.best
         if self.world.rank == 0:
