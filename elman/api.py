@@ -135,6 +135,8 @@ def load(directory: str | os.PathLike[str], device: str = "cpu") -> Model:
     model = restore(run)
     model.load_model(run)
     model.network.to(_device(device)).eval()
+    if model.learnt.medium is not None:
+        model.learnt.medium.device = model.device
     return model
 
 

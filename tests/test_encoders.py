@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +14,13 @@ from torch import nn
 
 import elman
 from elman.layers.convolutional import GridSource, SmallConvolutional
+from elman.media import encoders
 from elman.media.encoder import Encoder
-from elman.media.encoders import ENCODERS, register_encoder
+from elman.media.encoders import ENCODERS, get_encoder, register_encoder
 from elman.media.timm_encoder import timm_encoder
 from elman.training import optimiser
 from elman.training.config import TrainConfig
-from tests.test_image import FAST, drawn, frozen, medium, own_cache, random_encoder
+from tests.test_image import FAST, as_rows, drawn, frozen, medium, own_cache, pictures, random_encoder
 
 PIL = pytest.importorskip("PIL.Image")
 __all__ = ["own_cache", "random_encoder"]  # fixtures of every test
@@ -88,3 +91,33 @@ def test_a_pretrained_encoder_has_a_lower_learning_rate() -> None:
     assert {rates[id(p)] for p in source.encoder.parameters()} == {0.05}
     assert {rates[id(p)] for p in source.project.parameters()} == {0.5}
     assert len(rates) == len(list(source.parameters()))
+
+
+def test_the_cache_knows_the_version_and_the_normalisation(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pictures(drawn(tmp_path / "p"))
+    known = get_encoder("test_random")
+    changes: tuple[dict[str, Any], ...] = ({}, {"version": "2"}, {"mean": (1.0,) * 3}, {"deviation": (9.0,) * 3})
+    for k, change in enumerate(changes, 1):
+        monkeypatch.setitem(encoders.ENCODERS, "test_random", replace(known, **change))
+        as_rows(frozen(), found)
+        assert len({path.parent.parent.parent for path in own_cache.rglob("*.safetensors")}) == k
+
+
+def test_a_file_that_changes_after_it_was_opened_is_named(tmp_path: Path) -> None:
+    found = pictures(drawn(tmp_path / "p", 2))
+    Path(found[1].path).write_bytes(Path(found[0].path).read_bytes())
+    for image in (frozen(), medium(encoder="small", image_size=32)):
+        with pytest.raises(elman.ElmanError, match=r"01.png: the file has changed since it was opened"):
+            as_rows(image, found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_frozen_encoder_runs_on_the_device_of_the_model(tmp_path: Path) -> None:
+    paths = drawn(tmp_path / "p")
+    options = {**FAST, "encoder": "test_random", "hidden_size": 8, "device": "cuda"}
+    model = elman.train("classify", str(tmp_path / "p"), out=tmp_path / "run", **options)
+    for made in (model, elman.load(tmp_path / "run", "cuda")):
+        assert made.medium.device.type == "cuda"
+        assert len(made.predict(paths)) == len(paths)

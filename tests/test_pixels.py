@@ -98,7 +98,8 @@ def test_floats() -> None:
     for scale in (1e-44, 1e38):
         values = np.float32([[0, scale], [scale, 0]]).repeat(8, 0).repeat(8, 1)
         check(encoded(values, "TIFF"), grey((values > 0) * 255))
-    check(np.float64([[-1.7e308, 1.7e308]]).repeat(8, 0).repeat(8, 1), grey(np.repeat([[0] * 8 + [255] * 8], 8, 0)))
+    wide = np.float32([[-1.7e38, 1.7e38]]).repeat(8, 0).repeat(8, 1)
+    check(encoded(wide, "TIFF"), grey(np.repeat([[0] * 8 + [255] * 8], 8, 0)))
     for wrong in (np.nan, np.inf):
         values = REALS.copy()
         values[3, 4] = wrong
@@ -213,7 +214,11 @@ def test_pictures_in_memory() -> None:
     check(bytearray(encoded(RGB)), RGB)
     check(PictureInMemory("mine", RGB), RGB)
     assert "shape (3, 10, 14); (height, width, 3)" in refused(RGB.transpose(2, 0, 1))
-    assert "float64; uint8 values from 0 to 255" in refused(RGB / 255)
+    check(RGB / 255, RGB)
+    check((GREY / 255).astype(np.float32), grey(GREY))
+    assert "float64 from 0 to 2; floats from 0 to 1 are required" in refused(np.linspace(0, 2, 140).reshape(10, 14))
+    assert "float64 from nan to nan; floats from 0 to 1" in refused(np.full((10, 14, 3), np.nan))
+    assert "int64; uint8 values from 0 to 255" in refused(RGB.astype(np.int64))
     assert "NoneType is not a picture" in refused(None)
     assert "<U1" in refused(np.array([["a"]]))
     a, b, again = read_pictures([RGB, Image.fromarray(RGB), RGB], ["row 1", "row 2", "row 3"])

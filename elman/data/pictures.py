@@ -63,12 +63,12 @@ def open_picture(given: Any, place: str = "", side: int = 0) -> Image:
     """Return a picture in mode RGB, upright.
 
     EXIF orientation is applied. Transparent parts become white. CMYK is converted. 16-bit values are scaled from 0 to
-    65,535; 32-bit integers and floats are scaled from their smallest to their largest value. Of an animation or of
-    pages, the first one is read, which is logged once.
+    65,535; 32-bit integers and floats in files are scaled from their smallest to their largest value. Of an animation
+    or of pages, the first one is read, which is logged once.
 
     Args:
-        given: A path, a URL, ``archive.zip::name``, a `Picture`, the bytes of a file, a PIL image, or an array of uint8
-            values of shape (H, W) or (H, W, 3).
+        given: A path, a URL, ``archive.zip::name``, a `Picture`, the bytes of a file, a PIL image, or an array of
+            shape (H, W) or (H, W, 3): uint8, or floats from 0 to 1.
         place (str): The location of the picture in the data, for messages: ``table.tsv, row 3``.
         side (int): A JPEG picture may be decoded at a smaller size, whose sides have at least this many pixels, which
             is faster. Default: 0, the full size.
@@ -91,6 +91,24 @@ def open_picture(given: Any, place: str = "", side: int = 0) -> Image:
         return _decoded(content, name, side)
     except ElmanError as error:
         raise ElmanError(_located(place, name, str(error)) + _hint(str(error), content)) from None
+
+
+def open_again(picture: Picture, place: str = "", side: int = 0) -> Image:
+    """Return a picture that was opened before, as `open_picture` does.
+
+    Raises:
+        ElmanError: The picture cannot be read, or its file has changed since it was opened.
+    """
+    name, content = _named(picture)
+    if not isinstance(content, str):
+        return open_picture(picture, place, side)
+    try:
+        data = _bytes_of(content)
+        if hashlib.sha256(data).hexdigest() != picture.digest:
+            raise ElmanError("the file has changed since it was opened; start again")
+        return _decoded(data, name, side)
+    except ElmanError as error:
+        raise ElmanError(_located(place, name, str(error))) from None
 
 
 def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None = False) -> list[Picture | None]:

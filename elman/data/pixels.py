@@ -41,11 +41,11 @@ def from_array(pixels: Any) -> Image:
     """Return an array of pixels as a picture.
 
     Args:
-        pixels: An array or tensor: uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or bool, uint16, int32 or
-            float of shape (H, W).
+        pixels: An array or tensor of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, or floats from 0 to 1;
+            or bool, uint16 or int32 of shape (H, W).
 
     Raises:
-        ElmanError: The array has another shape or type.
+        ElmanError: The array has another shape or type, or a float is not between 0 and 1.
     """
     from PIL import Image
 
@@ -58,12 +58,14 @@ def from_array(pixels: Any) -> Image:
         array = array.astype(np.uint8) * 255
     if array.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(array))
+    if array.dtype.kind == "f":
+        return Image.fromarray(_from_shares(array))
     if array.ndim == 3:
-        raise ElmanError(f"an array of {array.dtype}; uint8 values from 0 to 255 are required")
+        raise ElmanError(f"an array of {array.dtype}; uint8 values from 0 to 255, or floats from 0 to 1, are required")
     if array.dtype == np.uint16:
         return Image.fromarray(_scaled_16(array))
-    if array.dtype.kind not in "iuf":
-        raise ElmanError(f"an array of {array.dtype}; uint8 values from 0 to 255 are required")
+    if array.dtype.kind not in "iu":
+        raise ElmanError(f"an array of {array.dtype}; uint8 values from 0 to 255, or floats from 0 to 1, are required")
     return Image.fromarray(_scaled(array))
 
 
@@ -128,6 +130,16 @@ def _scaled(values: np.ndarray) -> np.ndarray:
         halves = values[k : k + rows].astype(np.float64) / 2 - low / 2  # the range of halves is always finite
         scaled[k : k + rows] = np.rint(halves / (high / 2 - low / 2) * 255)
     return scaled
+
+
+def _from_shares(values: np.ndarray) -> np.ndarray:
+    """Return the 8-bit values of floats from 0 to 1."""
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (low >= 0 and high <= 1):  # NaN too
+        raise ElmanError(
+            f"an array of {values.dtype} from {low:g} to {high:g}; floats from 0 to 1 are required, or uint8"
+        )
+    return np.rint(values * 255).astype(np.uint8)
 
 
 def _orientation(picture: Image) -> int:

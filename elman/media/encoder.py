@@ -24,6 +24,8 @@ class Encoder:
             what they are divided by then.
         build: makes the network, with random weights.
         pretrained: returns its pretrained weights by name; None where it is trained from scratch.
+        version (str): part of the key of cached features; it changes with what the network computes from the same
+            weights. Default: "1".
     """
 
     name: str
@@ -33,6 +35,12 @@ class Encoder:
     deviation: tuple[float, float, float]
     build: Callable[[], PictureEncoder]
     pretrained: Callable[[], Mapping[str, Tensor]] | None = None
+    version: str = "1"
+
+    @property
+    def computation(self) -> str:
+        """A short hash of the version and the normalisation of the pixels."""
+        return hashlib.sha256(repr((self.version, self.mean, self.deviation)).encode()).hexdigest()[:8]
 
     def network(self) -> PictureEncoder:
         """Build the network with its pretrained weights.

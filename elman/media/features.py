@@ -21,7 +21,7 @@ import safetensors.numpy
 import torch
 
 from elman.data.cache import cache_folder
-from elman.data.pictures import Picture, open_picture
+from elman.data.pictures import Picture, open_again
 from elman.media.views import View, square
 
 _log = logging.getLogger("elman")
@@ -34,8 +34,6 @@ _FORMAT = 1
 FEWEST = 16
 #: The size of a file of the cache, about.
 _SHARD_BYTES = 32 << 20
-#: Pictures that are encoded together; more do not fit into the processor's cache.
-_AT_ONCE = 4
 #: Seconds between two log lines.
 _LOG_SECONDS = 10.0
 
@@ -175,6 +173,7 @@ class Recipe(NamedTuple):
         shape (tuple[int, int]): S and C of a row.
         dtype: the type of its numbers.
         compute: from pixels (N, size, size, 3) uint8 to rows (N, S, C); called in several threads at once.
+        at_once (int): the number of pictures of one call. Default: 4.
     """
 
     name: str
@@ -182,6 +181,7 @@ class Recipe(NamedTuple):
     shape: tuple[int, int]
     dtype: type
     compute: Callable[[np.ndarray], np.ndarray]
+    at_once: int = 4
 
 
 class PictureRows:
@@ -255,7 +255,8 @@ class PictureRows:
 
         Each thread computes with one thread of torch: small products gain little from more, and waiting costs much.
         """
-        parts = [jobs[k : k + _AT_ONCE] for k in range(0, len(jobs), _AT_ONCE)]
+        n = self.recipe.at_once
+        parts = [jobs[k : k + n] for k in range(0, len(jobs), n)]
         threads = min(torch.get_num_threads(), len(parts))
         if threads < 2:
             for part in parts:
@@ -279,15 +280,16 @@ class PictureRows:
         """The rows of a few pictures, by view."""
         pixels, owners = [], []
         for job in jobs:
-            picture = open_picture(job.picture, job.place, 2 * self.recipe.size)
+            picture = open_again(job.picture, job.place, 2 * self.recipe.size)
             for view in job.views.values():
                 pixels.append(square(picture, self.recipe.size, view))
                 owners.append((job.picture.digest, view.name))
         rows: dict[str, dict[str, np.ndarray]] = {job.picture.digest: {} for job in jobs}
         with torch.inference_mode():
-            for k in range(0, len(pixels), _AT_ONCE):
-                values = self.recipe.compute(np.stack(pixels[k : k + _AT_ONCE]))
-                for (digest, name), row in zip(owners[k : k + _AT_ONCE], values, strict=True):
+            n = self.recipe.at_once
+            for k in range(0, len(pixels), n):
+                values = self.recipe.compute(np.stack(pixels[k : k + n]))
+                for (digest, name), row in zip(owners[k : k + n], values, strict=True):
                     rows[digest][name] = row
         return list(rows.items())
 

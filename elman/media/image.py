@@ -39,6 +39,8 @@ _COLOURS = re.compile(
     r"silver|black|white|gr[ae]y)\b",
     re.IGNORECASE,
 )
+#: Pictures that an encoder reads together: on a CPU, more do not fit into its cache.
+_AT_ONCE_CPU, _AT_ONCE_GPU = 4, 64
 #: The largest size of a picture.
 _MAX_SIZE = 2048
 
@@ -162,6 +164,7 @@ class Image(Medium):
     def __init__(self, options: Any, encoder: Encoder, network: PictureEncoder | None) -> None:
         super().__init__(options)
         self._encoder, self._network = encoder, network
+        self.device = torch.device("cpu")  # of a frozen encoder
         self.frozen = _frozen(dict(options))
         cells = options.image_size // encoder.stride
         self.grid = (cells, cells)
@@ -279,17 +282,21 @@ class Image(Medium):
             if isinstance(module, NormalizedConvolution):
                 module.fold()
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        mean, deviation = torch.tensor(encoder.mean), torch.tensor(encoder.deviation)
+        device = self.device
+        network = network.to(device)
+        mean, deviation = (torch.tensor(values, device=device) for values in (encoder.mean, encoder.deviation))
 
         def features(pixels: np.ndarray) -> np.ndarray:
-            x = ((torch.from_numpy(pixels).float() - mean) / deviation).permute(0, 3, 1, 2)
+            x = ((torch.from_numpy(pixels).to(device).float() - mean) / deviation).permute(0, 3, 1, 2)
             y = network.features(x).flatten(2).mT
-            return y.clamp(-65504, 65504).half().contiguous().numpy()
+            return y.clamp(-65504, 65504).half().contiguous().cpu().numpy()
 
         name = "".join(k if k.isalnum() or k in "._" else "_" for k in encoder.name)
-        return PictureRows(
-            Recipe(f"{name}-{self._digest[:16]}-{size}", size, (cells, network.channels), np.float16, features)
-        )
+        name = f"{name}-{self._digest[:16]}-{encoder.computation}-{size}"
+        if device.type != "cpu":  # whose results differ a little
+            name = f"{name}-{device.type}"
+        at_once = _AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE_GPU
+        return PictureRows(Recipe(name, size, (cells, network.channels), np.float16, features, at_once))
 
     def read(self, given: Sequence[Any]) -> list[PictureRow]:
         places = ["" if isinstance(x, (str, Picture)) else f"input {k} of {len(given)}" for k, x in enumerate(given, 1)]

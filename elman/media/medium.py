@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
@@ -53,7 +54,12 @@ class Medium(ABC):
 
     Args:
         options: the options of the task; those of this medium have their values.
+
+    Attributes:
+        device (torch.device): where rows are computed, for a medium whose rows come from a network. Default: the CPU.
     """
+
+    device = torch.device("cpu")
 
     #: The name in saved models, and the plural for messages.
     name: ClassVar[str]

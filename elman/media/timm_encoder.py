@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,9 @@ def timm_encoder(name: str) -> Encoder:
     def weights() -> Mapping[str, Tensor]:
         return TimmEncoder(_create(name, True)).state_dict()
 
-    return Encoder(name, stride, size, mean, deviation, lambda: TimmEncoder(_create(name, False)), weights)  # type: ignore[arg-type]
+    version = getattr(sys.modules["timm"], "__version__", "")
+    build = lambda: TimmEncoder(_create(name, False))  # noqa: E731
+    return Encoder(name, stride, size, mean, deviation, build, weights, version)  # type: ignore[arg-type]
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:

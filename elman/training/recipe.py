@@ -14,7 +14,13 @@ from elman.training.run import Run, Sources
 
 
 class Learnt(ABC):
-    """What a task learns from its training data beside the weights: a vocabulary, labels, normalisation."""
+    """What a task learns from its training data beside the weights: a vocabulary, labels, normalisation.
+
+    Attributes:
+        medium: the `elman.media.Medium` of the inputs, in tasks that have one. Its ``device`` is that of the model.
+    """
+
+    medium: Any = None
 
     @abstractmethod
     def files(self) -> Mapping[str, str | bytes]:

@@ -9,6 +9,7 @@ import torch
 
 from elman.config import check_applicable
 from elman.data.source import absolute
+from elman.training.distributed import pick_device
 from elman.training.model import Model
 from elman.training.recipe import Recipe
 from elman.training.run import LAST, Run, Sources
@@ -62,6 +63,8 @@ class Task(Recipe):
     ) -> Prepared:
         """The same from data that are already read and split; ``places``: the names of their sources."""
         learnt = self.learn(train, held) if run is None else self.restore(run)
+        if learnt.medium is not None:
+            learnt.medium.device = pick_device(self.config.device)
         examples = self.encode(learnt, train, training=True)
         if run is None:
             self.config = self.resolve(learnt, train, examples)

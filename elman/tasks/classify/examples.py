@@ -22,6 +22,8 @@ class Labels(Learnt):
         medium (Medium): the medium of the inputs.
     """
 
+    medium: Medium
+
     def __init__(self, names: list[str], several: bool, medium: Medium) -> None:
         self.names, self.several, self.medium = names, several, medium
 

@@ -106,6 +106,8 @@ class Learned(Learnt):
         seen (Iterable[str]): the hashes of the training pictures.
     """
 
+    medium: Image
+
     def __init__(
         self, medium: Image, target: Tokenizer, source: Tokenizer | None = None, seen: Iterable[str] = ()
     ) -> None:
