@@ -20,7 +20,8 @@ from elman import cli
 from elman.cli.pictures import Panel, grid_picture, heading, panels
 from elman.config import Options
 from elman.data.inputs import InputFile
-from elman.data.pictures import open_picture, pictures_in
+from elman.data.picture_inputs import pictures_in
+from elman.data.pictures import open_picture
 from elman.errors import ElmanError
 from elman.tasks.abilities import Attends
 from elman.tasks.answers import Attention, Axis
@@ -40,7 +41,7 @@ class Captioner(Attends):
 
     name = "caption"
     Options = NoOptions
-    reads_paths = True
+    reads_paths = reads_pictures = True
 
     def split(self, given: str) -> tuple[str, str]:
         if "\t" in given:
@@ -125,14 +126,15 @@ def test_captions(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     red, blue = "a red thing .", "a blue thing ."
     assert lines(capsys, "photos/a.png") == [red]
     for given in (["photos"], ["photos/"], ["photos/*.png"], ["photos/a.png", "photos/b.png"]):
-        assert lines(capsys, *given) == [red, blue]
+        assert lines(capsys, *given) == [f"photos/a.png\t{red}", f"photos/b.png\t{blue}"]
+    red, blue = f"photos/a.png\t{red}", f"photos/b.png\t{blue}"
     for arguments in ([], ["-"]):
         monkeypatch.setattr(sys, "stdin", io.StringIO("photos/b.png\n\nphotos\nphotos/*.png\n"))
         assert lines(capsys, *arguments) == [blue, "", red, blue, red, blue]
     (photos / "t.csv").write_text("id,image\n1,photos/b.png\n2,photos/a.png\n")
     assert lines(capsys, "t.csv") == [blue, red]
     assert lines(capsys, "t.csv", "--out", "o.csv") == []
-    assert polars.read_csv("o.csv")["predicted"].to_list() == [blue, red]
+    assert polars.read_csv("o.csv")["predicted"].to_list() == ["a blue thing .", "a red thing ."]
     assert lines(capsys, "photos", "--out", "o.tsv") == []
     assert polars.read_csv("o.tsv", separator="\t").columns == ["input", "predicted", "score"]
     (record,) = (json.loads(line) for line in lines(capsys, "photos/a.png", "--json"))
@@ -150,7 +152,7 @@ def test_a_captioner_takes_no_question(
     monkeypatch.setattr(sys, "stdin", io.StringIO("photos/a.png\tcolor?\nphotos/b.png\n"))
     assert cli.main(["predict", "run"]) == 2
     shown = capsys.readouterr()
-    assert shown.out == "\na blue thing .\n"
+    assert shown.out == "photos/a.png\tcolor?\t\nphotos/b.png\ta blue thing .\n"
     assert "standard input, line 1: photos/a.png: a caption model takes no question" in shown.err
 
 
@@ -181,7 +183,9 @@ def test_questions_in_files(photos: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert records(capsys, "t.csv", a, "x") == [*table, (a, "x", "x")]
     for arguments in ([], ["-"]):
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{a}\tq one\n\n{b}\tq two\n"))
-        assert lines(capsys, *arguments) == ["one", "", "two"]
+        assert lines(capsys, *arguments) == [f"{a}\tq one\tone", "", f"{b}\tq two\ttwo"]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+        assert lines(capsys, *arguments) == []
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{a}\tq one\n{b}\n"))
     assert "line 2: photos/b.png: no question" in error(capsys)
 
@@ -287,7 +291,8 @@ def test_headings() -> None:
 def test_figures_of_captions(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert lines(capsys, "photos/a.png", "--plot", "out.png") == ["a red thing ."]
-    assert lines(capsys, "photos", "--plot", "both.svg") == ["a red thing .", "a blue thing ."]
+    both = ["photos/a.png\ta red thing .", "photos/b.png\ta blue thing ."]
+    assert lines(capsys, "photos", "--plot", "both.svg") == both
     assert sorted(path.name for path in photos.glob("*.*")) == ["both-1.svg", "both-2.svg", "out.png"]
     svg = (photos / "both-1.svg").read_text()
     assert svg.count("<image") == 4  # the picture, and one for each of three words
@@ -311,7 +316,7 @@ def test_a_figure_explains_its_lines_if_it_has_any(monkeypatch: pytest.MonkeyPat
 def test_figures_of_answers(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert lines(capsys, "photos/a.png", "what is it?", "--plot", "one.pdf") == ["it"]
-    assert lines(capsys, "photos/a.png", "x $1 $2犬", "y", "--plot", "two.svg") == ["$2犬", "y"]
+    assert lines(capsys, "photos/a.png", "x $1 $2犬", "y", "--plot", "two.svg")[1] == "photos/a.png\ty\ty"
     assert sorted(path.name for path in photos.glob("*.*")) == ["one.pdf", "two-1.svg", "two-2.svg"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,114 @@ def test_the_help_shows_one_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Default: by the encoder. [default" not in shown
     assert "Size of an embedding. Default: by the encoder." in shown
     assert "Column with the caption, in tables. [default: caption]" in shown
+
+
+def predicted(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> tuple[list[str], list[str]]:
+    """The names of the pictures that ``elman predict`` answers, and the lines on standard error."""
+    assert cli.main(["predict", *arguments]) == status
+    shown = capsys.readouterr()
+    return [line.partition("\t")[0] for line in shown.out.splitlines()], shown.err.splitlines()
+
+
+def files(photos: Path, folder: Path) -> dict[str, Any]:
+    """The JSON of COCO, Karpathy and VQA v2 without captions and answers, and the lines of Flickr and Kaggle."""
+    names = [f"{k}.png" for k in range(3)]
+    asked = [{"question_id": k, "image_id": name, "question": f"which {k}?"} for k, name in enumerate(names)]
+    contents = {
+        "coco.json": {"images": [{"id": k, "file_name": name} for k, name in enumerate(names)]},
+        "karpathy.json": {"images": [{"filename": name, "filepath": ""} for name in names]},
+        "token.txt": "\n".join(f"{name}#{j}\ta caption" for name in names for j in range(2)),
+        "captions.txt": "\n".join(["image,caption", *(f"{name},a caption, or so" for name in names)]),
+        "questions.json": {"questions": asked},
+        "annotations.json": {"annotations": [{"question_id": 1}]},
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return contents
+
+
+def test_prediction_takes_the_files_of_training(
+    captions_run: str, questions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, wanted = str(photos / "photos"), [str(photos / f"photos/{k}.png") for k in range(3)]
+    for name in files(photos, tmp_path):
+        path, asks = str(tmp_path / name), name in ("questions.json", "annotations.json")
+        if name != "annotations.json":
+            run = questions_run if asks else captions_run
+            assert predicted(capsys, 0, run, path, "--images", images) == (wanted, [])
+    out = str(tmp_path / "o.csv")
+    assert cli.main(["predict", questions_run, str(tmp_path / "questions.json"), "--images", images, "--out", out]) == 0
+    capsys.readouterr()
+    assert Path(out).read_text().splitlines()[0].startswith("question_id,image,question,predicted,score")
+    _, (message,) = predicted(capsys, 2, questions_run, str(tmp_path / "annotations.json"))
+    assert "annotations of VQA v2, which are answers; give the file of the questions alone" in message
+    (tmp_path / "coco.json").write_text(json.dumps({"images": [{"file_name": "0.png"}, {"id": 1}]}))
+    _, (message,) = predicted(capsys, 2, captions_run, str(tmp_path / "coco.json"), "--images", images)
+    assert "coco.json, images[1]: 'file_name' or 'filename' is required" in message
+    names, _ = predicted(capsys, 0, captions_run, str(tmp_path / "coco.json"), "--images", images, "--skip-bad")
+    assert names == wanted[:1]
+
+
+def test_archives_and_subfolders(
+    captions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "photos", tmp_path / "set/inner")
+    for form in ("zip", "tar"):
+        archive = shutil.make_archive(str(tmp_path / "pictures"), form, tmp_path / "set")
+        names, _ = predicted(capsys, 0, captions_run, archive)
+        assert len(names) == 12
+        assert f"{archive}::inner/3.png" in names
+    names, _ = predicted(capsys, 0, captions_run, str(tmp_path / "set"))
+    assert len(names) == 12
+
+
+def test_each_broken_picture_is_named_and_the_others_are_answered(
+    captions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(4):
+        data = (photos / f"photos/{k}.png").read_bytes()
+        (tmp_path / f"{k}.png").write_bytes(data[:60] if k % 2 else data)
+    paths = [str(tmp_path / f"{k}.png") for k in range(4)]
+    (tmp_path / "list.txt").write_text("\n".join(paths))
+    errors = [f"elman: {paths[k]}: " for k in (1, 3)]
+    for given in (paths, [str(tmp_path)], [f"{tmp_path}/?.png"]):
+        names, found = predicted(capsys, 2, captions_run, *given)
+        assert names == paths
+        assert [line.partition("the file")[0] for line in found] == errors
+    names, found = predicted(capsys, 2, captions_run, str(tmp_path / "list.txt"))
+    assert [line.count(path) for line, path in zip(found, paths[1::2], strict=True)] == [1, 1]
+    names, (note,) = predicted(capsys, 0, captions_run, *paths, "--skip-broken")
+    assert names == paths
+    assert f"left out 2 of 4 pictures, which cannot be read; the first, {paths[1]}: the file is truncated" in note
+
+
+def test_options_of_reading_are_refused_where_they_do_nothing(
+    captions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(photos / "photos/0.png")
+    for option in (["--images", str(photos)], ["--skip-bad"]):
+        assert option[0] in predicted(capsys, 2, captions_run, picture, *option)[1][0]
+    (tmp_path / "t.csv").write_text("text,label\n" + "it is good,a\nit is bad,b\n" * 20)
+    elman.train("classify", tmp_path / "t.csv", out=tmp_path / "run", hidden_size=4, steps=1, progress=False)
+    for command in ("predict", "evaluate"):
+        for option in (["--images", str(photos)], ["--skip-broken"]):
+            assert cli.main([command, str(tmp_path / "run"), str(tmp_path / "t.csv"), *option]) == 2
+            name = option[0].removeprefix("--").replace("-", "_")
+            assert f"{name}: has no effect here" in capsys.readouterr().err
+
+
+def test_evaluation_reads_with_other_options(
+    captions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    shutil.copy(photos / "captions.tsv", tmp_path / "t.tsv")
+    (tmp_path / "photos/3.png").write_bytes(b"")
+    for arguments, status in ((["--images", str(photos)], 0), ([], 2), (["--skip-broken"], 0)):
+        assert cli.main(["evaluate", captions_run, str(tmp_path / "t.tsv"), *arguments]) == status
+        assert ("--skip-broken leaves them out" in capsys.readouterr().err) == (status == 2)
+    with open(tmp_path / "t.tsv", "a") as file:
+        file.write("\nphotos/4.png\t")
+    arguments = ["evaluate", captions_run, str(tmp_path / "t.tsv"), "--images", str(photos)]
+    assert cli.main(arguments) == 2
+    assert "--skip-bad" in capsys.readouterr().err
+    assert cli.main([*arguments, "--skip-bad"]) == 0

@@ -14,13 +14,9 @@ import pytest
 
 from elman.data.inputs import looks_like_file
 from elman.data.members import Members
-from elman.data.pictures import (
-    PICTURES,
-    open_picture,
-    pictures_in,
-    read_pictures,
-    resolve,
-)
+from elman.data.picture_inputs import pictures_in
+from elman.data.picture_paths import resolve
+from elman.data.pictures import PICTURES, open_picture, read_pictures
 from elman.errors import ElmanError
 from tests.picture_files import (
     GREY,
@@ -141,7 +137,8 @@ def test_arguments_that_name_several_pictures(
     for name in (".hidden.png", "readme.md", "phone.heic"):
         Path("set", name).write_bytes(b"")
     folder = pictures_in("set")
-    assert folder is not None and folder.inputs == ["set/a.JPG", "set/b.png", "set/odd[1].png"] == folder.places
+    names = ["set/a.JPG", "set/b.png", "set/odd[1].png", "set/sub/c.png"]
+    assert folder is not None and folder.inputs == names == folder.places
     assert caplog.messages == ["set: left out 1 files of formats that cannot be read, such as phone.heic"]
     pattern = pictures_in("set/*.png")
     assert pattern is not None and pattern.inputs == ["set/b.png", "set/odd[1].png"]

@@ -111,6 +111,9 @@ def evaluate(
     int8: Flag = False,
     baseline: Flag = False,
     plot: str | None = None,
+    images: str | None = None,
+    skip_broken: bool | None = None,
+    skip_bad: bool | None = None,
     device: str = "cpu",
 ) -> int:
     """Compute the metrics of a model on files, or on the held-out part of its training data.
@@ -129,12 +132,19 @@ def evaluate(
         Print the metrics of baselines too, such as the most frequent label and logistic regression on TF-IDF features.
     plot
         Draw the confusion matrix of a classifier to this file (.png, .svg, .pdf).
+    images
+        Folder or archive to which the paths of pictures in files are relative. Default: as in training.
+    skip_broken
+        Leave out pictures that cannot be read, and report how many. Default: as in training.
+    skip_bad
+        Skip rows of files that cannot be read, and report how many. Default: as in training.
     device
         Device: cpu, cuda, cuda:1, ...
     """
     from elman.cli.evaluate import evaluate as measure
 
-    measure(run, data, device, json=json, int8=int8, baseline=baseline, plot=plot)
+    reading = {"images": images, "skip_broken": skip_broken, "skip_bad": skip_bad}
+    measure(run, data, device, json=json, int8=int8, baseline=baseline, plot=plot, reading=reading)
     return 0
 
 
@@ -218,6 +228,9 @@ def predict_command(arguments: list[str]) -> Any:
         vectors: Flag = False,
         out: str | None = None,
         column: str | None = None,
+        images: str | None = None,
+        skip_broken: Flag = False,
+        skip_bad: Flag = False,
         options: Any = None,
     ) -> int:
         """Predict with a trained model. Further options depend on the model: elman predict RUN --help.
@@ -228,7 +241,8 @@ def predict_command(arguments: list[str]) -> Any:
             Run directory.
         inputs
             Texts; files with a text in each row or line; or paths of pictures, sounds and tables of numbers. A folder
-            of pictures, a pattern such as "photos/*.jpg" or a table stands for all its pictures. Questions
+            or archive of pictures, a pattern such as "photos/*.jpg", or a file as for training stands for all its
+            pictures; answers in it are not needed. With several, each line begins with the path and a tab. Questions
             about pictures follow them: photo.jpg "what animal is it?"; each is about the pictures named before it. - is
             standard input, with an input on each line: a text, a path, or photo.jpg, a tab and a question. Default:
             each line of standard input.
@@ -250,24 +264,21 @@ def predict_command(arguments: list[str]) -> Any:
             Write the answers to this new file: a table with the columns of the input table.
         column
             Column of tables to read. Default: the one that the model was trained on.
+        images
+            Folder or archive to which the paths of pictures in files are relative. Default: as in training.
+        skip_broken
+            Do not fail because of pictures that cannot be read; report how many.
+        skip_bad
+            Skip rows of files that cannot be read, and report how many.
         """
         from elman.cli.predict import predict as answer
 
         values = {} if options is None else options.model_dump(exclude_unset=True)
         seen = "attention" if show_attention and show is None else show
-        answer(
-            run,
-            inputs,
-            device,
-            json=json,
-            plot=plot,
-            show=seen,
-            vectors=vectors,
-            out=out,
-            column=column,
-            options=values,
-        )
-        return 0
+        return answer(
+            run, inputs, device, json=json, plot=plot, show=seen, vectors=vectors, out=out, column=column,
+            images=images, skip_broken=skip_broken, skip_bad=skip_bad, options=values,
+        )  # fmt: skip
 
     predict.__annotations__["options"] = (
         Annotated[kind | None, Flat] if kind else Annotated[None, Parameter(parse=False)]

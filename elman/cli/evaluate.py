@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -28,11 +28,13 @@ def evaluate(
     int8: bool = False,
     baseline: bool = False,
     plot: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
     """Print the metrics of a run on files, or on the held-out part of its training data."""
     if plot is not None:
         check_writable(plot, "--plot", data)
     model = load(run, device)
+    model.read_with(**(reading or {}))
     examples = model.read(data) if data else model.held_out()
     metrics = model.evaluate(examples)
     if plot is not None and "confusion" not in metrics:

@@ -70,6 +70,14 @@ class Inputs:
         """Whether there can be more than one input."""
         return len(self.parts) > 1 or self.parts == ["-"] or isinstance(self.parts[0], InputFile)
 
+    def check_reading(self, images: str | None, skip_bad: bool) -> None:
+        """Refuse --images and --skip-bad where no input is a file that they are for."""
+        files = [part for part in self.parts if isinstance(part, InputFile)]
+        if images is not None and not any(file.relative for file in files):
+            raise ElmanError("--images: is for the paths in a table or another file; there is none among the inputs")
+        if skip_bad and not any(isinstance(file, InputTable) for file in files):
+            raise ElmanError("--skip-bad: is for the rows of a table or another file; there is none among the inputs")
+
     def one_file(self) -> InputFile | None:
         """Return the only file, if there is one; ElmanError if there are other inputs too."""
         files = [part for part in self.parts if isinstance(part, InputFile)]

@@ -17,6 +17,7 @@ from elman.cli.console import console
 from elman.cli.inputs import Given, Inputs
 from elman.data.inputs import check_output, write_output
 from elman.data.output import check_finite, check_writable, json_line
+from elman.data.pictures import BrokenPicture
 from elman.errors import ElmanError
 from elman.tasks.abilities import Attends, Embeds, Explains, Predicts
 from elman.tasks.answers import Answer, Attention, by_words, cells_of
@@ -28,6 +29,15 @@ class _Answered(NamedTuple):
     given: Given
     answers: Sequence[Answer]
     reason: str
+    error: ElmanError | None = None
+
+    @property
+    def message(self) -> str:
+        """The reason with the location of the input, which is named once."""
+        place, shown, reason = self.given.place or "", str(self.given.shown), " ".join(self.reason.split())
+        if place == shown or not place:
+            return reason if reason.startswith(f"{shown}: ") else f"{shown}: {reason}"
+        return f"{place}: {reason}"
 
     def record(self) -> str:
         """Return a line of JSON."""
@@ -36,8 +46,13 @@ class _Answered(NamedTuple):
         question = {"question": self.given.question} if self.given.question else {}
         return json_line({"input": self.given.shown} | question | {"answers": answers} | reason, "an answer")
 
-    def lines(self) -> list[str]:
-        """Return a line of text for each answer; an empty line if there are none."""
+    def lines(self, named: bool) -> list[str]:
+        """Return a line of text for each answer, an empty one if there are none; ``named``: after the input."""
+        name = "\t".join(filter(None, (str(self.given.shown), self.given.question)))
+        start = f"{name}\t" if named and not self.given.empty else ""
+        return [f"{start}{line}" for line in self._lines()]
+
+    def _lines(self) -> list[str]:
         texts = [" ".join(a.text.splitlines()) or f"({a.empty_means})" for a in self.answers]
         if len(texts) > 1:
             return [f"{a.score:.3f}\t{text}" for a, text in zip(self.answers, texts, strict=True)]
@@ -55,12 +70,16 @@ def predict(
     vectors: bool = False,
     out: str | None = None,
     column: str | None = None,
+    images: str | None = None,
+    skip_broken: bool = False,
+    skip_bad: bool = False,
     options: dict[str, Any] | None = None,
-) -> None:
+) -> int:
     """Print the answers to the inputs, or to the lines of standard input if there are none (or "-").
 
     An input that is the name of a file stands for its rows. Each line or row gets one line, in order; an empty input
-    gets an empty answer. If an input of several cannot be used, the others are answered first.
+    gets an empty answer. If an input of several cannot be used, the others are answered. For a model that reads files,
+    each file that cannot be used has a line on standard error.
 
     Args:
         run: the run directory.
@@ -72,7 +91,13 @@ def predict(
         vectors: print contextual embeddings instead of answers.
         out: write the answers to this file, with the table that was read; nothing is printed.
         column: the column of tables to read. Default: the one that the model was trained on.
+        images: the folder or archive to which the paths in files are relative. Default: as in training.
+        skip_broken: whether pictures that cannot be read are no failure.
+        skip_bad: whether rows that cannot be read are skipped.
         options: the options of ``model.predict``.
+
+    Returns:
+        int: the exit status: 0, or 2 where a file could not be used.
 
     Raises:
         ElmanError: an option or an input cannot be used.
@@ -91,7 +116,10 @@ def predict(
         raise ElmanError(f"--show attention, --plot: a {model.name} model has no attention")
     if out is not None and (json or plot or show or vectors):
         raise ElmanError("--out: writes a file instead of what --json, --plot, --show and --vectors give")
+    if images is not None or skip_broken or skip_bad:
+        model.read_with(images=images, skip_broken=skip_broken or None, skip_bad=skip_bad or None)
     given = Inputs(model, inputs, column)
+    given.check_reading(images, skip_bad)
     if out is not None:
         given.one_file()
         check_output(out)
@@ -110,7 +138,10 @@ def predict(
             if out is not None:
                 written.append(one)
                 continue
-            lines += [one.record()] if json else one.lines()
+            if json:
+                lines.append(one.record())
+            elif given.several or one.error is None:
+                lines += one.lines(given.several and model.reads_pictures)
             if (show or plot) and one.answers:
                 print(*lines, sep="\n")
                 lines = []
@@ -126,9 +157,19 @@ def predict(
             out, asked.with_predictions(out, [cells_of(one.answers) if one.answers else None for one in written])
         )
         print(f"answers to {answered:,} inputs in {out}", file=sys.stderr)
+    unusable = [one for one in failed if one.error is not None] if model.reads_paths else []
+    failed = [one for one in failed if one.error is None or not model.reads_paths]
+    broken = [one for one in unusable if skip_broken and isinstance(one.error, BrokenPicture)]
+    if broken:
+        unusable = [one for one in unusable if not isinstance(one.error, BrokenPicture)]
+        count = f"{len(broken):,} of {answered:,} pictures"
+        print(f"elman: left out {count}, which cannot be read; the first, {broken[0].message}", file=sys.stderr)
+    for one in unusable:
+        print(f"elman: {one.message}", file=sys.stderr)
     if failed:
         more = f"; {len(failed):,} of {answered:,} inputs have no answer" if len(failed) > 1 else ""
-        raise ElmanError(f"{failed[0].given.place}: {failed[0].reason}{more}")
+        raise ElmanError(f"{failed[0].message}{more}")
+    return 2 if unusable else 0
 
 
 def _answers(model: Predicts, batch: Sequence[Given], options: dict[str, Any]) -> list[_Answered]:
@@ -138,9 +179,9 @@ def _answers(model: Predicts, batch: Sequence[Given], options: dict[str, Any]) -
         pairs = zip(full, _predicted(model, full, options), strict=True)
         answered = iter([_Answered(one, answers, _reason(answers)) for one, answers in pairs])
     except ElmanError:
-        if any(one.place is None for one in full):
+        if not model.reads_paths and any(one.place is None for one in full):
             raise
-        answered = iter([_alone(model, one, options) for one in full])
+        answered = iter(_apart(model, full, options))
     return [_Answered(one, [], "the input is empty") if one.empty else next(answered) for one in batch]
 
 
@@ -148,12 +189,16 @@ def _predicted(model: Predicts, given: Sequence[Given], options: dict[str, Any])
     return model.predict([one.input for one in given], **options) if given else []
 
 
-def _alone(model: Predicts, one: Given, options: dict[str, Any]) -> _Answered:
+def _apart(model: Predicts, given: Sequence[Given], options: dict[str, Any]) -> list[_Answered]:
+    """Return the answers to all inputs, some of which cannot be used: halves are tried until these are found."""
     try:
-        (answers,) = _predicted(model, [one], options)
+        found = _predicted(model, given, options)
     except ElmanError as error:
-        return _Answered(one, [], re.sub(r"^input 1 of 1:?\s*", "", str(error)))
-    return _Answered(one, answers, _reason(answers))
+        if len(given) == 1:
+            return [_Answered(given[0], [], re.sub(r"^input 1 of 1:?\s*", "", str(error)), error)]
+        half = len(given) // 2
+        return [*_apart(model, given[:half], options), *_apart(model, given[half:], options)]
+    return [_Answered(one, answers, _reason(answers)) for one, answers in zip(given, found, strict=True)]
 
 
 def _reason(answers: Sequence[Answer]) -> str:

@@ -159,6 +159,30 @@ def wrong_text(text: Any, what: str = "caption") -> str:
     return ""
 
 
+def caption_lines(path: str, lines: Sequence[str], image: str, caption: str, skipped: SkippedRows) -> list[str] | None:
+    """Return the name of the picture on each line of Flickr's or Kaggle's files; None for any other text.
+
+    Args:
+        path (str): The path of the file.
+        lines (Sequence[str]): Its lines.
+        image (str): The column of the pictures, for a line of headings.
+        caption (str): The column of the captions, for a line of headings.
+        skipped (SkippedRows): Gets the lines without a name.
+    """
+    if _KAGGLE.fullmatch(lines[0].strip().lower()) or lines[0].strip() == f"{image},{caption}":
+        names = [line.partition(",")[0].strip() for line in lines[1:]]
+        first, form = 2, "'name.jpg,caption'"
+    elif _FLICKR.fullmatch(next((line for line in lines if line.strip()), "")):
+        names = [match[1] if (match := _FLICKR.fullmatch(line)) else "" for line in lines]
+        first, form = 1, "'name.jpg#0<tab>caption'"
+    else:
+        return None
+    for number, name in enumerate(names, first):
+        if not name and lines[number - 1].strip():
+            skipped.add(f"line {number}", f"{form} is required")
+    return [name for name in names if name]
+
+
 def one_line(text: str) -> str:
     """Return a text on one line, with single spaces."""
     return " ".join(text.split())
@@ -299,8 +323,9 @@ def _rows_of_karpathy(pictures: list[dict[str, Any]], path: str, skipped: Skippe
 
 
 def _read_folder(folder: str, skipped: SkippedRows) -> list[Captioned]:
-    """Read the text file beside each picture of a folder."""
-    names = sorted(name for name in os.listdir(folder) if not is_system_file(name))
+    """Read the text file beside each picture of a folder and its subfolders."""
+    every = (os.path.join(place, name) for place, _, files in os.walk(folder) for name in files)
+    names = sorted(name for name in (os.path.relpath(path, folder) for path in every) if not is_system_file(name))
     texts = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
     result, without = [], []
     for name in names:

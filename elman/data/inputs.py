@@ -41,8 +41,10 @@ class InputFile(ABC):
         inputs (list[Any]): The inputs, one for each row.
         names (list[Any]): How each input is shown.
         places (list[str]): The location of each input, for messages: ``reviews.csv, row 3``.
+        relative (bool): Whether the inputs are paths that were written in the file. Default: ``False``.
     """
 
+    relative = False
     inputs: list[Any]
     names: list[Any]
     places: list[str]
@@ -67,11 +69,19 @@ class InputTable(InputFile):
         inputs (list[Any]): The input of each row.
         names (list[str], optional): How each row is shown and located. Default: the inputs, and the path with the
             number of the row.
+        places (list[str], optional): The location of each row, if it is not its name.
     """
 
-    def __init__(self, path: str, table: polars.DataFrame, inputs: list[Any], names: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        table: polars.DataFrame,
+        inputs: list[Any],
+        names: list[str] | None = None,
+        places: list[str] | None = None,
+    ) -> None:
         self.table, self.inputs, self.names = table, inputs, names or inputs
-        self.places = names or [f"{path}, row {k}" for k in range(1, len(inputs) + 1)]
+        self.places = places or names or [f"{path}, row {k}" for k in range(1, len(inputs) + 1)]
 
     def with_predictions(self, out: str, predictions: Sequence[Prediction]) -> bytes:
         """Return the table with all its columns, followed by those of the predictions."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
-import logging
 import os
 import posixpath
 import unicodedata
@@ -14,16 +12,11 @@ from typing import Any
 import polars
 
 from elman.data.archive import is_archive, split_member
-from elman.data.inputs import InputFile, InputLines, InputTable
 from elman.data.members import open_members
-from elman.data.picture_formats import PICTURES, UNREADABLE
+from elman.data.picture_formats import PICTURES
 from elman.data.records import column
 from elman.data.source import InMemory, expand_home, is_system_file, local_path, printable
-from elman.data.tables import SkippedRows, is_table, read_rows
-from elman.data.text import read_text
 from elman.errors import ElmanError
-
-_log = logging.getLogger("elman")
 
 #: For hints: the maximum number of characters of a path, names in a folder to compare, and bytes of an archive.
 _MAX_PATH, _MAX_COMPARED, _MAX_SEARCHED = 4096, 10_000, 1 << 31
@@ -113,52 +106,13 @@ def picture_column(table: polars.DataFrame, name: str, path: str) -> list[str]:
     return pictures
 
 
-def pictures_in(
-    argument: str, image: str = "image", question: str | None = None, images: str | None = None
-) -> InputFile | None:
-    """Return the pictures that an argument of the command line names, if it does not name a single one.
+def hint_for(path: str, listed: bool = True) -> str:
+    """Return where a missing picture may be instead, as the end of a message; ``""`` if nothing is found.
 
     Args:
-        argument (str): A folder, whose pictures are taken in alphabetical order without its subfolders; an archive; a
-            pattern such as ``photos/*.jpg``; a table with a column of paths; or a text file with a path on each line.
-        image (str): The column of the paths in tables. Default: ``"image"``.
-        question (str, optional): The column of the questions in tables. Each input is then a path, a tab and a
-            question. Default: ``None``, no questions.
-        images (str, optional): The folder or archive to which the paths of tables and text files are relative.
-            Default: ``None``, the folder of the file.
-
-    Returns:
-        InputFile | None: The paths of the pictures, which may not be readable; None for a single picture.
-
-    Raises:
-        ElmanError: There is no picture, the file cannot be read, or a column is missing.
+        path (str): The path.
+        listed (bool): Whether a table or another file names it, so that ``--images`` can help. Default: ``True``.
     """
-    path = argument if "://" in argument else expand_home(argument)
-    local = local_path(path)
-    if local is not None and os.path.isdir(local):
-        return _lines(_in_folder(local), argument)
-    if split_member(path)[1] is None and is_archive(path):
-        names = [name for name in open_members(path).names if name.lower().endswith(PICTURES)]
-        return _lines([f"{path}::{name}" for name in names], argument)
-    if local is not None and not os.path.lexists(local) and glob.has_magic(local):
-        found = [name for name in sorted(glob.glob(local, recursive=True)) if _is_picture(name)]
-        return _lines(found, argument)
-    if is_table(path):
-        columns = {"image": image} | ({} if question is None else {"question": question})
-        table = read_rows(path, columns, SkippedRows(path, None)).table
-        paths = resolve(picture_column(table, image, printable(path)), folder_of(path), images)
-        questions = None if question is None else column(table, question, printable(path))
-        return InputTable(argument, table, _with_questions(paths, questions))
-    if not path.lower().endswith((".txt", ".text", ".lst", ".list")):
-        return None
-    parts = [line.partition("\t") for line in read_text(path).removesuffix("\n").split("\n")]
-    paths = resolve([name.strip() for name, _, _ in parts], folder_of(path), images)
-    inputs = [f"{name}{tab}{rest}" for name, (_, tab, rest) in zip(paths, parts, strict=True)]
-    return InputLines(inputs, [f"{argument}, line {k}" for k in range(1, len(inputs) + 1)])
-
-
-def hint_for(path: str) -> str:
-    """Return where a missing picture may be instead, as the end of a message; ``""`` if nothing is found."""
     local = local_path(path)
     if local is None or "::" in path or len(local) > _MAX_PATH:
         return ""
@@ -173,10 +127,13 @@ def hint_for(path: str) -> str:
         for name in _entries(around):
             place = os.path.normpath(os.path.join(around, name))
             if os.path.exists(os.path.join(place, base)):
-                return f"; {printable(os.path.join(place, base))} exists: did you mean --images {printable(place)}?"
+                found = f"; {printable(os.path.join(place, base))} exists"
+                return f"{found}: did you mean --images {printable(place)}?" if listed else found
             if _archive_has(place, base):
-                return f"; {printable(place)} has a file of this name: did you mean --images {printable(place)}?"
-    return "" if os.path.isdir(folder or ".") else f"; there is no folder {printable(folder)}; --images names another"
+                found = f"; {printable(place)} has a file of this name"
+                return f"{found}: did you mean --images {printable(place)}?" if listed else found
+    missing = "" if os.path.isdir(folder or ".") else f"; there is no folder {printable(folder)}"
+    return f"{missing}; --images names another" if missing and listed else missing
 
 
 def _nearest(name: str, names: list[str]) -> str | None:
@@ -185,9 +142,9 @@ def _nearest(name: str, names: list[str]) -> str | None:
         if candidate.lower() == name.lower():
             return candidate
     for candidate in names:
-        if os.path.splitext(candidate)[0].lower() == os.path.splitext(name)[0].lower() and _is_picture(candidate):
+        if os.path.splitext(candidate)[0].lower() == os.path.splitext(name)[0].lower() and is_picture(candidate):
             return candidate
-    pictures = [candidate for candidate in names if _is_picture(candidate)] if len(names) <= _MAX_COMPARED else []
+    pictures = [candidate for candidate in names if is_picture(candidate)] if len(names) <= _MAX_COMPARED else []
     return next(iter(difflib.get_close_matches(name, pictures, n=1, cutoff=0.9)), None)
 
 
@@ -243,32 +200,9 @@ def _exists(path: str) -> bool:
     return local is None or os.path.exists(local)
 
 
-def _in_folder(folder: str) -> list[str]:
-    """Return the pictures of a folder, and log those of formats that cannot be read."""
-    names = sorted(name for name in os.listdir(folder) if not is_system_file(name))
-    left_out = [name for name in names if name.lower().endswith(UNREADABLE)]
-    if left_out:
-        _log.warning(
-            "%s: left out %d files of formats that cannot be read, such as %s", printable(folder), len(left_out),
-            printable(left_out[0]),
-        )  # fmt: skip
-    return [path for name in names if _is_picture(path := os.path.join(folder, name))]
-
-
-def _is_picture(path: str) -> bool:
+def is_picture(path: str) -> bool:
+    """Return whether a path is that of a picture, by its name, and not a folder."""
     return path.lower().endswith(PICTURES) and not os.path.isdir(path)
-
-
-def _lines(paths: list[str], argument: str) -> InputLines:
-    if not paths:
-        raise ElmanError(f"{argument}: no pictures (.jpg, .png, .gif, .webp, .tif, ...)")
-    return InputLines(list(paths), [printable(path) for path in paths])
-
-
-def _with_questions(paths: list[str], questions: list[str] | None) -> list[str]:
-    if questions is None:
-        return paths
-    return [f"{path}\t{' '.join(text.split())}" for path, text in zip(paths, questions, strict=True)]
 
 
 def _entries(folder: str) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from elman.data.archive import split_member
 from elman.data.members import read_member
 from elman.data.picture_formats import PICTURES, describe, formats_of
-from elman.data.picture_paths import PictureInMemory, hint_for, pictures_in, resolve
+from elman.data.picture_paths import PictureInMemory, hint_for
 from elman.data.pixels import from_array, to_rgb
 from elman.data.source import local_path, printable
 from elman.errors import ElmanError
@@ -41,6 +41,10 @@ _MAX_NAME = 1000
 _SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
 #: The seconds between two log lines while many pictures are opened.
 _LOG_SECONDS = 10.0
+
+
+class BrokenPicture(ElmanError):
+    """Raised for pictures that do not exist or cannot be read."""
 
 
 class Picture(NamedTuple):
@@ -108,7 +112,7 @@ def open_again(picture: Picture, place: str = "", side: int = 0) -> Image:
             raise ElmanError("the file has changed since it was opened; start again")
         return _decoded(data, name, side)
     except ElmanError as error:
-        raise ElmanError(_located(place, name, str(error))) from None
+        raise BrokenPicture(_located(place, name, str(error))) from None
 
 
 def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None = False) -> list[Picture | None]:
@@ -128,10 +132,6 @@ def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None
     Raises:
         ElmanError: A picture cannot be read; with ``skip``, none can be read. The message has the number of such
             pictures and the reason for the first.
-
-    Example::
-
-        >>> pictures = read_pictures(["dog.jpg"], ["animals.tsv, row 1"])  # doctest: +SKIP
     """
     if not len(paths):
         return []
@@ -145,7 +145,9 @@ def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None
     if wrong:
         k, reason = wrong[0]
         name, content = _named(paths[k])
-        _report(_located(places[k], name, reason), _hint(reason, content), len(wrong), len(first), skip)
+        _report(
+            _located(places[k], name, reason), _hint(reason, content, skip is not None), len(wrong), len(first), skip
+        )
     opened = dict(zip(first, results, strict=True))
     return [picture if isinstance(picture, Picture) else None for picture in map(opened.__getitem__, keys)]
 
@@ -184,11 +186,11 @@ def _report(first: str, hint: str, wrong: int, total: int, skip: bool | None) ->
     """Raise an error about pictures that cannot be read, or log them."""
     if wrong == total:
         count = f"; none of the {total:,} pictures can be read" if total > 1 else ""
-        raise ElmanError(f"{first}{count}{hint}")
+        raise BrokenPicture(f"{first}{count}{hint}")
     count = f"{wrong:,} of {total:,} pictures"
     if not skip:
         remedy = "" if skip is None else "; --skip-broken leaves them out"
-        raise ElmanError(f"{first}; {count} cannot be read{remedy}{hint}")
+        raise BrokenPicture(f"{first}; {count} cannot be read{remedy}{hint}")
     _log.warning("left out %s, which cannot be read; the first, %s%s", count, first, hint)
 
 
@@ -218,9 +220,9 @@ def _located(place: str, name: str, reason: str) -> str:
     return f"{place}: {shown}{reason}" if place else f"{shown or (f'{name}: ' if name == place else '')}{reason}"
 
 
-def _hint(reason: str, path: Any) -> str:
+def _hint(reason: str, path: Any, listed: bool = True) -> str:
     """Return where a missing picture may be."""
-    return hint_for(path) if reason == _MISSING and isinstance(path, str) else ""
+    return hint_for(path, listed) if reason == _MISSING and isinstance(path, str) else ""
 
 
 def _bytes_of(path: str) -> bytes:
@@ -247,7 +249,10 @@ def _bytes_of(path: str) -> bytes:
         raise ElmanError(_MISSING) from None
     except ElmanError:
         raise
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except ImportError:
+        remedy = " (http needs aiohttp and requests)" if path.startswith("http") else ""
+        raise ElmanError(f"the package of fsspec that reads such URLs is missing{remedy}; download the file") from None
+    except (OSError, ValueError, RuntimeError) as error:
         raise ElmanError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -389,6 +394,6 @@ _restore: Any = None
 _said_first = False
 
 __all__ = [
-    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "Picture", "PictureInMemory", "open_picture", "pictures_in", "read_pictures",
-    "resolve",
+    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "BrokenPicture", "Picture", "PictureInMemory", "open_again", "open_picture",
+    "read_pictures",
 ]  # fmt: skip

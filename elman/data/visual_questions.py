@@ -196,12 +196,12 @@ def _joined(
         return f"{asked}: {reason}"
     kind = annotation.get("answer_type")
     return VisualQuestion(
-        _file_name(number, file), one_line(str(text)), one_line(str(answer)), kind if isinstance(kind, str) else "",
+        file_name(number, file), one_line(str(text)), one_line(str(answer)), kind if isinstance(kind, str) else "",
         place, tuple(answers),
     )  # fmt: skip
 
 
-def _file_name(number: int | str, file: dict[str, Any]) -> str:
+def file_name(number: int | str, file: dict[str, Any]) -> str:
     """Return the name of a picture of COCO, or of the abstract scenes of VQA."""
     if isinstance(number, str) and not number.isdigit():
         return number

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from elman.config import Needs, Options
 from elman.data.inputs import InputFile
-from elman.data.pictures import PICTURES, Picture, pictures_in, read_pictures
+from elman.data.picture_inputs import pictures_in
+from elman.data.pictures import PICTURES, Picture, read_pictures
 from elman.errors import ElmanError
 from elman.layers.convolutional import GridSource, NormalizedConvolution, PictureEncoder, from_cells, to_cells
 from elman.media.columns import Columns
@@ -308,7 +309,7 @@ class Image(Medium):
         return self.encode(Content(known), places)
 
     def in_file(self, argument: str, column: str | None, columns: Columns, whole: bool) -> InputFile | None:
-        return pictures_in(argument, column or columns.file)
+        return pictures_in(argument, column or columns.file, images=columns.images, skip_bad=columns.skip_bad)
 
     def batch(self, rows: Sequence[PictureRow]) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(np.stack([row.views[0] for row in rows]))

@@ -43,6 +43,8 @@ class Predicts(ABC):
     Options: ClassVar[type[Options]]
     #: Whether a text that is given as an input is the path of a file.
     reads_paths: bool
+    #: Whether these files are pictures.
+    reads_pictures: bool = False
     #: Whether an input is a file with a question about it, separated by a tab: "photo.jpg\twhat animal is it?".
     takes_questions: ClassVar[bool] = False
 

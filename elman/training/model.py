@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from elman.config import check_applicable
 from elman.errors import ElmanError
 from elman.layers import quantize
 from elman.training.recipe import Learnt, Recipe
@@ -45,6 +46,7 @@ class Model(ABC):
         config (TrainConfig): the options of the training, each with its value.
         network (nn.Module): the trained network.
         sources (Sources): which data it was trained on.
+        reader (Recipe): how data to evaluate on and inputs are read: the recipe, with the options of `read_with`.
         metrics (dict): metrics of the weights on the validation data, where training measured them.
         reads_paths (bool): whether a text that is given as an input is the path of a file.
     """
@@ -60,6 +62,7 @@ class Model(ABC):
 
     def __init__(self, task: Recipe, learnt: Learnt, sources: Sources) -> None:
         self.task, self.learnt, self.sources = task, learnt, sources
+        self.reader, self._reading = task, frozenset[str]()
         self.metrics: dict[str, float] = {}
         self.reads_paths = False
         self.network = build(self.make_network)
@@ -129,7 +132,31 @@ class Model(ABC):
 
     def read(self, data: Sequence[str]) -> Any:
         """Read files, or data in memory, as examples to evaluate on."""
-        return self.task.encode(self.learnt, self.task.read(data))
+        found = self.reader.read(data)
+        self._check_reading(self.reader.facts(found))
+        return self.reader.encode(self.learnt, found)
+
+    def read_with(self, **options: Any) -> None:
+        """Change options of reading that the training had, for data to evaluate on and for inputs.
+
+        Args:
+            options: ``images``, ``skip_broken`` and ``skip_bad``, where the task has them; None leaves one as it was.
+
+        Raises:
+            ElmanError: an option has no effect on what the model reads.
+        """
+        given = {key: value for key, value in options.items() if value is not None}
+        kind = type(self.config)
+        for key in given:
+            if key not in kind.model_fields:
+                raise ElmanError(f"--{key.replace('_', '-')}: has no effect on the data of a {self.name} model")
+        self.reader = type(self.task)(self.config.model_copy(update=given))
+        self._reading = frozenset(given)
+        if self.learnt.medium is not None:
+            self._check_reading({"medium": self.learnt.medium.name})
+
+    def _check_reading(self, facts: Mapping[str, Any]) -> None:
+        check_applicable(self.reader.config, self._reading, {"out": False, "valid": False, **facts})
 
     def held_out(self) -> Any:
         """Read the validation data of the training again, as examples to evaluate on.
@@ -137,11 +164,12 @@ class Model(ABC):
         Raises:
             ElmanError: the training data have changed.
         """
-        train, held = self.task.parts(self.sources.data, self.sources.valid)
-        if self.task.fingerprint(train, held) != self.sources.fingerprint:
+        train, held = self.reader.parts(self.sources.data, self.sources.valid)
+        self._check_reading(self.reader.facts(train))
+        if self.reader.fingerprint(train, held) != self.sources.fingerprint:
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: changed since training, so the held-out data are not known; name a file")
-        return self.task.encode(self.learnt, held)
+        return self.reader.encode(self.learnt, held)
 
     def about(self) -> dict[str, str]:
         """The `summary`, and which pretrained embeddings the training started from."""

@@ -44,6 +44,10 @@ class Captioner(VisionModel):
     def question_column(self) -> None:
         return None
 
+    @property
+    def caption_column(self) -> str:
+        return self.config.caption
+
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
         single = isinstance(inputs, (bytes, Picture)) or not isinstance(inputs, Iterable)
         given = [inputs] if single else inputs_of(inputs, False)

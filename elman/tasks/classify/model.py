@@ -99,6 +99,7 @@ class Classifier(Model, Attends, Explains, HasBaselines):
         super().__init__(task, learnt, sources)
         self.medium, self.names, self.several = learnt.medium, learnt.names, learnt.several
         self.reads_paths = self.medium.positions != "words"
+        self.reads_pictures = self.medium.positions == "grid"
         self.weight = torch.ones(len(self.names))
 
     def make_network(self) -> SequenceLabeller:
@@ -227,7 +228,7 @@ class Classifier(Model, Attends, Explains, HasBaselines):
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         whole = any(os.path.isdir(path) for path in self.sources.data)  # it was trained on files, not on lines
-        return self.medium.in_file(argument, column, self.config.columns(), whole)
+        return self.medium.in_file(argument, column, self.reader.config.columns(), whole)
 
     def explain(self, text: str) -> tuple[list[str], Tensor]:
         """Return the pieces of a text, and the gradient of the best label's logit times the input, for each."""

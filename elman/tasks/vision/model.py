@@ -11,8 +11,8 @@ from torch import Tensor
 
 from elman.data.buckets import BucketBatches, Buckets
 from elman.data.inputs import InputFile
-from elman.data.pictures import pictures_in, read_pictures
-from elman.data.tables import is_table
+from elman.data.picture_inputs import pictures_in
+from elman.data.pictures import read_pictures
 from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
 from elman.metrics.pointing import Box, Pointed, pointing_scores
@@ -38,7 +38,7 @@ class VisionModel(Writer):
 
     def __init__(self, task: Recipe, learnt: Learned, sources: Sources) -> None:
         super().__init__(task, learnt, sources)
-        self.reads_paths = True
+        self.reads_paths = self.reads_pictures = True
 
     @property
     def target(self) -> Tokenizer:
@@ -56,6 +56,11 @@ class VisionModel(Writer):
     @abstractmethod
     def question_column(self) -> str | None:
         """The column of the questions in tables; None for a model without questions."""
+
+    @property
+    @abstractmethod
+    def caption_column(self) -> str:
+        """The column of the captions in tables; "" for a model without captions."""
 
     def begin(self, examples: Examples, resumed: bool) -> None:
         reader = self.network.reader
@@ -110,8 +115,8 @@ class VisionModel(Writer):
         return Axis("grid", self.learnt.medium.grid, picture=picture.path if picture.content is None else picture)
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
-        images = self.config.images if is_table(argument) else None  # as in training and evaluation
-        return pictures_in(argument, column or self.config.image, self.question_column, images)
+        c = self.reader.config
+        return pictures_in(argument, column or c.image, self.question_column, c.images, self.caption_column, c.skip_bad)
 
     @abstractmethod
     def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:

@@ -51,6 +51,10 @@ class VisualAnswerer(VisionModel, HasBaselines):
     def question_column(self) -> str:
         return self.config.question
 
+    @property
+    def caption_column(self) -> str:
+        return ""
+
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
         single = isinstance(inputs, str) or (
             isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], str)

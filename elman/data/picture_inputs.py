@@ -1,0 +1,163 @@
+"""Find the pictures, and the questions about them, that an argument of the command line stands for."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import posixpath
+from collections.abc import Sequence
+
+import polars
+
+from elman.data.archive import is_archive, split_member
+from elman.data.captions import caption_lines, one_line, read_object, record_list, wrong_text
+from elman.data.inputs import InputFile, InputLines, InputTable
+from elman.data.members import open_members
+from elman.data.picture_formats import PICTURES, UNREADABLE
+from elman.data.picture_paths import folder_of, is_picture, picture_column, resolve
+from elman.data.records import column
+from elman.data.source import expand_home, is_system_file, local_path, printable
+from elman.data.tables import SkippedRows, is_table, read_rows
+from elman.data.text import read_text
+from elman.data.visual_questions import file_name
+from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
+
+_LISTS = (".txt", ".text", ".lst", ".list")
+
+
+def pictures_in(
+    argument: str,
+    image: str = "image",
+    question: str | None = None,
+    images: str | None = None,
+    caption: str = "caption",
+    skip_bad: bool = False,
+) -> InputFile | None:
+    """Return the pictures that an argument of the command line names, if it does not name a single one.
+
+    Args:
+        argument (str): A folder, whose pictures and those of its subfolders are taken in alphabetical order; an
+            archive; a pattern such as ``photos/*.jpg``; a table with a column of paths; a text file with a path on each
+            line; or a file that `read_captions` or `read_visual_questions` reads, whose captions and answers are not
+            needed. Each picture of a file of captions is taken once.
+        image (str): The column of the paths in tables. Default: ``"image"``.
+        question (str, optional): The column of the questions in tables. Each input is then a path, a tab and a
+            question. Default: ``None``, no questions.
+        images (str, optional): The folder or archive to which the paths in files are relative. Default: ``None``, the
+            folder of the file.
+        caption (str): The column of the captions, for text files with a line of headings. Default: ``"caption"``.
+        skip_bad (bool): Whether to skip rows that cannot be read and to log their number. Default: ``False``.
+
+    Returns:
+        InputFile | None: The paths of the pictures, which may not be readable; None for a single picture.
+
+    Raises:
+        ElmanError: There is no picture, the file cannot be read, or a column is missing.
+    """
+    path = argument if "://" in argument else expand_home(argument)
+    local = local_path(path)
+    if local is not None and os.path.isdir(local):
+        return _lines(_in_folder(local), argument)
+    if split_member(path)[1] is None and is_archive(path):
+        names = [name for name in open_members(path).names if name.lower().endswith(PICTURES)]
+        return _lines([f"{path}::{name}" for name in names], argument)
+    if local is not None and not os.path.lexists(local) and glob.has_magic(local):
+        found = [name for name in sorted(glob.glob(local, recursive=True)) if is_picture(name)]
+        return _lines(found, argument)
+    if is_picture(path):
+        return None
+    skipped = SkippedRows(path, skip_bad or None)
+    if path.lower().endswith(".json") and (value := read_object(path)) is not None:
+        rows = _captioned(path, value, skipped) if question is None else _asked(path, value, skipped)
+    elif is_table(path, [image] if question is None else [image, question]):
+        columns = {"image": image} | ({} if question is None else {"question": question})
+        table = read_rows(path, columns, skipped).table
+        skipped.log(len(table))
+        paths = resolve(picture_column(table, image, printable(path)), folder_of(path), images)
+        questions = None if question is None else column(table, question, printable(path))
+        return _relative(InputTable(argument, table, _with_questions(paths, questions)))
+    elif not path.lower().endswith(_LISTS):
+        return None
+    else:
+        lines = read_text(path).removesuffix("\n").split("\n")
+        named = caption_lines(path, lines, image, caption, skipped) if question is None else None
+        if named is None:
+            parts = [line.partition("\t") for line in lines]
+            paths = resolve([name.strip() for name, _, _ in parts], folder_of(path), images)
+            inputs = [f"{name}{tab}{rest}" for name, (_, tab, rest) in zip(paths, parts, strict=True)]
+            return _relative(InputLines(inputs, [f"{argument}, line {k}" for k in range(1, len(inputs) + 1)]))
+        rows = polars.DataFrame({"image": list(dict.fromkeys(named))})
+    skipped.log(len(rows))
+    if not len(rows):
+        raise ElmanError(f"{argument}: names no pictures")
+    paths = resolve(rows["image"].to_list(), folder_of(path), images)
+    questions = rows["question"].to_list() if question is not None else None
+    places = [f"{argument}, {one}" for one in (questions or rows["image"].to_list())]
+    return _relative(InputTable(argument, rows, _with_questions(paths, questions), places=places))
+
+
+def _captioned(path: str, value: dict, skipped: SkippedRows) -> polars.DataFrame:
+    """Return the names of the pictures in the JSON of COCO or Karpathy."""
+    if "images" not in value:
+        hint = "; these are questions or answers, for a vqa model" if "questions" in value else ""
+        raise ElmanError(f"{printable(path)}: has no list 'images', as the files of COCO and Karpathy do{hint}")
+    names = []
+    for k, record in enumerate(record_list(value, "images", path)):
+        name = record.get("filename", record.get("file_name"))
+        if isinstance(name, str) and name.strip():
+            names.append(posixpath.join(str(record.get("filepath") or ""), name))
+        else:
+            skipped.add(f"images[{k}]", "'file_name' or 'filename' is required")
+    return polars.DataFrame({"image": names}, schema={"image": polars.String})
+
+
+def _asked(path: str, value: dict, skipped: SkippedRows) -> polars.DataFrame:
+    """Return the pictures and questions in the JSON of VQA v2, with their numbers."""
+    if "questions" not in value:
+        hint = "has the annotations of VQA v2, which are answers" if "annotations" in value else "no list 'questions'"
+        raise ElmanError(f"{printable(path)}: {hint}; give the file of the questions alone")
+    rows = []
+    for k, record in enumerate(record_list(value, "questions", path)):
+        number, text = record.get("image_id"), record.get("question")
+        if not isinstance(number, (int, str)) or not str(number).strip():
+            skipped.add(f"questions[{k}]", "'image_id' must be the number of a picture")
+        elif reason := wrong_text(text, "question"):
+            skipped.add(f"questions[{k}]", reason)
+        else:
+            rows.append((str(record.get("question_id", "")), file_name(number, value), one_line(str(text))))
+    return polars.DataFrame(
+        rows, schema=dict.fromkeys(("question_id", "image", "question"), polars.String), orient="row"
+    )
+
+
+def _in_folder(folder: str) -> list[str]:
+    """Return the pictures of a folder and its subfolders, and log those of formats that cannot be read."""
+    every = (os.path.join(place, name) for place, _, files in os.walk(folder) for name in files)
+    found = sorted(path for path in every if not is_system_file(os.path.relpath(path, folder)))
+    left_out = [path for path in found if path.lower().endswith(UNREADABLE)]
+    if left_out:
+        _log.warning(
+            "%s: left out %d files of formats that cannot be read, such as %s", printable(folder), len(left_out),
+            printable(os.path.relpath(left_out[0], folder)),
+        )  # fmt: skip
+    return [path for path in found if is_picture(path)]
+
+
+def _lines(paths: list[str], argument: str) -> InputLines:
+    if not paths:
+        raise ElmanError(f"{argument}: no pictures (.jpg, .png, .gif, .webp, .tif, ...)")
+    return InputLines(list(paths), [printable(path) for path in paths])
+
+
+def _relative(file: InputFile) -> InputFile:
+    file.relative = True
+    return file
+
+
+def _with_questions(paths: Sequence[str], questions: list[str] | None) -> list[str]:
+    if questions is None:
+        return list(paths)
+    return [f"{path}\t{' '.join(text.split())}" for path, text in zip(paths, questions, strict=True)]
