@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 
 import elman
@@ -193,3 +194,31 @@ def test_evaluation_reads_with_other_options(
     assert cli.main(arguments) == 2
     assert "--skip-bad" in capsys.readouterr().err
     assert cli.main([*arguments, "--skip-bad"]) == 0
+
+
+def test_tables_in_memory(captions_run: str, questions_run: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    captioner, answerer = elman.load(captions_run), elman.load(questions_run)
+    asked = polars.read_csv("questions.tsv", separator="\t")
+    answers = [one[0].text for one in answerer.predict(list(zip(asked["image"], asked["question"], strict=True)))]
+    for table in (asked, asked.lazy(), asked.to_dict(as_series=False)):
+        assert [one[0].text for one in answerer.predict(table)] == answers
+        assert answerer.evaluate(table)["accuracy"] == answerer.evaluate(answerer.read(["questions.tsv"]))["accuracy"]
+    captions = [one[0].text for one in captioner.predict(asked["image"].to_list())]
+    for table in (asked["image"], asked, {"image": asked["image"].to_list()}):
+        assert [one[0].text for one in captioner.predict(table)] == captions
+    with pytest.raises(elman.ElmanError, match="no column 'question', as in training; there are image"):
+        answerer.predict(asked.select("image"))
+
+
+def test_inspect_shows_a_picture(
+    captions_run: str, questions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    picture = str(photos / "photos/0.png")
+    for run, given in ((captions_run, picture), (questions_run, f"{picture}\twhich one?")):
+        assert cli.main(["inspect", run, given, "--out", str(tmp_path / "i.png")]) == 0
+        shown = capsys.readouterr().out
+        assert "picture: 16 x 16 pixels, resized to 16 x 16; encoder: small, trained; grid: 2 x 2 cells" in shown
+    assert cli.main(["inspect", captions_run, picture, "--out", str(tmp_path / "i.png")]) == 0
+    assert "(start)" in capsys.readouterr().out

@@ -308,7 +308,8 @@ def inspect(run: str, input: str, *, out: str = "inside.png", layer: str | None 
     run
         Run directory.
     input
-        Text, or path of a sound or of a table of numbers, as for elman predict.
+        Text, or path of a picture, a sound or a table of numbers, as for elman predict; a question about a picture
+        follows it after a tab.
     out
         File to draw to (.png, .svg, .pdf).
     layer

@@ -13,6 +13,7 @@ from elman.data.inputs import is_file_argument
 from elman.data.output import check_writable
 from elman.errors import ElmanError
 from elman.layers.recorder import Recorded, Recorder
+from elman.tasks.abilities import Describes
 from elman.training.model import Model
 
 
@@ -32,6 +33,8 @@ def inspect(run: str, text: str, out: str, layer: str | None = None) -> None:
         layers = [one for one in layers if one.layer == layer]
     inside_picture(out, pieces, layers)
     shown, gradients = console(), [one.gradients() for one in layers]
+    if isinstance(model, Describes) and (line := model.describe(text)):
+        shown.print(line, soft_wrap=True)
     table = Table(box=None)
     for name in ("step", "input", *(f"|dLoss/dh| {one.layer}" for one in layers)):
         table.add_column(name, justify="left" if name == "input" else "right")

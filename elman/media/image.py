@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from elman.config import Needs, Options
 from elman.data.inputs import InputFile
 from elman.data.picture_inputs import pictures_in
-from elman.data.pictures import PICTURES, Picture, read_pictures
+from elman.data.pictures import PICTURES, Picture, open_picture, read_pictures
 from elman.errors import ElmanError
 from elman.layers.convolutional import GridSource, NormalizedConvolution, PictureEncoder, from_cells, to_cells
 from elman.media.columns import Columns
@@ -360,6 +360,15 @@ class Image(Medium):
 
     def describe(self) -> str:
         return f"pictures ({self._encoder.name}, {self.grid[0]} x {self.grid[1]} cells)"
+
+    def describe_input(self, given: Any) -> str:
+        """Return the size of a picture and what becomes of it."""
+        (width, height), c = open_picture(given).size, self.options
+        trained = "frozen" if self.frozen else "trained"
+        return (
+            f"picture: {width} x {height} pixels, resized to {c.image_size} x {c.image_size}; encoder: "
+            f"{self._encoder.name}, {trained}; grid: {self.grid[0]} x {self.grid[1]} cells of {c.picture_size} numbers"
+        )
 
 
 __all__ = ["ENCODER", "PLAIN", "Image", "ImageOptions", "ImageState", "PictureRow"]

@@ -74,6 +74,14 @@ class Explains(ABC):
         """Return the pieces of the text, and the gradient of the answer's score times the input, for each."""
 
 
+class Describes(ABC):
+    """A model that says what it reads of an input."""
+
+    @abstractmethod
+    def describe(self, given: Any) -> str:
+        """Return the form of an input, in one line; "" where there is nothing to say beside the input itself."""
+
+
 class Embeds(ABC):
     """A model that gives contextual embeddings of words."""
 

@@ -108,7 +108,7 @@ class Model(ABC):
         """Compute ``loss`` and the metrics of the task.
 
         Args:
-            examples: what `read` or `held_out` gives.
+            examples: what `read` or `held_out` gives; models of pictures and texts also take what `read` takes.
             limit (int, optional): the number of units to look at, at most. Then all values are numbers, those of
                 `selection` among them; without a limit None stands for a metric over nothing.
         """

@@ -12,7 +12,7 @@ from elman.metrics.pointing import Box, Pointed
 from elman.networks.sequence_to_sequence import SequenceToSequence, captioner
 from elman.tasks.answers import target_words
 from elman.tasks.caption.options import CaptionConfig
-from elman.tasks.inputs import inputs_of
+from elman.tasks.inputs import inputs_of, pictures_of
 from elman.tasks.vision.model import VisionModel
 from elman.tasks.writing.examples import Examples
 from elman.tasks.writing.model import Written
@@ -49,6 +49,8 @@ class Captioner(VisionModel):
         return self.config.caption
 
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
+        if (table := pictures_of(inputs, self.config.image)) is not None:
+            return [(picture, "") for picture in table[0]]
         single = isinstance(inputs, (bytes, Picture)) or not isinstance(inputs, Iterable)
         given = [inputs] if single else inputs_of(inputs, False)
         for picture in given:

@@ -18,15 +18,16 @@ from elman.data.inputs import InputFile
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
 from elman.media import Medium
+from elman.media.image import Image
 from elman.metrics.baselines import majority, tfidf
 from elman.metrics.labels import label_scores
 from elman.networks.classifier import SequenceLabeller
 from elman.networks.saliency import gradient_times_input
-from elman.tasks.abilities import Attends, Explains, HasBaselines
+from elman.tasks.abilities import Attends, Describes, Explains, HasBaselines
 from elman.tasks.answers import Answer, Attention, Axis
 from elman.tasks.classify.examples import Examples, Labels
 from elman.tasks.classify.options import ClassifyConfig, Top
-from elman.tasks.inputs import inputs_of
+from elman.tasks.inputs import inputs_of, pictures_of
 from elman.training.model import Model, evaluation
 from elman.training.recipe import Recipe, file_names
 from elman.training.run import Sources
@@ -85,7 +86,7 @@ class Label(Answer):
         return {"text": self.text, "probability": self.probability, "probabilities": self.probabilities}
 
 
-class Classifier(Model, Attends, Explains, HasBaselines):
+class Classifier(Model, Attends, Explains, Describes, HasBaselines):
     """p(label | input): ``model.predict(["What a film!"])[0][0].text``."""
 
     selection = (Criterion("accuracy", higher_is_better=True), Criterion("objective"))
@@ -175,6 +176,8 @@ class Classifier(Model, Attends, Explains, HasBaselines):
         never seen counts as an error, but not in the loss, which is None where all are such; unseen_labels is their
         number. Where an example can have several labels, the loss is that of the known labels.
         """
+        if not isinstance(examples, Examples):
+            examples = self.read(examples)
         chosen = evenly_spaced(np.ones(len(examples.rows)), limit)
         labels = examples.labels[chosen]
         logits, _ = self.scan([examples.rows[k] for k in chosen])
@@ -200,15 +203,16 @@ class Classifier(Model, Attends, Explains, HasBaselines):
         Args:
             inputs: texts, also a Series or a DataFrame with the column of texts; for series paths of files, data
                 frames, or arrays (T, C); for sounds paths, or waves (N,) at the model's own rate; for pictures paths,
-                PIL images, or arrays (H, W, 3). A text or a path is one input; a file with several series has an
-                answer for each, in their order.
+                PIL images, arrays (H, W, 3), or a Series or DataFrame with the column of these. A text or a path is
+                one input; a file with several series has an answer for each, in their order.
             options: those of `Top`.
 
         Raises:
             ElmanError: an input is empty or not of the model's medium, or an option is wrong.
         """
         top = parse(Top, options).top
-        given = inputs_of(inputs, not self.reads_paths, self.config.text)
+        table = pictures_of(inputs, self.config.file) if self.reads_pictures else None
+        given = table[0] if table is not None else inputs_of(inputs, not self.reads_paths, self.config.text)
         rows = self.medium.read(given)
         given = given if len(rows) == len(given) else rows  # a file can hold several
         logits, weights = self.scan(rows)
@@ -241,6 +245,9 @@ class Classifier(Model, Attends, Explains, HasBaselines):
             vectors = self.network.source(x)
             weights = gradient_times_input(vectors, lambda v: self.network(v, lengths, boundaries)[0].amax())
         return self.medium.pieces(text), weights
+
+    def describe(self, given: Any) -> str:
+        return self.medium.describe_input(given) if isinstance(self.medium, Image) else ""
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         rows = self.medium.read(inputs_of(given, not self.reads_paths))

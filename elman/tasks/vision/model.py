@@ -17,6 +17,7 @@ from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
 from elman.metrics.pointing import Box, Pointed, pointing_scores
 from elman.networks.readers import PictureReader, QuestionReader
+from elman.tasks.abilities import Describes
 from elman.tasks.answers import Axis
 from elman.tasks.vision.examples import Asked, Learned, Row
 from elman.tasks.vision.options import VisionConfig
@@ -27,7 +28,7 @@ from elman.training.recipe import Recipe
 from elman.training.run import Sources
 
 
-class VisionModel(Writer):
+class VisionModel(Writer, Describes):
     """p(text | picture), or p(text | picture, question), by a recurrent decoder with attention to the picture."""
 
     min_length = 1  # no caption and no answer of the training data is empty
@@ -117,6 +118,10 @@ class VisionModel(Writer):
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         c = self.reader.config
         return pictures_in(argument, column or c.image, self.question_column, c.images, self.caption_column, c.skip_bad)
+
+    def describe(self, given: Any) -> str:
+        (one,) = self.given(given)
+        return self.learnt.medium.describe_input(one.picture)
 
     @abstractmethod
     def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:

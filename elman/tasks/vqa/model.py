@@ -13,6 +13,7 @@ from elman.metrics.pointing import Box, Pointed
 from elman.metrics.texts import share
 from elman.networks.sequence_to_sequence import SequenceToSequence, visual_answerer
 from elman.tasks.abilities import HasBaselines
+from elman.tasks.inputs import pictures_of
 from elman.tasks.vision.examples import Asked
 from elman.tasks.vision.model import VisionModel
 from elman.tasks.vqa.options import AnswerSearch, VqaConfig
@@ -56,6 +57,8 @@ class VisualAnswerer(VisionModel, HasBaselines):
         return ""
 
     def pairs(self, inputs: Any) -> list[tuple[Any, str]]:
+        if (table := pictures_of(inputs, self.config.image, self.config.question)) is not None:
+            return [_pair(one, k) for k, one in enumerate(zip(*table, strict=True), 1)]
         single = isinstance(inputs, str) or (
             isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], str)
         )

@@ -175,6 +175,8 @@ class Writer(Model, Attends):
         With a limit: objective, the loss with label smoothing, and the scores named by ``shown`` for the greedy
         answers to ``scored`` inputs.
         """
+        if not isinstance(examples, Examples):
+            examples = self.read(examples)
         lengths = np.array([len(ids) + 1 for ids in examples.target_ids])
         chosen = evenly_spaced(lengths, limit)
         longest = np.maximum(lengths, self.lengths(examples.rows))
@@ -244,7 +246,11 @@ class Writer(Model, Attends):
         batch = batch_of(self.collate(rows), [np.array(found[0].ids, dtype=np.int64)]).to(self.device)
         memory, state = self.network.read(*batch.read)
         y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
-        return list(self.source_axis(one).pieces), self.network.head.loss(y, batch.targets)
+        source = self.source_axis(one)
+        pieces = list(source.pieces)
+        if not pieces:  # an input without text: what the decoder reads
+            pieces = ["(start)", *(self.answer(source, found[0]).tokens if found[0].ids else ())]
+        return pieces, self.network.head.loss(y, batch.targets)
 
     def answer(self, source: Axis, found: Hypothesis) -> Written:
         """Return the text of a hypothesis; unknown words are copied from the source."""
