@@ -108,7 +108,7 @@ class Attention(nn.Module, ABC):
         return context.reshape(R, -1), weights.reshape(R, -1), state
 
     @abstractmethod
-    def keys(self, values: Tensor, mask: Tensor) -> Tensor:
+    def keys(self, values: Tensor, mask: Tensor) -> Any:
         """Return the keys (B, ...) of values (B, S, D) with a mask (B, S)."""
 
     @abstractmethod
@@ -119,6 +119,22 @@ class Attention(nn.Module, ABC):
 def attention_weights(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax of scores (B, T, S) over the steps where the mask (B, S) is true, and 0 elsewhere."""
     return masked_softmax(scores, mask[:, None])
+
+
+class Uniform(Attention):
+    """Attention without parameters or a query: e = 0. The context is the mean of the memory, one key itself.
+
+    Args:
+        query_size (int): Q, the size of a query.
+        memory_size (int): D, the size of a value.
+    """
+
+    def keys(self, values: Tensor, mask: Tensor) -> tuple[()]:
+        return ()
+
+    def forward(self, query: Tensor, memory: Memory, state: tuple | None = None) -> tuple[Tensor, Tensor, tuple]:
+        weights = attention_weights(query.new_zeros(*query.shape[:2], memory.mask.shape[1]), memory.mask)
+        return weights.to(memory.values.dtype) @ memory.values, weights, ()
 
 
 class Dot(Attention):

@@ -66,7 +66,7 @@ class AttentiveDecoder(nn.Module):
 
         h^1 = RNN_1(x)                       context_t = attention(h^1_t, memory)
         h^k = RNN_k([h^{k-1}; context])      for k > 1; from the third layer on, plus h^{k-1}
-        y   = tanh(W [h^L; context])
+        y   = tanh(W [h^L; context])         with ``residual``, plus context
 
     The first layer computes the queries, and all layers above it read the context (Wu et al. 2016,
     https://arxiv.org/abs/1609.08144). In training, every layer therefore runs over all steps at once. With
@@ -81,6 +81,7 @@ class AttentiveDecoder(nn.Module):
         attention (Attention): The attention; its queries have size H.
         output_size (int): The number of output features.
         input_feeding (bool): Whether the previous output is part of the input. Default: ``False``.
+        residual (bool): Whether the context is added to the output, which then has its size. Default: ``False``.
         dropout (float): The dropout probability between layers and before the output. Default: 0.0.
 
     Shapes:
@@ -92,7 +93,7 @@ class AttentiveDecoder(nn.Module):
         - weights: (B, T, S).
 
     Raises:
-        ValueError: The attention has queries of another size.
+        ValueError: The attention has queries of another size, or with ``residual`` contexts of another size.
         ElmanError: The cell reads raw columns of its input.
 
     Example::
@@ -114,6 +115,7 @@ class AttentiveDecoder(nn.Module):
         output_size: int,
         *,
         input_feeding: bool = False,
+        residual: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -122,8 +124,11 @@ class AttentiveDecoder(nn.Module):
                 f"the attention must have the query_size of the decoder's hidden_size, {hidden_size}, "
                 f"got: {attention.query_size}"
             )
-        self.attention, self.input_feeding, self.output_size = attention, input_feeding, output_size
         C = attention.output_size
+        if residual and output_size != C:
+            raise ValueError(f"with residual, output_size must be the size of a context, {C}, got: {output_size}")
+        self.attention, self.input_feeding, self.output_size = attention, input_feeding, output_size
+        self.residual = residual
         sizes = [input_size + (output_size if input_feeding else 0)] + [hidden_size + C] * (num_layers - 1)
         self.layers = nn.ModuleList(Recurrent(cell, size, hidden_size) for size in sizes)
         features_only(*self.layers)  # type: ignore[arg-type]
@@ -167,8 +172,12 @@ class AttentiveDecoder(nn.Module):
             above, layer_state = layer.step(torch.cat((h, context), -1), state.layers[k])
             h = above + h if k > 1 else above
             new.append(layer_state)
-        y = torch.tanh(self.output(torch.cat((h, context), -1)))
+        y = self._output(h, context)
         return y, weights, DecoderState(tuple(new), attention_state, (y,) if self.input_feeding else ())
+
+    def _output(self, h: Tensor, context: Tensor) -> Tensor:
+        y = torch.tanh(self.output(torch.cat((h, context), -1)))
+        return y + context if self.residual else y
 
     def _checked(self, state: Any) -> DecoderState:
         """Return the state if it has the structure of this decoder; each layer checks its own part."""
@@ -192,7 +201,7 @@ class AttentiveDecoder(nn.Module):
             above, layer_state = layer(torch.cat((self.dropout(h), context.to(h.dtype)), -1), state.layers[k], lengths)
             h = above + h if k > 1 else above
             new.append(layer_state)
-        y = torch.tanh(self.output(torch.cat((self.dropout(h), context.to(h.dtype)), -1)))
+        y = self._output(self.dropout(h), context.to(h.dtype))
         return y, weights, DecoderState(tuple(new), attention_state, state.fed)
 
 

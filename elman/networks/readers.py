@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.layers.attention import Additive
+from elman.layers.attention import AttentionKind, attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import deep_encoder
 from elman.layers.hierarchical import parts
@@ -29,7 +29,8 @@ class Encoding(NamedTuple):
         summary (Tensor): (N, C), one vector for the whole input, from which the state of a decoder starts.
         rows (Tensor, optional): (B,), which of the N encodings each row of the batch reads, where several rows read the
             same input. None: N = B, and each reads its own.
-        focus (Tensor, optional): (N, S), the attention of the reader itself, if it has weighted the keys by it.
+        focus (Tensor, optional): (N, S, P), how much of each of P positions of the input is in a key, where the reader
+            itself attends to them. None: key s is position s.
     """
 
     keys: Tensor
@@ -204,35 +205,38 @@ class QuestionReader(TextReader):
     ::
 
         q = last states of BiRNN(question)
-        a = softmax over s of additive attention(q, v_s)          c = sum_s a_s v_s        v_s: the vectors of the grid
-        f = relu(W [c; q; (U c) * q])
-        keys_s = [S a_s v_s; f]                                   summary = [q; f]
+        c = attention(q, v)                                      v: the vectors of the grid
+        f = relu(W [c; q; (U c) * q])                            the only key
+        summary = [q; f]
 
-    A decoder reads f in every context, since its weights sum to 1, and attends to the parts of the picture that the
-    question has chosen. Each of the N different pictures of a batch is encoded once, however many questions are about
-    it. The product of question and picture: Kim et al. 2017, https://arxiv.org/abs/1610.04325
+    Each of the N different pictures of a batch is encoded once, however many questions are about it. The product of
+    question and picture: Kim et al. 2017, https://arxiv.org/abs/1610.04325
 
     Args:
         embedding, shared: see `TextReader`.
         source, size: see `PictureReader`.
         cell (str): the cell of the recurrence over the question.
         hidden_size (int): its units, half of them for each direction.
-        dropout (float): dropout of embeddings and of the keys.
+        output_size (int): the size of the key.
+        kind (str): the attention to the grid, a name of `elman.layers.attention.attention`.
+        heads (int): heads of multihead and rotary attention.
+        dropout (float): dropout of embeddings and of the key.
     """
 
     def __init__(
-        self, embedding: nn.Embedding, shared: bool, source: nn.Module, size: int, cell: str, hidden_size: int, *,
-        dropout: float = 0.0,
+        self, embedding: nn.Embedding, shared: bool, source: nn.Module, size: int, cell: str, hidden_size: int,
+        output_size: int, *, kind: AttentionKind = "additive", heads: int = 4, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(embedding, shared)
         self.scale = math.sqrt(embedding.embedding_dim)
         self.pictures = source
         self.question = deep_encoder(cell, embedding.embedding_dim, hidden_size, 1)
         Q = _summary_size(self.question)
-        self.attention = Additive(Q, size, hidden_size)
-        self.product, self.fusion = nn.Linear(size, Q), nn.Linear(size + 2 * Q, size)
+        self.attention = attention(kind, Q, size, hidden_size, heads)
+        C = self.attention.output_size
+        self.product, self.fusion = nn.Linear(C, Q), nn.Linear(C + 2 * Q, output_size)
         self.dropout = SequenceDropout(dropout)
-        self.output_size, self.summary_size = 2 * size, Q + size
+        self.output_size, self.summary_size = output_size, Q + output_size
 
     def forward(
         self, pictures: Tensor, lengths: Tensor, rows: Tensor, question: Tensor, question_lengths: Tensor
@@ -240,13 +244,12 @@ class QuestionReader(TextReader):
         _, state = self.question(self.dropout(self.source(question) * self.scale), None, question_lengths)
         q = _summary(state)
         memory = map_state(self.attention.read(self.pictures(pictures), lengths), lambda t: t[rows])
-        context, weights, _ = self.attention(q[:, None], memory)
-        c, v = context[:, 0], memory.values
+        contexts, weights, _ = self.attention(q[:, None], memory)
+        c = contexts[:, 0]
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
-        focus = weights[:, 0]
-        chosen = v * (focus[..., None] * v.shape[1])
-        keys = torch.cat((chosen, f[:, None].expand_as(chosen)), -1)
-        return Encoding(self.dropout(keys), lengths[rows], torch.cat((q, f), -1), focus=focus)
+        return Encoding(
+            self.dropout(f[:, None]), torch.ones_like(question_lengths), torch.cat((q, f), -1), focus=weights
+        )
 
 
 def _summary(state: Any) -> Tensor:

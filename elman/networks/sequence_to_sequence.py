@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from elman.layers.attention import AttentionKind, Memory, attention
+from elman.layers.attention import AttentionKind, Memory, Uniform, attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import AttentiveDecoder, Bridge
 from elman.layers.heads import VocabularyHead
@@ -61,7 +61,7 @@ class SequenceToSequence(nn.Module, ABC):
 
 
 class FocusedMemory(NamedTuple):
-    """A `Memory` whose values a reader has weighted by an attention of its own, ``focus`` (B, S)."""
+    """A `Memory` whose S values are mixtures of P positions of the input, with the weights ``focus`` (B, S, P)."""
 
     values: Tensor
     keys: Any
@@ -77,7 +77,8 @@ class RecurrentWriter(SequenceToSequence):
         cell (str): the cell of every decoder layer.
         hidden_size (int): units of a decoder layer.
         num_layers (int): number of decoder layers.
-        kind (str): the attention, a name of `elman.layers.attention.attention`.
+        kind (str, optional): the attention, a name of `elman.layers.attention.attention`. None: the reader's keys are
+            read as they are, see `elman.layers.attention.Uniform`, and their mean is added to the decoder's output.
         heads (int): heads of multihead and rotary attention.
         input_feeding (bool): feed the attentional vector into the next step; see `AttentiveDecoder`.
         tie (bool): use the target embedding as output weights too.
@@ -86,16 +87,17 @@ class RecurrentWriter(SequenceToSequence):
 
     def __init__(
         self, target: nn.Embedding, reader: Reader, *, cell: str, hidden_size: int, num_layers: int,
-        kind: AttentionKind, heads: int, input_feeding: bool, tie: bool, dropout: float,
+        kind: AttentionKind | None, heads: int, input_feeding: bool, tie: bool, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__(target, reader)
         vocab_size, E = target.weight.shape
-        size = E if tie else hidden_size
+        size, D = E if tie else hidden_size, reader.output_size
         self.scale = math.sqrt(E)  # the vectors start small, as the head may use them too
-        scores = attention(kind, hidden_size, reader.output_size, hidden_size, heads)
+        scores = Uniform(hidden_size, D) if kind is None else attention(kind, hidden_size, D, hidden_size, heads)
         self.decoder = AttentiveDecoder(
-            cell, E, hidden_size, num_layers, scores, size, input_feeding=input_feeding, dropout=dropout
-        )
+            cell, E, hidden_size, num_layers, scores, size, input_feeding=input_feeding, residual=kind is None,
+            dropout=dropout,
+        )  # fmt: skip
         self.bridge = Bridge(reader.summary_size, self.decoder)
         self.dropout = SequenceDropout(dropout)
         self.head = VocabularyHead(size, vocab_size, target if tie else None)
@@ -270,14 +272,16 @@ def visual_answerer(
         source_size, target_size (int): sizes of the vocabularies of questions and of answers.
         cell, embedding_size, hidden_size: of both sides; the question has one bidirectional layer.
         num_layers (int): layers of the decoder.
-        kind, heads, input_feeding, tie, dropout: see `recurrent_translator`.
+        kind, heads: the attention of the question to the grid; the decoder reads what it finds.
+        input_feeding, tie, dropout: see `recurrent_translator`.
     """
     reader = QuestionReader(
-        embedding(source_size, embedding_size), False, source, size, cell, hidden_size, dropout=dropout
-    )
+        embedding(source_size, embedding_size), False, source, size, cell, hidden_size,
+        embedding_size if tie else hidden_size, kind=kind, heads=heads, dropout=dropout,
+    )  # fmt: skip
     return RecurrentWriter(
         embedding(target_size, embedding_size), reader, cell=cell, hidden_size=hidden_size, num_layers=num_layers,
-        kind=kind, heads=heads, input_feeding=input_feeding, tie=tie, dropout=dropout,
+        kind=None, heads=heads, input_feeding=input_feeding, tie=tie, dropout=dropout,
     )  # fmt: skip
 
 
@@ -322,11 +326,8 @@ def transformer_translator(
 
 
 def _in_all(weights: Tensor, memory: Memory | FocusedMemory) -> Tensor:
-    """The weights (B, T, S) that the positions of the input have in a context, after those of the reader."""
-    if not isinstance(memory, FocusedMemory):
-        return weights
-    product = weights * memory.focus[:, None]
-    return product / product.sum(-1, keepdim=True).clamp(min=1e-12)
+    """The weights (B, T, P) of the positions of the input, from those of the keys (B, T, S)."""
+    return weights @ memory.focus.to(weights.dtype) if isinstance(memory, FocusedMemory) else weights
 
 
 def _of_rows(encoded: Any, rows: Tensor | None) -> Any:
