@@ -173,11 +173,12 @@ class TransformerReader(TextReader):
 
 
 class PictureReader(Reader):
-    """Read pictures: the vectors of their grid are the keys, and the mean of these is the summary.
+    """Read pictures: the vectors of their grid are the keys, and the summary is their mean.
 
     ::
 
         encoding = reader(pictures, lengths, rows)      (N, S, C), (N,), (B,) to keys (N, S, D)
+        summary  = LayerNorm(mean of keys)              objects are small, so that means hardly differ
 
     Each of the N different pictures of a batch is encoded once, however many of its B rows read it. Xu et al. 2015,
     https://arxiv.org/abs/1502.03044
@@ -191,12 +192,13 @@ class PictureReader(Reader):
     def __init__(self, source: nn.Module, size: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.pictures = source
+        self.norm = nn.LayerNorm(size)
         self.dropout = SequenceDropout(dropout)
         self.output_size = self.summary_size = size
 
     def forward(self, pictures: Tensor, lengths: Tensor, rows: Tensor) -> Encoding:
         keys = self.dropout(self.pictures(pictures))
-        return Encoding(keys, lengths, keys.mean(1), rows)
+        return Encoding(keys, lengths, self.norm(keys.mean(1)), rows)
 
 
 class QuestionReader(TextReader):

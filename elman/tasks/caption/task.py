@@ -11,7 +11,7 @@ from elman.metrics.pointing import read_boxes
 from elman.tasks.caption.model import Captioner
 from elman.tasks.caption.options import CaptionConfig
 from elman.tasks.vision.examples import Found, Note
-from elman.tasks.vision.task import VisionSizes, VisionTask
+from elman.tasks.vision.task import VisionDefaults, VisionTask
 
 
 class Caption(VisionTask):
@@ -47,8 +47,10 @@ class Caption(VisionTask):
             for one in read_captions(data, c.image, c.caption, c.images, skip_bad=c.skip_bad)
         ]
 
-    def sizes(self, pretrained: bool) -> VisionSizes:
-        return VisionSizes(384, 0.4, 1e-3, 256, 384, 512) if pretrained else VisionSizes(128, 0.1, 2e-3, 64, 128, 512)
+    def defaults(self, pretrained: bool) -> VisionDefaults:
+        if pretrained:
+            return VisionDefaults(384, 0.4, 1e-3, 256, 384, 512)
+        return VisionDefaults(128, 0.1, 2e-3, 64, 128, 700, weight_decay=0.3, input_feeding=True)
 
     def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 2,000 captions, from 2 to 15."""

@@ -41,11 +41,20 @@ class VisionConfig(VisionData, ImageOptions, WritingConfig):
         0.3, ge=0, lt=1, description="Dropout of embeddings, cells, between layers and of the output. Default: by the "
         "encoder.",
     )  # fmt: skip
-    attention: AttentionKind = Field("additive", description="Attention of the decoder to the picture.")
+    attention: AttentionKind = Field(
+        "additive", description="Attention to the picture, of the decoder or the question."
+    )
+    input_feeding: bool = Field(
+        False, description="Feed the attention vector into the next step; slower, as training runs step by step. "
+        "Default: by the encoder.",
+    )  # fmt: skip
     batch_size: int = Field(
         512, ge=1, description="Tokens per step and process, including padding. Default: by the encoder."
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate. Default: by the encoder.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Decoupled weight decay of matrices; biases do not decay. Default: by the encoder."
+    )
     max_length: int | None = Field(
         None, ge=1, description="Maximum number of tokens that are written. Default: by the training data."
     )

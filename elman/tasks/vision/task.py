@@ -33,8 +33,8 @@ _log = logging.getLogger("elman")
 _SIDES = re.compile(r"\b(left|right)(most|wards?|hand|-hand)?\b", re.IGNORECASE)
 
 
-class VisionSizes(NamedTuple):
-    """The default sizes of a model."""
+class VisionDefaults(NamedTuple):
+    """The default sizes of a model, and how it is trained."""
 
     hidden_size: int
     dropout: float
@@ -42,6 +42,8 @@ class VisionSizes(NamedTuple):
     embedding_size: int
     picture_size: int
     batch_size: int
+    weight_decay: float = 0.01
+    input_feeding: bool = False
 
 
 class VisionTask(Task):
@@ -67,8 +69,8 @@ class VisionTask(Task):
         """Read the texts; their pictures are only named."""
 
     @abstractmethod
-    def sizes(self, pretrained: bool) -> VisionSizes:
-        """Return the default sizes of the model for an encoder with or without pretrained weights."""
+    def defaults(self, pretrained: bool) -> VisionDefaults:
+        """Return the defaults of the model for an encoder with or without pretrained weights."""
 
     @abstractmethod
     def minutes(self, pretrained: bool, texts: int) -> float:
@@ -117,7 +119,7 @@ class VisionTask(Task):
         items = train.items
         c = self.config
         if c.picture_size is None:
-            c = c.model_copy(update={"picture_size": self.sizes(is_pretrained(c.encoder)).picture_size})
+            c = c.model_copy(update={"picture_size": self.defaults(is_pretrained(c.encoder)).picture_size})
         c = with_augmentation(c, (f"{item.asked.question} {item.text}" for item in items))
         medium = Image.learn(c, Content([item.asked.picture for item in items]))
         target = Tokenizer.train(self.writes, spaced(self.writes, [item.text for item in items]), c.vocab_size)
@@ -159,7 +161,7 @@ class VisionTask(Task):
         """Set sizes, duration and the maximum length from the data; docs/log.md says why these."""
         config = learnt.medium.options
         given, pretrained = config.model_fields_set, is_pretrained(config.encoder)
-        left: dict[str, Any] = {"num_layers": 1, **self.sizes(pretrained)._asdict()}
+        left: dict[str, Any] = {"num_layers": 1, **self.defaults(pretrained)._asdict()}
         left = {key: value for key, value in left.items() if key not in given or getattr(config, key) is None}
         if config.minutes is None and config.steps is None:
             left["minutes"] = self.minutes(pretrained, len(examples.inputs))

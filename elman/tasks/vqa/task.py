@@ -8,7 +8,7 @@ from elman.data.tokenizer import TokenKind
 from elman.data.visual_questions import read_visual_questions
 from elman.metrics.pointing import read_boxes
 from elman.tasks.vision.examples import Found, Note
-from elman.tasks.vision.task import VisionSizes, VisionTask
+from elman.tasks.vision.task import VisionDefaults, VisionTask
 from elman.tasks.vqa.model import VisualAnswerer
 from elman.tasks.vqa.options import VqaConfig
 
@@ -46,10 +46,10 @@ class Vqa(VisionTask):
             for one in read_visual_questions(data, columns, c.kind, c.images, skip_bad=c.skip_bad)
         ]
 
-    def sizes(self, pretrained: bool) -> VisionSizes:
-        return (
-            VisionSizes(256, 0.5, 1e-3, 256, 256, 1000) if pretrained else VisionSizes(128, 0.1, 2e-3, 128, 128, 3000)
-        )
+    def defaults(self, pretrained: bool) -> VisionDefaults:
+        if pretrained:
+            return VisionDefaults(256, 0.5, 1e-3, 256, 256, 1000)
+        return VisionDefaults(128, 0.1, 2e-3, 128, 128, 3000)
 
     def minutes(self, pretrained: bool, texts: int) -> float:
         """A minute for each 5,000 questions, from 2 to 10; 2 for an encoder without pretrained weights."""
