@@ -222,7 +222,7 @@ class QuestionReader(TextReader):
         output_size (int): the size of the key.
         kind (str): the attention to the grid, a name of `elman.layers.attention.attention`.
         heads (int): heads of multihead and rotary attention.
-        dropout (float): dropout of embeddings and of the key.
+        dropout (float): dropout of embeddings; the decoder drops parts of its output, to which the key is added.
     """
 
     def __init__(
@@ -249,9 +249,7 @@ class QuestionReader(TextReader):
         contexts, weights, _ = self.attention(q[:, None], memory)
         c = contexts[:, 0]
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))
-        return Encoding(
-            self.dropout(f[:, None]), torch.ones_like(question_lengths), torch.cat((q, f), -1), focus=weights
-        )
+        return Encoding(f[:, None], torch.ones_like(question_lengths), torch.cat((q, f), -1), focus=weights)
 
 
 def _summary(state: Any) -> Tensor:
