@@ -90,6 +90,7 @@ OTHER: dict[str, Any] = {
     "decimal": ",",
     "bands": 5,
     "decibels": 3.0,
+    "channel": 2,
     "wide": False,
     "image": "image2",
     "caption": "caption2",
@@ -130,10 +131,10 @@ def words(k: int, seed: int = 0) -> str:
 
 
 def sound(path: Path, pitch: float) -> None:
-    """A tenth of a second at 8,000 samples a second."""
-    samples = [int(9000 * math.sin(2 * math.pi * pitch * k / 8000)) for k in range(800)]
+    """A tenth of a second at 8,000 samples a second, with the third harmonic in a second channel."""
+    samples = [int(9000 * math.sin(2 * math.pi * pitch * k * h / 8000)) for k in range(800) for h in (1, 3)]
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 8000, len(samples), "NONE", ""))
+        file.setparams((2, 2, 8000, 800, "NONE", ""))
         file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from elman import cells, cli, layers
@@ -74,6 +75,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         one = tmp_path / "photos" / ("cat", "dog")[k % 2] / f"{k // 2}.png"
         one.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(one)
+    for k in range(12):
+        one = tmp_path / "digits" / ("one", "two")[k % 2] / f"{k // 2}.wav"
+        one.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(one, np.random.default_rng(k).uniform(-0.5, 0.5, 2000), 8000)
+        soundfile.write(tmp_path / ("new.wav", "call.flac")[k % 2], np.zeros(2000), 8000)
     world.write_world(tmp_path / "world", 40)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -16,6 +16,7 @@ import polars
 
 from elman.data.output import check_writable
 from elman.data.picture_formats import PICTURES
+from elman.data.sound_formats import SOUNDS, UNREADABLE
 from elman.data.source import sources
 from elman.data.tables import TABLES, SkippedRows, column, is_table, read_rows
 from elman.data.text import read_text
@@ -23,8 +24,8 @@ from elman.errors import ElmanError
 
 #: Endings by which an argument is taken for a file name and not for a text, in addition to those of tables.
 _FILES = (
-    ".txt", ".text", ".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2", ".ann", ".ts", ".wav",
-    ".flac", ".ogg", ".mp3", *PICTURES,
+    ".txt", ".text", ".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2", ".ann", ".ts", *SOUNDS,
+    *UNREADABLE, *PICTURES,
 )  # fmt: skip
 _COMPRESSED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _PATH = re.compile(r"\S+|(/|~|\.\.?[/\\]|\w:[/\\]).*|.*[/\\][^/\\]*")

@@ -20,6 +20,7 @@ class Columns(NamedTuple):
         skip_bad: skip rows that cannot be read.
         images: a folder or an archive in which pictures are found, instead of the folder of the table.
         skip_broken: leave out pictures that cannot be read.
+        channel: the channel of sounds that is read, from 1; None for the mean of all.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Columns(NamedTuple):
     skip_bad: bool = False
     images: str | None = None
     skip_broken: bool = False
+    channel: int | None = None
 
     def roles(self, series: bool = True) -> ColumnRoles:
         """Return the columns that are not channels; without ``series``, those of a table that is one series."""

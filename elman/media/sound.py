@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, final
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from torch import Tensor, nn
 
 from elman.config import Needs, Options
 from elman.data.inputs import InputFile
 from elman.data.padding import pad
+from elman.data.sound_formats import SOUNDS, UNREADABLE
+from elman.data.sounds import LOUDEST, open_sound, read_sound
 from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
 from elman.media.augment import add_noise_floor, vary_frames
@@ -22,7 +25,9 @@ from elman.media.columns import Columns
 from elman.media.medium import Content, Files, Source
 from elman.media.numeric import Numeric
 from elman.media.pretrained import KnownVectors
-from elman.media.waves import SOUNDS, log_mel, read_sound, resample
+from elman.media.waves import log_mel, log_mel_of, resample
+
+_log = logging.getLogger("elman")
 
 #: The default distance of the noise floor from the loudest frame.
 DECIBELS = 26.0
@@ -34,11 +39,22 @@ class SoundOptions(Options):
     heading = "Sound"
     needs = (Needs("sounds", lambda c: c["medium"] == "sound"),)
 
+    channel: Annotated[str, Needs("sounds with several channels", lambda c: c["several_channels"])] = Field(
+        "mix", description="Channel of sounds to read: a number from 1, or mix for the mean of all."
+    )
     bands: int = Field(24, ge=1, description="Bands of the mel scale.")
     decibels: float | None = Field(
         None, gt=0, description="Noise floor: frames are mixed with noise this many decibels below the loudest, as "
         f"rooms and microphones differ there. Default: {DECIBELS:g}."
     )  # fmt: skip
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def channel_number(cls, value: Any) -> Any:
+        number = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(number, str) and number != "mix" and not (number.isdecimal() and 0 < int(number) <= 1024):
+            raise ValueError("should be mix or the number of a channel, from 1")
+        return str(int(number)) if isinstance(number, str) and number != "mix" else number
 
 
 class SoundState(BaseModel):
@@ -64,21 +80,19 @@ class Sound(Numeric):
     def __init__(self, options: Any, rate: int) -> None:
         super().__init__(options)
         self.rate = rate
+        self._warned: set[int] = set()
 
     @classmethod
     def reads(cls, path: str) -> bool:
-        return Path(path).suffix.lower() in SOUNDS
+        return Path(path).suffix.lower() in (*SOUNDS, *UNREADABLE)
 
     @classmethod
     def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
-        waves = [read_sound(path) for path in paths]
-        rate = Counter(rate for _, rate in waves).most_common(1)[0][0]
-        return Content([resample(wave, own, rate) for wave, own in waves], rate)
+        return Content([read_sound(path, columns.channel) for path in paths])
 
     @classmethod
     def join(cls, parts: Sequence[Content], places: Sequence[Sequence[str]]) -> Content:
-        rate = parts[0].form
-        return Content([resample(x, part.form, rate) for part in parts for x in part.inputs], rate)
+        return Content([x for part in parts for x in part.inputs])
 
     @classmethod
     def check(cls, content: Content, places: Sequence[str], columns: Columns) -> None:
@@ -90,11 +104,12 @@ class Sound(Numeric):
 
     @classmethod
     def facts(cls, content: Content) -> Mapping[str, Any]:
-        return {}
+        return {"several_channels": any(x.channels > 1 for x in content.inputs)}
 
     @classmethod
     def learn(cls, options: Any, content: Content) -> Self:
-        return cls(options.model_copy(update={"decibels": options.decibels or DECIBELS}), content.form)
+        rate = Counter(x.rate for x in content.inputs).most_common(1)[0][0]
+        return cls(options.model_copy(update={"decibels": options.decibels or DECIBELS}), rate)
 
     @classmethod
     def load(cls, options: Any, state: SoundState, files: Files) -> Self:
@@ -107,22 +122,40 @@ class Sound(Numeric):
         return columns
 
     def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
-        return self._frames(content.inputs, content.form)
-
-    def _frames(self, waves: Sequence[np.ndarray], rate: int) -> list[np.ndarray]:
-        """The log-mel frames (T, bands) of waves, at the model's own rate."""
-        return [log_mel(resample(wave, rate, self.rate), self.rate, self.options.bands) for wave in waves]
+        self._warn_of_lower_rates([(place, x.rate) for place, x in zip(places, content.inputs, strict=True)])
+        return [
+            log_mel(resample(x.samples, x.rate, self.rate, place), self.rate, self.options.bands)
+            for place, x in zip(places, content.inputs, strict=True)
+        ]
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:
-        rows = []
+        rows, bands = [], self.options.bands
         for k, x in enumerate(given, 1):
-            path = os.fspath(x) if isinstance(x, (str, os.PathLike)) else None
-            wave, rate = read_sound(path) if path is not None else (np.asarray(x, dtype=np.float32), self.rate)
-            if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
-                where = path or f"input {k} of {len(given)}"
-                raise ElmanError(f"{where}: a sound is a wave (N,) of finite numbers, not {wave.shape}")
-            rows += self._frames([wave], rate)
+            if isinstance(x, (str, os.PathLike)):
+                with open_sound(x, channel_of(self.options)) as sound:
+                    self._warn_of_lower_rates([(os.fspath(x), sound.rate)])
+                    rows.append(log_mel_of(sound.blocks(), sound.rate, self.rate, bands, os.fspath(x)))
+                continue
+            wave = np.asarray(x, dtype=np.float32)
+            if wave.ndim != 1 or not len(wave) or not (np.abs(wave) <= LOUDEST).all():
+                raise ElmanError(
+                    f"input {k} of {len(given)}: a sound is a wave (N,) of finite numbers, not {wave.shape}"
+                )
+            rows.append(log_mel(wave, self.rate, bands))
         return rows
+
+    def _warn_of_lower_rates(self, rates: Sequence[tuple[str, int]]) -> None:
+        """Log, once for each rate, that sounds lack the high frequencies that the model reads."""
+        for rate, count in Counter(rate for _, rate in rates if rate < self.rate).items():
+            if rate in self._warned:
+                continue
+            self._warned.add(rate)
+            place = next(place for place, own in rates if own == rate)
+            others = f"; so are {count - 1:,} others" if count > 1 else ""
+            _log.warning(
+                "%s: sampled at %s Hz, below the model's rate of %s Hz: frequencies above %s Hz are missing%s",
+                place, f"{rate:,}", f"{self.rate:,}", f"{rate // 2:,}", others,
+            )  # fmt: skip
 
     def in_file(self, argument: str, column: str | None, columns: Columns, whole: bool) -> InputFile | None:
         if column is not None:
@@ -149,10 +182,15 @@ class Sound(Numeric):
         return []
 
     def amount(self, content: Content) -> float:
-        return sum(map(len, content.inputs)) * 100 // content.form
+        return sum(len(x) * 100 / x.rate for x in content.inputs)
 
     def describe(self) -> str:
         return "sounds"
+
+
+def channel_of(options: Any) -> int | None:
+    """Return the number of the channel that is read; None for the mean of all."""
+    return None if options.channel == "mix" else int(options.channel)
 
 
 def frame_features(frames: np.ndarray) -> np.ndarray:

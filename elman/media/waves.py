@@ -1,69 +1,145 @@
-"""Read sound files as waves, and compute log-mel frames."""
+"""Resample waves, and compute log-mel frames; both also block by block, with the same result."""
 
 from __future__ import annotations
 
 import functools
-import io
 import math
+from collections.abc import Iterable
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from elman.data.text import read_bytes
 from elman.errors import ElmanError
-
-#: How a sound file's name ends.
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 
 #: Seconds of a window, and from one to the next.
 _WINDOW, _HOP = 0.025, 0.010
+#: Frames that are computed at a time: 20 s. A shorter sound is one block.
+_BLOCK = 2048
 
 
-def read_sound(path: str) -> tuple[np.ndarray, int]:
-    """Read a sound file: the wave (N,) float32 in -1..1, averaged over channels, and its sampling rate in Hz.
+@final
+class Resampler:
+    """Resample a wave that arrives in blocks, with soxr.
+
+    The result is that of the whole wave, however it is divided.
+
+    Args:
+        rate (int): the sampling rate of the wave in Hz.
+        wanted (int): the sampling rate of the result in Hz.
+        name (str): the sound, for messages. Default: ``"sound"``.
 
     Raises:
-        ElmanError: the soundfile package is missing, or the file does not decode or is empty.
+        ElmanError: the rates differ and the soxr package is missing.
     """
-    try:
-        import soundfile
-    except ImportError:
-        raise ElmanError(f"{path}: sound needs the soundfile package: pip install 'elman[audio]'") from None
-    data = read_bytes(path)
-    try:
-        wave, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise ElmanError(
-            f"{path}: not a sound file that can be decoded: {getattr(error, 'error_string', error)}"
-        ) from None
-    if not len(wave):
-        raise ElmanError(f"{path}: the file contains no audio")
-    return wave.mean(1), rate
+
+    def __init__(self, rate: int, wanted: int, name: str = "sound") -> None:
+        self._stream: Any = None
+        self._empty = True
+        if rate != wanted:
+            try:
+                import soxr
+            except ImportError:
+                raise ElmanError(
+                    f"{name}: sampled at {rate:,} Hz, {wanted:,} Hz are needed; resampling needs the soxr package: "
+                    "pip install 'elman[audio]'"
+                ) from None
+            self._stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32")
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take the next samples (N,) float32; return the samples that can be computed, (M,)."""
+        return self._made(block if self._stream is None else self._stream.resample_chunk(np.ascontiguousarray(block)))
+
+    def finish(self) -> np.ndarray:
+        """Return the samples that remain at the end; there is at least one in all."""
+        none = np.zeros(0, dtype=np.float32)
+        rest = self._made(none if self._stream is None else self._stream.resample_chunk(none, last=True))
+        return np.zeros(1, dtype=np.float32) if self._empty else rest
+
+    def _made(self, samples: np.ndarray) -> np.ndarray:
+        self._empty = self._empty and not len(samples)
+        return samples
 
 
-def resample(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Resample a wave to ``wanted`` Hz with the Fourier transform."""
+@final
+class LogMel:
+    """Compute log-mel frames of a wave that arrives in blocks: windows of 25 ms, every 10 ms.
+
+    The result is that of the whole wave, however it is divided: frames are computed a fixed number at a time.
+
+    mel(f) = 2595 log10(1 + f / 700): Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420
+
+    Args:
+        rate (int): the sampling rate in Hz.
+        bands (int): bands of the mel scale. Default: 40.
+    """
+
+    def __init__(self, rate: int, bands: int = 40) -> None:
+        self._width, self._hop, self._bands = int(rate * _WINDOW), int(rate * _HOP), bands
+        self._size = 1 << (self._width - 1).bit_length()
+        self._window = torch.hann_window(self._width)
+        self._filters = _filters(rate, self._size, bands)
+        self._waiting = [np.zeros(self._size // 2, dtype=np.float32)]  # the first window is centred on the first sample
+        self._count, self._total = self._size // 2, 0
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Take the next samples (N,) float32; return frames (T, bands), none where a block of them is not full."""
+        self._waiting.append(block)
+        self._count += len(block)
+        self._total += len(block)
+        step, need = _BLOCK * self._hop, (_BLOCK - 1) * self._hop + self._size
+        if self._count < need:
+            return np.zeros((0, self._bands), dtype=np.float32)
+        x, frames = np.concatenate(self._waiting), []
+        while len(x) >= need:
+            frames.append(self._frames(x[:need]))
+            x = x[step:]
+        self._waiting, self._count = [x.copy()], len(x)
+        return np.concatenate(frames)
+
+    def finish(self) -> np.ndarray:
+        """Return the frames that remain at the end, (T, bands)."""
+        end = np.zeros(self._size // 2 + max(0, self._size - self._total), dtype=np.float32)
+        first = self.push(end)
+        x = np.concatenate(self._waiting)
+        return np.concatenate((first, self._frames(x))) if len(x) >= self._size else first
+
+    def _frames(self, x: np.ndarray) -> np.ndarray:
+        spectrum = torch.stft(
+            torch.from_numpy(x), self._size, self._hop, self._width, self._window, center=False, return_complex=True
+        )
+        power = spectrum.abs().square()
+        return (self._filters @ power).clamp(min=1e-8).log().t().contiguous().numpy()
+
+
+def resample(wave: np.ndarray, rate: int, wanted: int, name: str = "sound") -> np.ndarray:
+    """Resample a wave (N,) to ``wanted`` Hz; see `Resampler`."""
     if rate == wanted:
         return wave
-    samples = max(1, round(len(wave) * wanted / rate))
-    spectrum = np.fft.rfft(wave)[: samples // 2 + 1]
-    return (np.fft.irfft(spectrum, samples) * (samples / len(wave))).astype(np.float32)
+    stream = Resampler(rate, wanted, name)
+    return np.concatenate((stream.push(wave), stream.finish()))
 
 
 def log_mel(wave: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
-    """Compute log-mel frames (T, bands) float32: windows of 25 ms, every 10 ms.
+    """Compute the log-mel frames (T, bands) float32 of a wave (N,) float32; see `LogMel`."""
+    frames = LogMel(rate, bands)
+    return np.concatenate((frames.push(wave), frames.finish()))
 
-    mel(f) = 2595 log10(1 + f / 700): Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420
+
+def log_mel_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound") -> np.ndarray:
+    """Compute the log-mel frames (T, bands) of a wave that arrives in blocks at another rate.
+
+    Args:
+        blocks (Iterable[ndarray]): the samples, (N,) float32 each.
+        rate (int): their sampling rate in Hz.
+        wanted (int): the sampling rate of the frames in Hz.
+        bands (int): bands of the mel scale.
+        name (str): the sound, for messages. Default: ``"sound"``.
     """
-    width, hop = int(rate * _WINDOW), int(rate * _HOP)
-    size = 1 << (width - 1).bit_length()
-    x = torch.from_numpy(np.pad(wave, (0, max(0, size - len(wave)))))
-    spectrum = torch.stft(
-        x, size, hop, width, torch.hann_window(width), center=True, pad_mode="constant", return_complex=True
-    )
-    power = spectrum.abs().square()
-    return (_filters(rate, size, bands) @ power).clamp(min=1e-8).log().t().contiguous().numpy()
+    stream, frames = Resampler(rate, wanted, name), LogMel(wanted, bands)
+    found = [frames.push(stream.push(block)) for block in blocks]
+    return np.concatenate((*found, frames.push(stream.finish()), frames.finish()))
 
 
 @functools.cache

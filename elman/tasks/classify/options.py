@@ -13,7 +13,7 @@ from elman.layers.pooling import pooling_class
 from elman.media.columns import Columns
 from elman.media.image import ImageOptions
 from elman.media.series import SeriesOptions
-from elman.media.sound import SoundOptions
+from elman.media.sound import SoundOptions, channel_of
 from elman.media.text import TextOptions
 from elman.training.config import TrainConfig
 
@@ -144,6 +144,7 @@ class ClassifyConfig(ClassifyData, TextOptions, SeriesOptions, SoundOptions, Ima
             self.skip_bad,
             self.images,
             self.skip_broken,
+            channel_of(self),
         )
 
 

@@ -1,0 +1,259 @@
+"""Read sound files in blocks, or whole."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, final
+
+import numpy as np
+
+from elman.data.archive import open_unpacked
+from elman.data.sound_formats import cut_short, describe, format_of, without_length
+from elman.data.source import InMemory, printable, sources
+from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
+
+#: The sampling rates that are read, in Hz.
+RATES = range(200, 1_000_001)
+#: The largest absolute value of a sample. Files of floats need not be scaled to 1, but a larger one is no sound.
+LOUDEST = 1e9
+#: Samples in a block.
+_BLOCK = 1 << 16
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Wave:
+    """A sound in memory. NumPy takes it as the array of its samples.
+
+    Args:
+        samples (ndarray): (N,) float32.
+        rate (int): The sampling rate in Hz.
+        channels (int): The number of channels of the file. Default: 1.
+    """
+
+    samples: np.ndarray
+    rate: int
+    channels: int = 1
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.samples, dtype) if copy else np.asarray(self.samples, dtype)
+
+
+@final
+class SoundStream:
+    """The bytes of a sound file as libsndfile reads them, which cannot take exceptions.
+
+    Args:
+        file (IO[bytes]): A seekable stream.
+        at (int, optional): Where to give four bytes of 255, for a length that is not known. Default: nowhere.
+
+    Attributes:
+        error (Exception, optional): Why bytes could not be read.
+    """
+
+    def __init__(self, file: IO[bytes], at: int | None = None) -> None:
+        self._file, self._at = file, at
+        self.error: Exception | None = None
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, as `io.IOBase.seek`; stay where the place is not in the file."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):  # damaged files lead to negative positions
+            return self._file.tell()
+
+    def read(self, length: int = -1) -> bytes:
+        """Read, as `io.IOBase.read`; return nothing on an error."""
+        start = self._file.tell()
+        try:
+            data = self._file.read(length)
+        except Exception as error:
+            self.error = error
+            return b""
+        if self._at is None or not start - 4 < self._at < start + len(data):
+            return data
+        return bytes(255 if 0 <= k - self._at < 4 else byte for k, byte in enumerate(data, start))
+
+
+@final
+class SoundReader:
+    """An open sound file, of which `open_sound` gives one.
+
+    Args:
+        file (soundfile.SoundFile): The file.
+        stream (SoundStream): Its bytes.
+        name (str): Its name, for messages.
+        channel (int, optional): The channel to read, numbered from 1. Default: the mean of all.
+        missing (str): What is missing at the end of the file. Default: ``""``, nothing.
+
+    Attributes:
+        rate (int): The sampling rate in Hz.
+        channels (int): The number of channels of the file.
+        frames (int, optional): The number of samples of each channel, as the file announces it; None if it does not.
+    """
+
+    def __init__(
+        self, file: Any, stream: SoundStream, name: str, channel: int | None = None, missing: str = ""
+    ) -> None:
+        self._file, self._stream, self._name, self._channel, self._missing = file, stream, name, channel, missing
+        self.rate, self.channels = int(file.samplerate), int(file.channels)
+        self.frames = int(file.frames) if file.frames < 1 << 60 else None
+        if self.rate not in RATES:
+            raise ElmanError(
+                f"{name}: the sampling rate is {self.rate:,} Hz; {RATES[0]:,} to {RATES[-1]:,} Hz are read"
+            )
+        if channel is not None and channel > self.channels:
+            has = "one channel" if self.channels == 1 else f"{self.channels} channels"
+            raise ElmanError(f"{name}: has {has}; channel {channel} is asked for (--channel)")
+
+    def blocks(self, size: int = _BLOCK) -> Iterator[np.ndarray]:
+        """Yield the samples in blocks, (N,) float32.
+
+        A file that was cut short is read as far as it goes, and the log says so.
+
+        Args:
+            size (int): Samples in a block; the last one can be shorter. Default: 65,536.
+
+        Raises:
+            ElmanError: The file has no samples or is damaged, or a sample is not a finite number. The message names
+                the sample and the second.
+        """
+        import soundfile
+
+        done = 0
+        while True:
+            try:
+                block = self._file.read(size, dtype="float32", always_2d=True)
+            except soundfile.SoundFileError as error:
+                raise ElmanError(f"{self._name}: damaged at {self._place(done)}: {_reason(error)}") from None
+            if self._stream.error is not None:
+                raise ElmanError(f"{self._name}: cannot be read at {self._place(done)}: {self._stream.error}")
+            if not len(block):
+                break
+            yield self._one_channel(block, done)
+            done += len(block)
+        if not done:
+            cut = f"; it is cut short, {self._missing}" if self._missing else ""
+            raise ElmanError(f"{self._name}: the file contains no audio{cut}")
+        missing = self._missing
+        if not missing and self.frames is not None and done < self.frames:
+            missing = f"{done:,} of {self.frames:,} samples can be decoded"
+        if missing:
+            _log.warning("%s: is cut short, %s; read up to %.3f s", self._name, missing, done / self.rate)
+
+    def _one_channel(self, block: np.ndarray, before: int) -> np.ndarray:
+        """Check a block (N, C), and return the samples (N,)."""
+        first = 0 if self._channel is None else self._channel - 1
+        block = block if self._channel is None else block[:, first : first + 1]
+        wrong = ~(np.abs(block) <= LOUDEST)  # NaN compares as false
+        if wrong.any():
+            k, c = np.argwhere(wrong)[0].tolist()
+            which = f", channel {first + c + 1}" if self.channels > 1 else ""
+            raise ElmanError(
+                f"{self._name}: {self._place(before + k)}{which}: {block[k, c]:g} is not a sample of a sound; finite "
+                "numbers are required, usually between -1 and 1"
+            )
+        return block.mean(1)
+
+    def _place(self, sample: int) -> str:
+        return f"sample {sample + 1:,} ({sample / self.rate:.3f} s)"
+
+
+@contextmanager
+def open_sound(source: Any, channel: int | None = None) -> Iterator[SoundReader]:
+    """Open a sound file to read it in blocks, with memory that does not grow with its length.
+
+    soundfile decodes it, with libsndfile: WAV (8 to 32 bits, floats, mu-law, A-law, ADPCM; also of pipes), RF64, W64,
+    AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis and Opus.
+
+    Args:
+        source (str | PathLike | bytes | IO): A path, a URL, a named pipe, ``-`` for standard input, the bytes of a
+            file, or an open file.
+        channel (int, optional): The channel to read, numbered from 1. Default: the mean of all.
+
+    Yields:
+        SoundReader: The open file.
+
+    Raises:
+        ElmanError: The soundfile package is missing, or the file cannot be read, is no sound, or has no such channel.
+
+    Example::
+
+        >>> with open_sound("speech.flac") as sound:  # doctest: +SKIP
+        ...     seconds = sum(map(len, sound.blocks())) / sound.rate
+    """
+    if isinstance(source, (bytes, bytearray)):
+        path: str = InMemory("<sound in memory>", bytes(source))
+    else:
+        (path,) = sources([source])
+    name = printable(path)
+    try:
+        import soundfile
+    except ImportError:
+        raise ElmanError(f"{name}: sound needs the soundfile package: pip install 'elman[audio]'") from None
+    except OSError as error:
+        raise ElmanError(f"{name}: soundfile finds no libsndfile ({error}): pip install -U soundfile") from None
+    with open_unpacked(path) as (stored, _):
+        file = stored if stored.seekable() else io.BytesIO(stored.read())
+        missing, stream = cut_short(file), SoundStream(file, without_length(file))
+        file.seek(0)
+        try:
+            opened = soundfile.SoundFile(stream)
+        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: files of raw samples, by their name
+            raise _undecodable(name, file, missing, error) from None
+        opened.seekable = lambda: False  # soundfile would seek after each block, which MP3 and FLAC do not do exactly
+        with opened:
+            yield SoundReader(opened, stream, name, channel, missing)
+
+
+def read_sound(source: Any, channel: int | None = None) -> Wave:
+    """Read a sound file whole; see `open_sound`.
+
+    Args:
+        source (str | PathLike | bytes | IO): A file.
+        channel (int, optional): The channel to read, numbered from 1. Default: the mean of all.
+
+    Raises:
+        ElmanError: The file cannot be read; see `open_sound` and `SoundReader.blocks`.
+
+    Example::
+
+        >>> wave = read_sound("speech.flac")  # doctest: +SKIP
+        >>> wave.samples.shape, wave.rate  # doctest: +SKIP
+        ((52480,), 16000)
+    """
+    with open_sound(source, channel) as sound:
+        return Wave(np.concatenate(list(sound.blocks())), sound.rate, sound.channels)
+
+
+def _undecodable(name: str, file: IO[bytes], missing: str, error: Exception) -> ElmanError:
+    """Return the error for a file that libsndfile does not open."""
+    import soundfile
+
+    file.seek(0)
+    head = file.read(4096)
+    kind = format_of(head)
+    codecs = {"MP3": soundfile.available_formats(), "OPUS": soundfile.available_subtypes("OGG")}
+    if kind in codecs and kind not in codecs[kind]:
+        version = soundfile.__libsndfile_version__
+        return ElmanError(f"{name}: libsndfile {version} cannot decode {kind}: pip install -U soundfile")
+    what = describe(head, missing)
+    return ElmanError(f"{name}: not a sound file that can be decoded: {what} ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason that libsndfile gives, which is not always one."""
+    return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".:") or "libsndfile gives no reason"
+
+
+__all__ = ["LOUDEST", "RATES", "SoundReader", "Wave", "open_sound", "read_sound"]
