@@ -245,7 +245,8 @@ def data_of(name: str, folder: Path) -> str:
 
 #: Options of all settings with pictures.
 PICTURES: dict[str, Any] = {
-    "encoder": "small", "input_feeding": False, "image_size": 16, "hidden_size": 8, "embedding_size": 8, "picture_size": 8, "batch_size": 60,
+    "encoder": "small", "input_feeding": False, "image_size": 16, "hidden_size": 8, "embedding_size": 8,
+    "picture_size": 8, "batch_size": 60,
 }  # fmt: skip
 
 #: By name: the task, the data, and options.
