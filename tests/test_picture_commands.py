@@ -131,6 +131,48 @@ def test_prediction_takes_the_files_of_training(
     assert names == wanted[:1]
 
 
+def test_messages_name_the_record_of_a_file(
+    captions_run: str, questions_run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"images": [{"file_name": ""}, {"file_name": "missing.png"}]}))
+    asked = {"questions": [{"image_id": "missing.png", "question": "which?"}]}
+    (tmp_path / "q.json").write_text(json.dumps(asked))
+    for run, name, place in ((captions_run, "c.json", "images[1]"), (questions_run, "q.json", "questions[0]")):
+        message = predicted(capsys, 2, run, str(tmp_path / name), "--skip-bad")[1][-1]
+        assert message == f"elman: {tmp_path / name}, {place}: {tmp_path}/missing.png: no such file"
+    _, (message,) = predicted(capsys, 2, questions_run, str(tmp_path / "c.json"))
+    assert "c.json: no list 'questions'; these are pictures, for a caption model" in message
+
+
+def test_rows_without_a_picture_or_a_question(
+    questions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (photos / "rows.tsv").write_text("image\tquestion\nphotos/0.png\twhich?\n\twhich?\nphotos/1.png\t\n")
+    assert cli.main(["predict", questions_run, str(photos / "rows.tsv")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1:] == ["\twhich?\t", f"{photos}/photos/1.png\t\t"]
+    assert shown.err.splitlines()[0] == f"elman: {photos}/rows.tsv, row 2: the name of the picture is empty"
+    out = str(tmp_path / "o.tsv")
+    assert cli.main(["predict", questions_run, str(photos / "rows.tsv"), "--out", out]) == 2
+    assert "answers to 1 of 3 inputs" in capsys.readouterr().err
+    names, _ = predicted(capsys, 0, questions_run, str(photos / "rows.tsv"), "--skip-bad")
+    assert names == [f"{photos}/photos/0.png"]
+    assert "skipped 2 bad rows of 3; the first, row 2: the name of the picture is empty" in caplog.text
+
+
+def test_questions_about_pictures_within_a_table(
+    questions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [(photos / f"photos/{k}.png").read_bytes() for k in range(2)]
+    polars.DataFrame({"image": pictures, "question": ["which?"] * 2}).write_parquet(tmp_path / "t.parquet")
+    assert cli.main(["predict", questions_run, str(tmp_path / "t.parquet"), "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    answers = elman.load(questions_run).predict([(f"{photos}/photos/{k}.png", "which?") for k in range(2)])
+    assert [one["answers"][0]["text"] for one in records] == [one[0].text for one in answers]
+    assert [one["question"] for one in records] == ["which?"] * 2
+
+
 def test_archives_and_subfolders(
     captions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +203,9 @@ def test_each_broken_picture_is_named_and_the_others_are_answered(
     assert [line.count(path) for line, path in zip(found, paths[1::2], strict=True)] == [1, 1]
     names, (note,) = predicted(capsys, 0, captions_run, *paths, "--skip-broken")
     assert names == paths
-    assert f"left out 2 of 4 pictures, which cannot be read; the first, {paths[1]}: the file is truncated" in note
+    assert (
+        f"left out 2 of 4 inputs, whose pictures cannot be read; the first, {paths[1]}: the file is truncated" in note
+    )
 
 
 def test_options_of_reading_are_refused_where_they_do_nothing(

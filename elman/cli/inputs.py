@@ -31,13 +31,13 @@ class Given(NamedTuple):
         input: what the model gets.
         shown: how it is printed.
         place (str | None): its location; None for an argument of the command line.
-        question (str): the question about it, for models that take questions.
+        question (str | None): the question about it; None for models that take no questions.
     """
 
     input: Any
     shown: Any
     place: str | None
-    question: str = ""
+    question: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -76,7 +76,9 @@ class Inputs:
         if images is not None and not any(file.relative for file in files):
             raise ElmanError("--images: is for the paths in a table or another file; there is none among the inputs")
         if skip_bad and not any(isinstance(file, InputTable) for file in files):
-            raise ElmanError("--skip-bad: is for the rows of a table or another file; there is none among the inputs")
+            raise ElmanError(
+                "--skip-bad: is for the rows of tables and the records of JSON; there is none among the inputs"
+            )
 
     def one_file(self) -> InputFile | None:
         """Return the only file, if there is one; ElmanError if there are other inputs too."""
@@ -89,7 +91,7 @@ class Inputs:
         """Return inputs that are not in a file as one, to write them with their answers."""
         if not self.model.takes_questions:
             return InputLines([one.shown for one in given], [])
-        return Asked([(one.shown, one.question) for one in given], [])
+        return Asked([(one.shown, one.question or "") for one in given], [])
 
     def batches(self) -> Iterator[list[Given]]:
         """Yield all inputs in order, in batches; one by one if a person types them."""
@@ -208,7 +210,7 @@ def _asked(
 
 
 def _has_questions(file: InputFile) -> bool:
-    return not file.inputs or any("\t" in one for one in file.inputs if isinstance(one, str))
+    return not file.inputs or any("\t" in one for one in file.names if isinstance(one, str))
 
 
 def _all(file: InputFile, questions: Sequence[str]) -> Asked:

@@ -48,8 +48,8 @@ class _Answered(NamedTuple):
 
     def lines(self, named: bool) -> list[str]:
         """Return a line of text for each answer, an empty one if there are none; ``named``: after the input."""
-        name = "\t".join(filter(None, (str(self.given.shown), self.given.question)))
-        start = f"{name}\t" if named and not self.given.empty else ""
+        columns = [str(self.given.shown)] + ([] if self.given.question is None else [self.given.question])
+        start = "".join(f"{column}\t" for column in columns) if named and not self.given.empty else ""
         return [f"{start}{line}" for line in self._lines()]
 
     def _lines(self) -> list[str]:
@@ -156,14 +156,17 @@ def predict(
         write_output(
             out, asked.with_predictions(out, [cells_of(one.answers) if one.answers else None for one in written])
         )
-        print(f"answers to {answered:,} inputs in {out}", file=sys.stderr)
+        count = f"{answered - len(failed):,} of {answered:,}" if failed else f"{answered:,}"
+        print(f"answers to {count} inputs in {out}", file=sys.stderr)
     unusable = [one for one in failed if one.error is not None] if model.reads_paths else []
     failed = [one for one in failed if one.error is None or not model.reads_paths]
     broken = [one for one in unusable if skip_broken and isinstance(one.error, BrokenPicture)]
     if broken:
         unusable = [one for one in unusable if not isinstance(one.error, BrokenPicture)]
-        count = f"{len(broken):,} of {answered:,} pictures"
-        print(f"elman: left out {count}, which cannot be read; the first, {broken[0].message}", file=sys.stderr)
+        count = f"{len(broken):,} of {answered:,} inputs"
+        print(
+            f"elman: left out {count}, whose pictures cannot be read; the first, {broken[0].message}", file=sys.stderr
+        )
     for one in unusable:
         print(f"elman: {one.message}", file=sys.stderr)
     if failed:
@@ -249,7 +252,7 @@ def _draw_grid(given: Given, best: Answer, attention: Attention, show: str | Non
     if show == "attention":
         show_panels(console(), picture, panels(attention), os.path.basename(name))
     if plot:
-        grid_picture(plot, picture, best, attention, os.path.basename(name), given.question)
+        grid_picture(plot, picture, best, attention, os.path.basename(name), given.question or "")
 
 
 class _Progress:

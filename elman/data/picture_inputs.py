@@ -7,6 +7,7 @@ import logging
 import os
 import posixpath
 from collections.abc import Sequence
+from typing import Any
 
 import polars
 
@@ -15,7 +16,7 @@ from elman.data.captions import caption_lines, one_line, read_object, record_lis
 from elman.data.inputs import InputFile, InputLines, InputTable
 from elman.data.members import open_members
 from elman.data.picture_formats import PICTURES, UNREADABLE
-from elman.data.picture_paths import folder_of, is_picture, picture_column, resolve
+from elman.data.picture_paths import PictureInMemory, folder_of, is_picture, picture_column, resolve
 from elman.data.records import column
 from elman.data.source import expand_home, is_system_file, local_path, printable
 from elman.data.tables import SkippedRows, is_table, read_rows
@@ -71,14 +72,10 @@ def pictures_in(
         return None
     skipped = SkippedRows(path, skip_bad or None)
     if path.lower().endswith(".json") and (value := read_object(path)) is not None:
-        rows = _captioned(path, value, skipped) if question is None else _asked(path, value, skipped)
+        rows, places = _captioned(path, value, skipped) if question is None else _asked(path, value, skipped)
     elif is_table(path, [image] if question is None else [image, question]):
         columns = {"image": image} | ({} if question is None else {"question": question})
-        table = read_rows(path, columns, skipped).table
-        skipped.log(len(table))
-        paths = resolve(picture_column(table, image, printable(path)), folder_of(path), images)
-        questions = None if question is None else column(table, question, printable(path))
-        return _relative(InputTable(argument, table, _with_questions(paths, questions)))
+        return _in_table(argument, path, read_rows(path, columns, skipped).table, columns, images, skipped)
     elif not path.lower().endswith(_LISTS):
         return None
     else:
@@ -89,37 +86,59 @@ def pictures_in(
             paths = resolve([name.strip() for name, _, _ in parts], folder_of(path), images)
             inputs = [f"{name}{tab}{rest}" for name, (_, tab, rest) in zip(paths, parts, strict=True)]
             return _relative(InputLines(inputs, [f"{argument}, line {k}" for k in range(1, len(inputs) + 1)]))
-        rows = polars.DataFrame({"image": list(dict.fromkeys(named))})
+        rows, places = polars.DataFrame({"image": list(dict.fromkeys(named))}), [""] * len(dict.fromkeys(named))
     skipped.log(len(rows))
     if not len(rows):
         raise ElmanError(f"{argument}: names no pictures")
     paths = resolve(rows["image"].to_list(), folder_of(path), images)
     questions = rows["question"].to_list() if question is not None else None
-    places = [f"{argument}, {one}" for one in (questions or rows["image"].to_list())]
-    return _relative(InputTable(argument, rows, _with_questions(paths, questions), places=places))
+    places = [f"{argument}, {place}" if place else argument for place in places]
+    return _table(argument, rows, paths, questions, places)
 
 
-def _captioned(path: str, value: dict, skipped: SkippedRows) -> polars.DataFrame:
-    """Return the names of the pictures in the JSON of COCO or Karpathy."""
+def _in_table(
+    argument: str, path: str, table: polars.DataFrame, columns: dict[str, str], images: str | None, skipped: SkippedRows
+) -> InputFile:
+    """Return the pictures of a table; rows without a picture or a question are skipped, if bad rows are."""
+    names = picture_column(table, columns["image"], printable(path))
+    questions = column(table, columns["question"], printable(path)) if "question" in columns else None
+    bad = set()
+    for k in range(len(table) if skipped.skip else 0):
+        wrong = wrong_text(questions[k], "question") if questions is not None else ""
+        if reason := wrong if names[k].strip() else "the name of the picture is empty":
+            skipped.add(f"row {k + 1}", reason)
+            bad.add(k)
+    kept = [k for k in range(len(table)) if k not in bad]
+    skipped.log(len(kept))
+    paths = resolve([names[k] for k in kept], folder_of(path), images)
+    questions = None if questions is None else [questions[k] for k in kept]
+    return _table(argument, table[kept], paths, questions, [f"{argument}, row {k + 1}" for k in kept])
+
+
+def _captioned(path: str, value: dict, skipped: SkippedRows) -> tuple[polars.DataFrame, list[str]]:
+    """Return the names of the pictures in the JSON of COCO or Karpathy, and where each is."""
     if "images" not in value:
         hint = "; these are questions or answers, for a vqa model" if "questions" in value else ""
         raise ElmanError(f"{printable(path)}: has no list 'images', as the files of COCO and Karpathy do{hint}")
-    names = []
+    names, places = [], []
     for k, record in enumerate(record_list(value, "images", path)):
         name = record.get("filename", record.get("file_name"))
         if isinstance(name, str) and name.strip():
             names.append(posixpath.join(str(record.get("filepath") or ""), name))
+            places.append(f"images[{k}]")
         else:
             skipped.add(f"images[{k}]", "'file_name' or 'filename' is required")
-    return polars.DataFrame({"image": names}, schema={"image": polars.String})
+    return polars.DataFrame({"image": names}, schema={"image": polars.String}), places
 
 
-def _asked(path: str, value: dict, skipped: SkippedRows) -> polars.DataFrame:
-    """Return the pictures and questions in the JSON of VQA v2, with their numbers."""
+def _asked(path: str, value: dict, skipped: SkippedRows) -> tuple[polars.DataFrame, list[str]]:
+    """Return the pictures and questions in the JSON of VQA v2, with their numbers, and where each is."""
     if "questions" not in value:
+        if "images" in value:
+            raise ElmanError(f"{printable(path)}: no list 'questions'; these are pictures, for a caption model")
         hint = "has the annotations of VQA v2, which are answers" if "annotations" in value else "no list 'questions'"
         raise ElmanError(f"{printable(path)}: {hint}; give the file of the questions alone")
-    rows = []
+    rows, places = [], []
     for k, record in enumerate(record_list(value, "questions", path)):
         number, text = record.get("image_id"), record.get("question")
         if not isinstance(number, (int, str)) or not str(number).strip():
@@ -128,9 +147,9 @@ def _asked(path: str, value: dict, skipped: SkippedRows) -> polars.DataFrame:
             skipped.add(f"questions[{k}]", reason)
         else:
             rows.append((str(record.get("question_id", "")), file_name(number, value), one_line(str(text))))
-    return polars.DataFrame(
-        rows, schema=dict.fromkeys(("question_id", "image", "question"), polars.String), orient="row"
-    )
+            places.append(f"questions[{k}]")
+    schema = dict.fromkeys(("question_id", "image", "question"), polars.String)
+    return polars.DataFrame(rows, schema=schema, orient="row"), places
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -157,7 +176,16 @@ def _relative(file: InputFile) -> InputFile:
     return file
 
 
-def _with_questions(paths: Sequence[str], questions: list[str] | None) -> list[str]:
-    if questions is None:
-        return list(paths)
-    return [f"{path}\t{' '.join(text.split())}" for path, text in zip(paths, questions, strict=True)]
+def _table(
+    argument: str, table: polars.DataFrame, paths: Sequence[str], questions: list[str] | None, places: list[str]
+) -> InputFile:
+    """Return the pictures of a table, each with its question if there are any."""
+    inputs: list[Any] = list(paths)
+    names = [str(path) for path in paths]
+    if questions is not None:
+        names = [f"{path}\t{one_line(text)}" for path, text in zip(paths, questions, strict=True)]
+        inputs = [
+            (path, one_line(text)) if isinstance(path, PictureInMemory) else name
+            for path, text, name in zip(paths, questions, names, strict=True)
+        ]
+    return _relative(InputTable(argument, table, inputs, names, places))
