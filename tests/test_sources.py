@@ -18,7 +18,7 @@ import pytest
 import elman
 import elman.cli.app
 from elman.data import read_text
-from elman.data.source import absolute, is_system_file, printable, sources
+from elman.data.source import absolute, files_below, is_system_file, printable, sources
 from elman.data.tables import read_table
 from elman.data.vectors import read_vectors, vector_size
 from elman.media.columns import Columns
@@ -207,6 +207,19 @@ def test_unusual_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     print(caught.value)
     with pytest.raises(elman.ElmanError, match="no such file; a text in memory is given as"):
         elman.train("language", "To be or not to be.\n" * 30, progress=False)
+
+
+def test_files_below_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "set/inner/__MACOSX").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    for name in ("set/b.txt", "set/inner/a.txt", "set/.hidden", "set/inner/__MACOSX/a.txt", "other/c.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "set/linked").symlink_to(tmp_path / "other")
+    (tmp_path / "set/inner/round").symlink_to(tmp_path / "set")
+    names = ("b.txt", os.path.join("inner", "a.txt"), os.path.join("linked", "c.txt"))
+    assert files_below(str(tmp_path / "set")) == list(names)
+    with pytest.raises(elman.ElmanError, match=r"missing: cannot be read: No such file"):
+        files_below(str(tmp_path / "missing"))
 
 
 def test_class_files_and_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

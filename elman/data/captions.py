@@ -15,7 +15,7 @@ from elman.data.archive import name_inside, table_in_memory
 from elman.data.picture_formats import PICTURES
 from elman.data.picture_paths import folder_of, picture_column, resolve
 from elman.data.records import column, list_column
-from elman.data.source import InMemory, is_system_file, local_path, printable, sources
+from elman.data.source import InMemory, files_below, local_path, printable, sources
 from elman.data.tables import SkippedRows, is_table, read_rows
 from elman.data.text import read_bytes, read_text
 from elman.errors import ElmanError
@@ -324,8 +324,7 @@ def _rows_of_karpathy(pictures: list[dict[str, Any]], path: str, skipped: Skippe
 
 def _read_folder(folder: str, skipped: SkippedRows) -> list[Captioned]:
     """Read the text file beside each picture of a folder and its subfolders."""
-    every = (os.path.join(place, name) for place, _, files in os.walk(folder) for name in files)
-    names = sorted(name for name in (os.path.relpath(path, folder) for path in every) if not is_system_file(name))
+    names = files_below(folder)
     texts = {os.path.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
     result, without = [], []
     for name in names:

@@ -18,7 +18,7 @@ from elman.data.members import open_members
 from elman.data.picture_formats import PICTURES, UNREADABLE
 from elman.data.picture_paths import PictureInMemory, folder_of, is_picture, picture_column, resolve
 from elman.data.records import column
-from elman.data.source import expand_home, is_system_file, local_path, printable
+from elman.data.source import expand_home, files_below, local_path, printable
 from elman.data.tables import SkippedRows, is_table, read_rows
 from elman.data.text import read_text
 from elman.data.visual_questions import file_name
@@ -154,8 +154,7 @@ def _asked(path: str, value: dict, skipped: SkippedRows) -> tuple[polars.DataFra
 
 def _in_folder(folder: str) -> list[str]:
     """Return the pictures of a folder and its subfolders, and log those of formats that cannot be read."""
-    every = (os.path.join(place, name) for place, _, files in os.walk(folder) for name in files)
-    found = sorted(path for path in every if not is_system_file(os.path.relpath(path, folder)))
+    found = [os.path.join(folder, name) for name in files_below(folder)]
     left_out = [path for path in found if path.lower().endswith(UNREADABLE)]
     if left_out:
         _log.warning(

@@ -216,8 +216,9 @@ def _key(given: Any) -> Any:
 
 def _located(place: str, name: str, reason: str) -> str:
     """Return a reason with the location and the name of the picture in front."""
-    shown = "" if name in ("", place) or reason.startswith((f"{name}: ", f"{split_member(name)[0]}: ")) else f"{name}: "
-    return f"{place}: {shown}{reason}" if place else f"{shown or (f'{name}: ' if name == place else '')}{reason}"
+    shown = reason.startswith((f"{name}: ", f"{split_member(name)[0]}: "))
+    parts = [place, *([] if shown else [name])]
+    return ": ".join([*dict.fromkeys(filter(None, parts)), reason])
 
 
 def _hint(reason: str, path: Any, listed: bool = True) -> str:

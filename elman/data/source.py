@@ -150,6 +150,36 @@ def is_system_file(name: str) -> bool:
     )
 
 
+def files_below(folder: str) -> list[str]:
+    """Return the files of a folder and its subfolders, without system files, in alphabetical order.
+
+    Links to folders are followed, each folder once.
+
+    Args:
+        folder (str): The path of the folder.
+
+    Returns:
+        list[str]: Their paths, relative to the folder.
+
+    Raises:
+        ElmanError: A subfolder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ElmanError(f"{printable(str(error.filename))}: cannot be read: {error.strerror}") from None
+
+    seen, found = set(), []
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [os.path.relpath(os.path.join(place, name), folder) for name in files]
+    return sorted(name for name in found if not is_system_file(name))
+
+
 def read_all(file: IO[bytes], name: str) -> bytes:
     """Read a binary stream to its end.
 
