@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import polars
 import pytest
+import safetensors.torch
+import torch
 
 import elman
 from elman import cli
@@ -264,5 +266,44 @@ def test_inspect_shows_a_picture(
         assert cli.main(["inspect", run, given, "--out", str(tmp_path / "i.png")]) == 0
         shown = capsys.readouterr().out
         assert "picture: 16 x 16 pixels, resized to 16 x 16; encoder: small, trained; grid: 2 x 2 cells" in shown
-    assert cli.main(["inspect", captions_run, picture, "--out", str(tmp_path / "i.png")]) == 0
-    assert "(start)" in capsys.readouterr().out
+    for run, given, words in (
+        (captions_run, picture, ["(start)"]),
+        (questions_run, f"{picture}\twhich one of these?", ["which", "one", "of", "these"]),
+    ):
+        assert cli.main(["inspect", run, given, "--out", str(tmp_path / "i.png")]) == 0
+        steps = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()[:1].isdigit()]
+        assert [step[1] for step in steps[: len(words)]] == words
+
+
+def test_runs_with_other_parameters(
+    questions_run: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(shutil.copytree(questions_run, tmp_path / "run"))
+    for name, prefix in (("model.safetensors", ""), ("last.safetensors", "network.")):
+        with safetensors.safe_open(f"{run}/{name}", "pt") as file:
+            about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors[f"{prefix}decoder.attention.key.weight"] = tensors.pop(f"{prefix}reader.fusion.weight")
+        safetensors.torch.save_file(tensors, f"{run}/{name}", about)
+    for arguments in (["predict", run, f"{photos}/photos/0.png", "which?"], ["train", "vqa", "--out", run, "--resume"]):
+        assert cli.main(arguments) == 2
+        (message,) = capsys.readouterr().err.splitlines()
+        assert "reader.fusion.weight is missing; if another version of elman has trained the model" in message
+
+
+def test_dot_attention_of_a_question_names_the_size_that_it_needs(photos: Path) -> None:
+    with pytest.raises(elman.ElmanError, match="dot attention needs a picture_size of 16, .* not 8"):
+        elman.train("vqa", photos / "questions.tsv", **SMALL, attention="dot")
+    elman.train("vqa", photos / "questions.tsv", **SMALL | {"picture_size": 16}, attention="dot")
+
+
+@pytest.mark.parametrize("kind", ["additive", "multihead", "location"])
+def test_the_attention_of_an_answer_is_of_its_own_picture_and_question(photos: Path, kind: str) -> None:
+    model = elman.train("vqa", photos / "questions.tsv", **SMALL, attention=kind)
+    given = [(f"{photos}/photos/{k}.png", text) for k in (3, 1, 3, 7) for text in ("which one?", "which?")]
+    for beam in (1, 4):
+        for one, (answer, *_) in zip(given, model.predict(given, beam=beam), strict=True):
+            ((alone, *_),) = model.predict([one], beam=beam)
+            assert answer.text == alone.text
+            torch.testing.assert_close(answer.attention.weights, alone.attention.weights, rtol=1e-4, atol=1e-6)
+            sums = answer.attention.weights.sum(-1)
+            torch.testing.assert_close(sums, torch.ones_like(sums))

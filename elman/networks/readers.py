@@ -234,6 +234,8 @@ class QuestionReader(TextReader):
         self.pictures = source
         self.question = deep_encoder(cell, embedding.embedding_dim, hidden_size, 1)
         Q = _summary_size(self.question)
+        if kind == "dot" and size != Q:
+            raise ValueError(f"dot attention needs a picture_size of {Q}, the size of the question's state, not {size}")
         self.attention = attention(kind, Q, size, hidden_size, heads)
         C = self.attention.output_size
         self.product, self.fusion = nn.Linear(C, Q), nn.Linear(C + 2 * Q, output_size)

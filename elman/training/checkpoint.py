@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elman.config import explain
 from elman.errors import ElmanError
-from elman.training.model import check_finite
+from elman.training.model import OTHER_VERSION, check_finite
 from elman.training.run import LAST, MAX_COUNT, Run
 
 
@@ -80,9 +80,9 @@ class Checkpoint:
         """
         found = self.part(prefix)
         if missing := [key for key in expected if key not in found]:
-            raise self.wrong(f"{prefix}{missing[0]} is missing")
+            raise self.wrong(f"{prefix}{missing[0]} is missing{OTHER_VERSION}")
         if strange := [key for key in found if key not in expected]:
-            raise self.wrong(f"{prefix}{strange[0]} is not expected")
+            raise self.wrong(f"{prefix}{strange[0]} is not expected{OTHER_VERSION}")
         for key, one in expected.items():
             kinds = (one.dtype, torch.bfloat16) if or_bf16 else (one.dtype,)
             if found[key].shape != one.shape or found[key].dtype not in kinds:

@@ -24,6 +24,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 #: The file of the model card, and the text by which a card of elman's own is known.
 CARD, _MARK = "README.md", "Trained with elman "
+#: The end of messages about parameters that are missing or unknown.
+OTHER_VERSION = "; if another version of elman has trained the model, train it again"
 
 #: The names of types in safetensors files.
 _TYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL", torch.int8: "I8"}
@@ -244,9 +246,9 @@ class Model(ABC):
         found = {self.renamed(key): form for key, form in run.read_forms(MODEL).items()}
         place = f"{run.path / MODEL}: does not fit {run.path / CONFIG}"
         if wrong := [key for key in expected if key not in found]:
-            raise ElmanError(f"{place}: {wrong[0]} is missing")
+            raise ElmanError(f"{place}: {wrong[0]} is missing{OTHER_VERSION}")
         if wrong := [key for key in found if key not in expected]:
-            raise ElmanError(f"{place}: {wrong[0]} is not a weight of this model")
+            raise ElmanError(f"{place}: {wrong[0]} is not a weight of this model{OTHER_VERSION}")
         for key, (kind, shape) in expected.items():
             if found[key] != (kind, shape):
                 raise ElmanError(f"{place}: {key} is {found[key][0]} {found[key][1]}, expected {kind} {shape}")

@@ -104,7 +104,10 @@ class TextToTextModel(Writer):
         return longest.astype(np.int64).clip(max=self.config.max_tokens)
 
     def source_axis(self, given: str) -> Axis:
-        return Axis.of_words(self.task.source_pieces(self.learnt, given))
+        return Axis.of_words(self.pieces(given))
+
+    def pieces(self, given: str) -> list[str]:
+        return self.task.source_pieces(self.learnt, given)
 
 
 def translator(config: TextToTextConfig, source_size: int, target_size: int, shared: bool) -> SequenceToSequence:

@@ -90,7 +90,7 @@ class VisionModel(Writer, Describes):
 
     def given(self, inputs: Any) -> list[Asked]:
         pairs = self.pairs(inputs)
-        places = [f"input {k} of {len(pairs)}" for k in range(1, len(pairs) + 1)]
+        places = [f"input {k} of {len(pairs)}" if len(pairs) > 1 else "" for k in range(1, len(pairs) + 1)]
         pictures = read_pictures([picture for picture, _ in pairs], places, None)
         return [Asked(picture, question) for picture, (_, question) in zip(pictures, pairs, strict=True) if picture]
 
@@ -114,6 +114,10 @@ class VisionModel(Writer, Describes):
     def source_axis(self, given: Asked) -> Axis:
         picture = given.picture
         return Axis("grid", self.learnt.medium.grid, picture=picture.path if picture.content is None else picture)
+
+    def pieces(self, given: Asked) -> list[str]:
+        source = self.learnt.source
+        return [] if source is None else source.token_texts(given.question) or [given.question]
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         c = self.reader.config

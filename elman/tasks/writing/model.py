@@ -136,6 +136,10 @@ class Writer(Model, Attends):
         """Return the positions of an input that the decoder attends to."""
 
     @abstractmethod
+    def pieces(self, given: Any) -> list[str]:
+        """Return the text of each token of an input that a recurrence reads; none for an input without text."""
+
+    @abstractmethod
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return the metrics of the answer to each example."""
 
@@ -246,10 +250,9 @@ class Writer(Model, Attends):
         batch = batch_of(self.collate(rows), [np.array(found[0].ids, dtype=np.int64)]).to(self.device)
         memory, state = self.network.read(*batch.read)
         y, _ = self.network.write(batch.inputs, memory, state, batch.lengths)
-        source = self.source_axis(one)
-        pieces = list(source.pieces)
+        pieces = self.pieces(one)
         if not pieces:  # an input without text: what the decoder reads
-            pieces = ["(start)", *(self.answer(source, found[0]).tokens if found[0].ids else ())]
+            pieces = ["(start)", *(self.answer(self.source_axis(one), found[0]).tokens if found[0].ids else ())]
         return pieces, self.network.head.loss(y, batch.targets)
 
     def answer(self, source: Axis, found: Hypothesis) -> Written:
