@@ -242,6 +242,16 @@ def test_evaluation_reads_with_other_options(
     assert cli.main([*arguments, "--skip-bad"]) == 0
 
 
+def test_held_out_pictures_that_were_moved(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(photos, tmp_path / "data", ignore=shutil.ignore_patterns("captions", "questions"))
+    run = str(tmp_path / "run")
+    elman.train("vqa", tmp_path / "data/questions.tsv", out=run, **SMALL)
+    (tmp_path / "data/photos").rename(tmp_path / "photos")
+    for moved, status in (([], 2), (["--images", str(tmp_path)], 0)):
+        assert cli.main(["evaluate", run, "--baseline", *moved]) == status
+    assert "baseline question" in capsys.readouterr().out
+
+
 def test_tables_in_memory(captions_run: str, questions_run: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     captioner, answerer = elman.load(captions_run), elman.load(questions_run)

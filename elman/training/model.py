@@ -65,6 +65,7 @@ class Model(ABC):
     def __init__(self, task: Recipe, learnt: Learnt, sources: Sources) -> None:
         self.task, self.learnt, self.sources = task, learnt, sources
         self.reader, self._reading = task, frozenset[str]()
+        self._known_reader = task  # reads the training data as the training did
         self.metrics: dict[str, float] = {}
         self.reads_paths = False
         self.network = build(self.make_network)
@@ -171,7 +172,13 @@ class Model(ABC):
         if self.reader.fingerprint(train, held) != self.sources.fingerprint:
             files = ", ".join([*self.sources.data, *self.sources.valid])
             raise ElmanError(f"{files}: changed since training, so the held-out data are not known; name a file")
+        self._known_reader = self.reader
         return self.reader.encode(self.learnt, held)
+
+    def training_data(self) -> Any:
+        """Read the training data again, with the options of `read_with` if `held_out` has read them so."""
+        train, _ = self._known_reader.parts(self.sources.data, self.sources.valid)
+        return train
 
     def about(self) -> dict[str, str]:
         """The `summary`, and which pretrained embeddings the training started from."""

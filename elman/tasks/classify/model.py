@@ -261,7 +261,7 @@ class Classifier(Model, Attends, Explains, Describes, HasBaselines):
         """Return the accuracy of the most frequent label and, for texts, of logistic regression on TF-IDF features."""
         if self.several:
             raise ElmanError("--baseline: needs one label for each example")
-        train, _ = self.task.parts(self.sources.data, self.sources.valid)
+        train = self.training_data()
         names = [*self.names, *examples.unseen]
         labels, truth = [label for (label,) in train.labels], [names[k] for k in examples.labels.argmax(1)]
         scores = {"baseline_majority": majority(labels, truth)}

@@ -195,7 +195,7 @@ class Tagger(Model, Predicts, HasBaselines):
 
     def baselines(self, examples: Examples) -> dict[str, float]:
         """Return the accuracy of the most frequent tag of each word, and of the most frequent tag overall."""
-        train, _ = self.task.parts(self.sources.data, self.sources.valid)
+        train = self.training_data()
         of_word: dict[str, Counter[str]] = defaultdict(Counter)
         for words, tags in zip(train.words, train.tags, strict=True):
             for word, tag in zip(words, tags, strict=True):

@@ -90,7 +90,7 @@ class VisualAnswerer(VisionModel, HasBaselines):
         For a question that the training data do not have, those that begin with the same words count, as many words
         as possible.
         """
-        train, _ = self.task.parts(self.sources.data, self.sources.valid)
+        train = self.training_data()
         of_words: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
         for item in train.items:
             words = normalize(item.asked.question).split()
