@@ -173,7 +173,12 @@ def test_an_answer_without_words_is_told(tmp_path: Path, caplog: pytest.LogCaptu
     model = elman.train("answer", str(tmp_path / "s.txt"), steps=0, num_layers=1, **SMALL)
     with torch.no_grad():
         model.network.head.bias[Tokenizer.end_id] = 1e4
-    ((answer,),) = model.predict(["Ada went to the garden. Where is Ada?"])
+    story = "Ada went to the garden. Where is Ada?"
+    ((answer,),) = model.predict([story])
     assert answer.text == ""
     assert len(answer.tokens) == len(answer.weights)
-    assert "input 1: no answer; the model ends before the first word" in caplog.text
+    end = "no answer; the model ends before the first word and may need more training"
+    assert [one.partition("): ")[2] for one in caplog.messages[-1:]] == [end]
+    assert "\n" not in caplog.messages[-1]
+    model.predict([story] * 3)
+    assert caplog.messages[-1].endswith(f"{end}; 3 of 3 inputs have none")

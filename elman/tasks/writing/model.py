@@ -236,9 +236,10 @@ class Writer(Model, Attends):
         searched = self._search(self.rows(given), search)
         empty = [k for k, found in enumerate(searched) if not found[0].ids]
         if empty:
+            more = f"; {len(empty):,} of {len(given):,} inputs have none" if len(empty) > 1 else ""
             _log.warning(
-                "input %d (%.80s): no answer, the model ends before the first word and may need more training; %d of "
-                "%d inputs have none", empty[0] + 1, given[empty[0]], len(empty), len(given),
+                "input %d (%.80s): no answer; the model ends before the first word and may need more training%s",
+                empty[0] + 1, " ".join(str(given[empty[0]]).split()), more,
             )  # fmt: skip
         axes = [self.source_axis(one) for one in given]
         return [[self.answer(axis, h) for h in found] for axis, found in zip(axes, searched, strict=True)]
