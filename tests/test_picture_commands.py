@@ -52,6 +52,20 @@ def questions_run(photos: Path) -> str:
     return str(photos / "questions")
 
 
+@pytest.mark.parametrize(("task", "given"), [("caption", "photo.jpg"), ("vqa", "photo.jpg 'what is it?'")])
+def test_options_of_the_user_replace_those_of_the_encoder(
+    task: str, given: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(photos / ("captions.tsv" if task == "caption" else "questions.tsv"))
+    for feeding, option in ((False, "--no-input-feeding"), (True, "--input-feeding")):
+        run = str(tmp_path / f"{feeding}")
+        options = ["--encoder", "small", "--image-size", "16", "--hidden-size", "8", "--weight-decay", "0.1"]
+        assert cli.main(["train", task, data, "--out", run, "--steps", "1", *options, option]) == 0
+        assert f"try: elman predict {run} {given}, elman evaluate {run}\n" in capsys.readouterr().err
+        config = elman.load(run).config
+        assert (config.input_feeding, config.weight_decay) == (feeding, 0.1)
+
+
 def test_an_untrained_model_answers_with_a_word(captions_run: str, questions_run: str, photos: Path) -> None:
     for run, given in ((captions_run, f"{photos}/photos/0.png"), (questions_run, f"{photos}/photos/0.png\twhich?")):
         model = elman.load(run)

@@ -84,7 +84,7 @@ def _train(
 ) -> int:
     from elman.api import train
     from elman.cli.display import Display
-    from elman.tasks.abilities import Generates
+    from elman.tasks.abilities import Generates, Predicts
     from elman.training.distributed import is_first
     from elman.training.events import Ended, Listener
 
@@ -99,7 +99,10 @@ def _train(
         print(f"saved; resume with: {again}", file=sys.stderr)
         return 130
     use = "generate" if isinstance(model, Generates) else "predict"
-    commands = [shlex.join(["elman", verb, out, *imported]) for verb in (use, "evaluate")]
+    given: list[str] = []
+    if isinstance(model, Predicts) and model.reads_pictures:
+        given = ["photo.jpg", *(["what is it?"] if model.takes_questions else [])]
+    commands = [shlex.join(["elman", *words, *imported]) for words in ((use, out, *given), ("evaluate", out))]
     print(f"saved in {out}; try: {', '.join(commands)}", file=sys.stderr)
     return 0
 
