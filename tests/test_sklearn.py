@@ -64,9 +64,7 @@ def test_texts_labels_and_probabilities() -> None:
 
 
 #: Checks of scikit-learn that are left out: the reason for each.
-LEFT_OUT = {
-    "check_methods_subset_invariance": "allows 1e-7; on some processors float32 is rounded by the batch size"
-}
+LEFT_OUT = {"check_methods_subset_invariance": "allows 1e-7; on some processors float32 is rounded by the batch size"}
 
 
 @estimator_checks.parametrize_with_checks(
