@@ -222,7 +222,7 @@ class QuestionReader(TextReader):
         output_size (int): the size of the key.
         kind (str): the attention to the grid, a name of `elman.layers.attention.attention`.
         heads (int): heads of multihead and rotary attention.
-        dropout (float): dropout of embeddings; the decoder drops parts of its output, to which the key is added.
+        dropout (float): dropout of embeddings and of the grid; the decoder drops parts of the key with its output.
     """
 
     def __init__(
@@ -247,7 +247,8 @@ class QuestionReader(TextReader):
     ) -> Encoding:
         _, state = self.question(self.dropout(self.source(question) * self.scale), None, question_lengths)
         q = _summary(state)
-        memory = map_state(self.attention.read(self.pictures(pictures), lengths), lambda t: t[rows])
+        v = self.dropout(self.pictures(pictures))
+        memory = map_state(self.attention.read(v, lengths), lambda t: t[rows])
         contexts, weights, _ = self.attention(q[:, None], memory)
         c = contexts[:, 0]
         f = torch.relu(self.fusion(torch.cat((c, q, self.product(c) * q), -1)))

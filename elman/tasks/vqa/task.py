@@ -48,7 +48,7 @@ class Vqa(VisionTask):
 
     def defaults(self, pretrained: bool) -> VisionDefaults:
         if pretrained:
-            return VisionDefaults(256, 0.5, 1e-3, 256, 256, 1000)
+            return VisionDefaults(256, 0.5, 2e-3, 256, 256, 1000, weight_decay=0.5)
         return VisionDefaults(128, 0.1, 2e-3, 128, 128, 3000)
 
     def minutes(self, pretrained: bool, texts: int) -> float:
