@@ -74,7 +74,7 @@ def box(brand: bytes, others: bytes) -> bytes:
         (b"<?xml version='1.0'?><!-- x --><svg/>", "an SVG drawing; convert it to PNG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing; convert it to PNG"),
         (b"<?xml version='1.0'?><a/>", "an XML file"),
-        (gzip.compress(b"<svg/>"), "a compressed file; unpack it"),
+        (gzip.compress(b"<svg/>", mtime=0), "a compressed file; unpack it"),
         (box(b"heic", b"mif1heic"), "a HEIC photograph; convert it to JPEG"),
         (box(b"mif1", b"mif1heic"), "a HEIC photograph; convert it to JPEG"),
         (box(b"isom", b"isomavc1"), "a video"),

@@ -136,7 +136,7 @@ def test_unsupported_formats(tmp_path: Path) -> None:
                 elman.train(task, tmp_path / name, progress=False)
     for data, kind in (
         (b"PAR1\0\0", "a Parquet table; its name must end in .parquet"),
-        (gzip.compress(b"a"), "compressed by gzip; its name must end in .gz"),
+        (gzip.compress(b"a", mtime=0), "compressed by gzip; its name must end in .gz"),
         (b"%PDF-1.4 \xff", "a PDF document"),
         (b"SQLite format 3\0", "an SQLite database"),
     ):
