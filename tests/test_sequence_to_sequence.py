@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy, linear
 
 from elman.config import parse
 from elman.decoding.beam import Search, beam_search
-from elman.layers.attention import AttentionKind, Memory, attention
+from elman.layers.attention import AttentionKind, Memory, Uniform, attention
+from elman.layers.encoder_decoder import AttentiveDecoder
 from elman.layers.heads import VocabularyHead, linear_cross_entropy
 from elman.layers.rotary import rotate
 from elman.layers.state import map_state
@@ -361,3 +362,23 @@ def test_the_end_is_not_the_first_token_below_the_minimum_length() -> None:
 
     assert [best(n, []) for n in (0, 1, 2)] == [[], [2], [2, 3]]
     assert best(1, [1, 2, 3]) == []  # nothing else can be written
+
+
+def test_a_decoder_adds_the_mean_of_its_memory_to_its_output() -> None:
+    torch.manual_seed(0)
+    decoder = AttentiveDecoder("lstm", 3, 4, 1, Uniform(4, 5), output_size=5, residual=True)
+    values, lengths = torch.randn(2, 3, 5), torch.tensor([3, 2])
+    memory = decoder.attention.read(values, lengths)
+    x = torch.randn(2, 4, 3)
+    y, weights, _ = decoder(x, memory)
+    mean = torch.stack((values[0].mean(0), values[1, :2].mean(0)))
+    assert torch.allclose(weights[1, 0], torch.tensor([0.5, 0.5, 0.0]))
+    h, _ = decoder.layers[0](x)
+    plain = torch.tanh(decoder.output(torch.cat((h, mean[:, None].expand(-1, 4, -1)), -1)))
+    assert torch.allclose(y, plain + mean[:, None], atol=1e-6)
+    state = decoder.initial_state(x)
+    for t in range(4):
+        out, _, state = decoder.step(x[:, t], memory, state)
+        assert torch.allclose(out, y[:, t], atol=1e-6)
+    with pytest.raises(ValueError, match="output_size must be the size of a context, 5"):
+        AttentiveDecoder("lstm", 3, 4, 1, Uniform(4, 5), output_size=6, residual=True)
