@@ -25,7 +25,7 @@ class VisionData(Options):
     )
     skip_bad: bool = Field(False, description="Skip rows, lines and records that cannot be read, and report how many.")
     skip_broken: bool = Field(False, description="Leave out pictures that cannot be read, and report how many.")
-    vocab_size: int = Field(5000, ge=2, description="Maximum size of each vocabulary of word and bpe tokens.")
+    vocab_size: int = Field(3000, ge=2, description="Maximum size of each vocabulary of word and bpe tokens.")
 
 
 class VisionConfig(VisionData, ImageOptions, WritingConfig):
