@@ -310,3 +310,32 @@ def test_pieces_as_words() -> None:
     pieces = ["Ein", " schö", "ner", " Tag", ".", " ", "\u00e9"]
     assert [word for word, _ in by_words(pieces)] == ["Ein", " schöner", " Tag", ".", " é"]
     assert [word for word, _ in by_words(list("ab c"))] == ["a", "b", " ", "c"]
+
+
+def test_evaluate_writes_the_answers_of_the_search_that_is_asked_for(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "more.tsv"
+    data.write_text("source\ttarget\nabc\tcba\nabc\tabc\nbad\tdab\n")
+    for beam in (1, 3):
+        out = tmp_path / f"answers-{beam}.jsonl"
+        assert cli.main(["evaluate", run, str(data), "--json", "--answers", str(out), "--beam", str(beam)]) == 0
+        capsys.readouterr()
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        asked = elman.load(run).predict(["abc", "bad"], beam=beam)
+        assert [row["input"] for row in rows] == ["abc", "abc", "bad"]
+        assert [row["target"] for row in rows] == ["cba", "abc", "dab"]
+        assert [row["predicted"] for row in rows] == [asked[0][0].text, asked[0][0].text, asked[1][0].text]
+    assert cli.main(["evaluate", run, str(data), "--answers", str(out)]) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert cli.main(["evaluate", run, str(data), "--beam", "0"]) == 2
+    assert "--beam" in capsys.readouterr().err
+
+
+def test_evaluate_has_no_search_for_models_without(text_file: str, tmp_path: Path, capsys: Any) -> None:
+    out = str(tmp_path / "language")
+    elman.train("language", text_file, steps=1, out=out, hidden_size=8, num_layers=1, progress=False)
+    assert cli.main(["evaluate", out, text_file, "--answers", str(tmp_path / "a.tsv")]) == 2
+    assert "does not write texts" in capsys.readouterr().err
+    assert cli.main(["evaluate", out, text_file, "--beam", "2"]) == 2
+    assert "--beam" in capsys.readouterr().err

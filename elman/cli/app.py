@@ -11,7 +11,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from elman.cli import commands
+from elman.cli import commands, model_commands
 from elman.cli.console import open_streams
 from elman.errors import ElmanError, unknown_name
 from elman.tasks import TASKS, get
@@ -137,11 +137,15 @@ def _app(tokens: list[str], imported: list[str]) -> App:
             help_epilogue=_EXAMPLE.format(get(name).usage) if chosen else "",
         )
     app.command(training)
-    generate = commands.generate_command() if tokens[:1] == ["generate"] else _named
-    predict = commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
+    generate = model_commands.generate_command() if tokens[:1] == ["generate"] else _named
+    predict = model_commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
+    evaluate = model_commands.evaluate_command(tokens[1:]) if tokens[:1] == ["evaluate"] else _named
     for name, command, about, usage in (
         ("demo", commands.demo, None, "elman demo --minutes 2"),
-        ("evaluate", commands.evaluate, None, "elman evaluate runs/shakespeare other.txt --json"),
+        (
+            "evaluate", evaluate, "Compute the metrics of a model on files, or on its held-out data.",
+            "elman evaluate runs/shakespeare other.txt --json",
+        ),
         (
             "generate", generate, "Continue a text with a language model.",
             'elman generate runs/shakespeare "ROMEO:" --max-new-tokens 200',

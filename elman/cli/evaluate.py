@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars
 from rich.table import Table
 from rich.text import Text
 
 from elman.api import load
 from elman.cli.console import console
 from elman.cli.info import UNDEFINED, number
+from elman.data.inputs import InputTable, check_output, write_output
 from elman.data.output import check_finite, check_writable, json_line
 from elman.errors import ElmanError
-from elman.tasks.abilities import HasBaselines
+from elman.tasks.abilities import Answered, Answers, HasBaselines
 
 #: The number of labels up to which the confusion matrix is printed.
 _SHOWN = 20
@@ -28,13 +31,34 @@ def evaluate(
     int8: bool = False,
     baseline: bool = False,
     plot: str | None = None,
+    answers: str | None = None,
     reading: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print the metrics of a run on files, or on the held-out part of its training data."""
+    """Print the metrics of a run on files, or on the held-out part of its training data.
+
+    Args:
+        run: the run directory.
+        data: the files.
+        device: cpu, cuda, ...
+        json: print one JSON object.
+        int8: also with int8 weights.
+        baseline: also of baselines.
+        plot: the file to draw the confusion matrix to.
+        answers: the file to write the answer to each example to.
+        reading: the options of ``model.read_with``.
+        search: the options of ``model.search_with``.
+    """
     if plot is not None:
         check_writable(plot, "--plot", data)
+    if answers is not None:
+        check_output(answers, "--answers")
     model = load(run, device)
+    if answers is not None and not isinstance(model, Answers):
+        raise ElmanError(f"--answers: a {model.name} model does not write texts")
     model.read_with(**(reading or {}))
+    if search and isinstance(model, Answers):
+        model.search_with(**search)
     examples = model.read(data) if data else model.held_out()
     metrics = model.evaluate(examples)
     if plot is not None and "confusion" not in metrics:
@@ -53,6 +77,8 @@ def evaluate(
         from elman.cli.plots import confusion_picture
 
         confusion_picture(plot, metrics["confusion"])
+    if answers is not None and isinstance(model, Answers):
+        _write_answers(answers, model.answered(examples))
     if json:
         print(json_line(metrics, "evaluation"))
         return
@@ -65,6 +91,15 @@ def evaluate(
     if 2 <= len(metrics.get("confusion", ())) <= _SHOWN:
         shown.print("\nconfusion matrix: a row for each true label, a column for each predicted label")
         shown.print(_confusion(metrics["confusion"]))
+
+
+def _write_answers(path: str, answered: Sequence[Answered]) -> None:
+    """Write a table with the columns input, target and predicted."""
+    columns = {name: [getattr(one, name) for one in answered] for name in ("input", "target")}
+    table = InputTable(path, polars.DataFrame(columns), columns["input"])
+    rows = [{"predicted": one.predicted} for one in answered]
+    write_output(path, table.with_predictions(path, rows), "--answers")
+    print(f"answers to {len(answered):,} examples in {path}", file=sys.stderr)
 
 
 def _labels(labels: dict[str, dict[str, Any]]) -> Table:

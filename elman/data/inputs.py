@@ -165,24 +165,25 @@ def read_column_inputs(argument: str, name: str, whole: bool = False) -> InputFi
     return read_inputs(argument, lambda table: column(table, name, argument), name, whole=whole)
 
 
-def check_output(out: str) -> None:
-    """Check that the output file can be written, before any prediction is made.
+def check_output(out: str, option: str = "--out") -> None:
+    """Check that the output file, which this option names, can be written, before any prediction is made.
 
     Raises:
         ElmanError: The file exists, or its folder does not.
     """
     if os.path.lexists(out):
-        raise ElmanError(f"--out {out}: already exists; name a new file")
+        raise ElmanError(f"{option} {out}: already exists; name a new file")
     if "://" not in out:
-        check_writable(out, "--out")
+        check_writable(out, option)
 
 
-def write_output(out: str, data: bytes) -> None:
+def write_output(out: str, data: bytes, option: str = "--out") -> None:
     """Write a file atomically, compressed as the ending of its name says.
 
     Args:
         out (str): A path or a URL.
         data (bytes): The content.
+        option (str): The option that names the file, for messages. Default: ``"--out"``.
 
     Raises:
         ElmanError: The file cannot be written.
@@ -205,7 +206,7 @@ def write_output(out: str, data: bytes) -> None:
                 os.remove(temporary)
             raise
     except (OSError, ValueError) as error:
-        raise ElmanError(f"--out {out}: cannot be written: {error}") from None
+        raise ElmanError(f"{option} {out}: cannot be written: {error}") from None
 
 
 def _umask() -> int:

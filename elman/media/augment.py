@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,26 +33,64 @@ def vary_series(x: np.ndarray, deviation: np.ndarray, draw: np.random.Generator)
     return x
 
 
-def vary_frames(x: np.ndarray, decibels: float, draw: np.random.Generator) -> np.ndarray:
+class Variation(NamedTuple):
+    """How much `vary_frames` changes sounds.
+
+    Attributes:
+        speed (tuple[float, float]): The range of the factor of the duration.
+        tract (tuple[float, float]): The range of the factor of frequencies.
+        bend (float): The largest shift of a part of the bands, as a fraction of all.
+        tilt (float): The largest change of the first and the last band, in nats.
+        masks (int): Masks of time, and of bands.
+        width (float): The largest width of a mask, as a fraction.
+        frames (int): The largest width of a mask of time, in frames.
+    """
+
+    speed: tuple[float, float]
+    tract: tuple[float, float]
+    bend: float
+    tilt: float
+    masks: int
+    width: float
+    frames: int
+
+
+#: For labels of sounds, which no change of speed or voice makes another one.
+SOUNDS = Variation((0.65, 1.4), (0.85, 1.15), 1 / 16, 2.5, 1, 1 / 5, 10**6)
+#: For texts of speech.
+SPEECH = Variation((0.85, 1.18), (0.88, 1.12), 1 / 24, 2.0, 2, 1 / 7, 20)
+
+
+def vary_frames(
+    x: np.ndarray, decibels: float | None, draw: np.random.Generator, how: Variation = SOUNDS
+) -> np.ndarray:
     """Simulate another voice in another room in log-mel frames (T, bands).
 
     Changes speed, pitch, vocal tract and spectral tilt at random, adds a noise floor about ``decibels`` below the
-    loudest value, and masks a range of time and of bands.
+    loudest value, and masks ranges of time and of bands.
 
     Vocal tract length: Jaitly & Hinton 2013; masks: Park et al. 2019, https://arxiv.org/abs/1904.08779
+
+    Args:
+        x (ndarray): (T, bands).
+        decibels (float, optional): The distance of the noise floor; None: no noise is added.
+        draw (Generator): The random number generator.
+        how (Variation): The ranges of the changes. Default: `SOUNDS`.
     """
     bands = x.shape[1]
-    x = stretch(x, draw.uniform(0.65, 1.4), 0)
-    bend = np.concatenate(([0.0], draw.uniform(-1, 1, 3))) * bands / 16
-    x = shift(x, draw.uniform(0.85, 1.15), np.interp(np.arange(bands), np.linspace(0, bands - 1, 4), bend))
-    x = x + (draw.uniform(-1, 1) + draw.uniform(-2.5, 2.5) * np.linspace(-1, 1, bands)).astype(np.float32)
-    x = add_noise_floor(x, decibels * draw.uniform(0.65, 1.5))
+    x = stretch(x, draw.uniform(*how.speed), 0)
+    bend = np.concatenate(([0.0], draw.uniform(-1, 1, 3))) * bands * how.bend
+    x = shift(x, draw.uniform(*how.tract), np.interp(np.arange(bands), np.linspace(0, bands - 1, 4), bend))
+    x = x + (draw.uniform(-1, 1) + draw.uniform(-how.tilt, how.tilt) * np.linspace(-1, 1, bands)).astype(np.float32)
+    if decibels is not None:
+        x = add_noise_floor(x, decibels * draw.uniform(0.65, 1.5))
     middle = x.mean()
-    for axis, most in ((0, len(x) // 5), (1, bands // 5)):
-        width = draw.integers(0, most + 1)
-        start = draw.integers(0, x.shape[axis] - width + 1)
-        hidden = slice(start, start + width)
-        x[(hidden, slice(None)) if axis == 0 else (slice(None), hidden)] = middle
+    for axis, most in ((0, min(how.frames, int(len(x) * how.width))), (1, int(bands * how.width))):
+        for _ in range(how.masks):
+            width = draw.integers(0, most + 1)
+            start = draw.integers(0, x.shape[axis] - width + 1)
+            hidden = slice(start, start + width)
+            x[(hidden, slice(None)) if axis == 0 else (slice(None), hidden)] = middle
     return x
 
 

@@ -10,15 +10,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from elman.config import Options
+from elman.config import Options, parse
 from elman.data.inputs import InputFile
 from elman.decoding import Sampling
 from elman.tasks.answers import Answer
+
+
+class Answered(NamedTuple):
+    """An example with the answer of a model.
+
+    Attributes:
+        input (str): What the example is, or where it comes from.
+        target (str): The text that is right.
+        predicted (str): The text of the answer.
+    """
+
+    input: str
+    target: str
+    predicted: str
 
 
 class Generates(ABC):
@@ -60,6 +74,31 @@ class Predicts(ABC):
             argument (str): an argument of the command line.
             column (str, optional): the column of a table to read.
         """
+
+
+class Answers(Predicts, ABC):
+    """A model whose answers to examples are compared with known texts.
+
+    Attributes:
+        search (Options): how `evaluate` and `answered` search for answers, an instance of ``Options``.
+    """
+
+    search: Any
+
+    def search_with(self, **options: Any) -> None:
+        """Change how `evaluate` and `answered` search for answers.
+
+        Args:
+            options: those of ``Options``.
+
+        Raises:
+            ElmanError: an option is unknown or out of range.
+        """
+        self.search = parse(self.Options, {**self.search.model_dump(exclude_unset=True), **options})
+
+    @abstractmethod
+    def answered(self, examples: Any) -> list[Answered]:
+        """Return each example with the answer of the model."""
 
 
 class Attends(Predicts, ABC):

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,12 +22,13 @@ from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.dropout import drop_words
 from elman.networks.sequence_to_sequence import SequenceToSequence
-from elman.tasks.abilities import Attends
+from elman.tasks.abilities import Answered, Answers, Attends
 from elman.tasks.answers import Answer, Attention, Axis, best_word
 from elman.tasks.writing.examples import Batch, Examples, batch_of
 from elman.tasks.writing.options import WritingConfig
 from elman.training.model import Model, evaluation
-from elman.training.recipe import Learnt
+from elman.training.recipe import Learnt, Recipe
+from elman.training.run import Sources
 from elman.training.selection import Criterion
 
 _log = logging.getLogger("elman")
@@ -76,7 +77,7 @@ class Written(Answer):
         return {"text": self.text, "score": self.score, "log_probability": self.log_probability}
 
 
-class Writer(Model, Attends):
+class Writer(Model, Answers, Attends):
     """p(text | input) by a `SequenceToSequence` network; a subclass says what an input is."""
 
     unit = "tokens"
@@ -95,6 +96,10 @@ class Writer(Model, Attends):
     config: WritingConfig
     network: SequenceToSequence
     learnt: Learnt
+
+    def __init__(self, task: Recipe, learnt: Learnt, sources: Sources) -> None:
+        super().__init__(task, learnt, sources)
+        self.search = parse(self.Options, {})
 
     @property
     @abstractmethod
@@ -198,26 +203,37 @@ class Writer(Model, Attends):
         loss = nats / tokens
         metrics: dict[str, Any] = {"loss": loss, "perplexity": float(np.exp(min(loss, 700.0))), "tokens": tokens}
         if limit is None:
-            return metrics | self._scores(examples, parse(self.Options, {}))
-        scores = self._scores(examples, parse(self.Options, {"beam": 1}), self.scored)
+            return metrics | self._scores(examples, self.search)
+        scores = self._scores(examples, parse(Search, {"beam": 1}), self.scored)
         metrics["objective"] = smoothed / tokens
         return metrics | {name: scores[name] for name in self.shown if name in scores}
 
     def _scores(self, examples: Examples, search: Search, limit: int | None = None) -> dict[str, Any]:
         """The scores of the answers to all different inputs, or to ``limit`` of them, and the speed of the search."""
+        began = time.perf_counter()
+        answers, written = self._answers(examples, search, limit)
+        seconds = time.perf_counter() - began
+        some = examples.part([k for k, given in enumerate(examples.inputs) if given in answers])
+        scores = self.scores(some, [answers[given] for given in some.inputs])
+        return scores | {"tokens_per_second": written / seconds}
+
+    def _answers(
+        self, examples: Examples, search: Search, limit: int | None = None
+    ) -> tuple[dict[Hashable, Written], int]:
+        """The answers to all different inputs, or to ``limit`` of them, and the number of tokens in these."""
         first = sorted({given: k for k, given in reversed([*enumerate(examples.inputs)])}.values())
         first = [first[k] for k in evenly_spaced(np.ones(len(first)), limit)]
-        began = time.perf_counter()
         found = self._search([examples.rows[k] for k in first], search)
-        seconds = time.perf_counter() - began
-        written = sum(len(hypotheses[0].ids) + 1 for hypotheses in found)
         answers = {
             examples.inputs[k]: self.answer(self.source_axis(examples.inputs[k]), hypotheses[0])
             for k, hypotheses in zip(first, found, strict=True)
         }
-        some = examples.part([k for k, given in enumerate(examples.inputs) if given in answers])
-        scores = self.scores(some, [answers[given] for given in some.inputs])
-        return scores | {"tokens_per_second": written / seconds}
+        return answers, sum(len(hypotheses[0].ids) + 1 for hypotheses in found)
+
+    def answered(self, examples: Examples) -> list[Answered]:
+        answers, _ = self._answers(examples, self.search)
+        pairs = zip(examples.inputs, examples.targets, strict=True)
+        return [Answered(str(given), target, answers[given].text) for given, target in pairs]
 
     def predict(self, inputs: Any, **options: Any) -> list[list[Written]]:
         """Return the answers to each input, the best first.
