@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import polars
@@ -42,6 +42,7 @@ class Captioner(Attends):
     name = "caption"
     Options = NoOptions
     reads_paths = reads_pictures = True
+    reads, writes = "pictures", "text"
 
     def split(self, given: str) -> tuple[str, str]:
         if "\t" in given:
@@ -64,7 +65,7 @@ class Answerer(Captioner):
     """Answers every question with the question's last word."""
 
     name = "vqa"
-    takes_questions: ClassVar[bool] = True
+    takes_questions = True
 
     def split(self, given: str) -> tuple[str, str]:
         path, _, question = given.partition("\t")

@@ -156,7 +156,7 @@ class Image(Medium):
         network (PictureEncoder, optional): the encoder with its pretrained weights; None where there are none.
     """
 
-    name, plural = "image", "pictures"
+    name, plural, kind = "image", "pictures", "pictures"
     positions: ClassVar = "grid"
     dropout = 0.3
     State = ImageState

@@ -61,9 +61,10 @@ class Medium(ABC):
 
     device = torch.device("cpu")
 
-    #: The name in saved models, and the plural for messages.
+    #: The name in saved models, the plural for messages, and the kind of input, as `elman.tasks.abilities` names it.
     name: ClassVar[str]
     plural: ClassVar[str]
+    kind: ClassVar[str]
     #: The form of what is learnt, in labels.json.
     State: ClassVar[type[BaseModel]]
     #: What a position of an input is, for the axis of an attention matrix.

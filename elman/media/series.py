@@ -95,7 +95,7 @@ class Series(Numeric):
         learnt (SeriesState): the channels, and how tables are read.
     """
 
-    name, plural = "series", "series"
+    name, plural, kind = "series", "series", "series"
     positions: ClassVar = "steps"
     State = SeriesState
 

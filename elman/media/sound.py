@@ -72,7 +72,7 @@ class Sound(Numeric):
         rate (int): the sampling rate of the training data, in samples a second.
     """
 
-    name, plural = "sound", "sounds"
+    name, plural, kind = "sound", "sounds", "sound"
     positions: ClassVar = "frames"
     dropout = 0.15
     State = SoundState

@@ -80,7 +80,7 @@ class Text(Medium):
         tuned (int, optional): how many embeddings are trained, the first ones; None: all.
     """
 
-    name, plural = "text", "texts"
+    name, plural, kind = "text", "texts", "text"
     positions: ClassVar = "words"
     State = TextState
 

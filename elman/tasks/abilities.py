@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -60,7 +60,20 @@ class Predicts(ABC):
     #: Whether these files are pictures.
     reads_pictures: bool = False
     #: Whether an input is a file with a question about it, separated by a tab: "photo.jpg\twhat animal is it?".
-    takes_questions: ClassVar[bool] = False
+    takes_questions: bool = False
+
+    @property
+    @abstractmethod
+    def reads(self) -> str:
+        """The kind of an input: "text", "text with blanks", "sound", "series", "pictures", "pictures with questions".
+
+        In a chain, it is the kind that the model before writes.
+        """
+
+    @property
+    @abstractmethod
+    def writes(self) -> str:
+        """The kind of an answer's `Answer.output`: "text", "sound", "labels", "words", "words with tags"."""
 
     @abstractmethod
     def predict(self, inputs: Any, **options: Any) -> Sequence[Sequence[Answer]]:
@@ -103,6 +116,22 @@ class Answers(Predicts, ABC):
 
 class Attends(Predicts, ABC):
     """A model whose answers have `Answer.attention`."""
+
+
+class Compares(ABC):
+    """A model whose answers can be compared with texts that people have written."""
+
+    @abstractmethod
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the metrics of answers.
+
+        Args:
+            inputs (Sequence[Hashable]): what each answer is about; equal ones are one input with several references.
+            answers (Sequence[Answer]): the best answer to each.
+            references (Sequence[str]): the right answer to each, as the data of a training have it.
+        """
 
 
 class Explains(ABC):

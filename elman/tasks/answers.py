@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Answer(ABC):
     Attributes:
         text (str): the answer; "" where the model gives none.
         score (float): how sure the model is; greater is better, among the answers to one input.
+        log_probability (float, optional): log p(answer | input), in nats; None where it is not known.
         blank (int): which of several blanks of an input it is for, from 1.
     """
 
@@ -91,6 +93,7 @@ class Answer(ABC):
 
     text: str
     score: float
+    log_probability: float | None
     blank: int = 1
 
     @abstractmethod
@@ -104,8 +107,18 @@ class Answer(ABC):
 
     @property
     @abstractmethod
+    def output(self) -> Any:
+        """The answer as an input of the next model of a chain, of the kind that the model `writes`; empty for none."""
+
+    @property
+    @abstractmethod
     def cell(self) -> str | list[str]:
         """The answer as the cell of a table: the text, or a list of texts."""
+
+
+def log_of(probability: float) -> float:
+    """Return the logarithm of a probability; finite where it was rounded to 0."""
+    return math.log(max(probability, sys.float_info.min))
 
 
 def cells_of(answers: Sequence[Answer]) -> dict[str, Any]:

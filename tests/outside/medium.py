@@ -28,7 +28,7 @@ class PenState(BaseModel):
 class Pen(Numeric):
     """Paths of a pen (T, 2)."""
 
-    name, plural = "pen", "pen paths"
+    name, plural, kind = "pen", "pen paths", "pen paths"
     positions: ClassVar = "steps"
     State = PenState
 

@@ -55,6 +55,12 @@ class Number(Answer):
     text: str
     score: float
 
+    log_probability = None
+
+    @property
+    def output(self) -> str:
+        return self.text
+
     @property
     def cell(self) -> str:
         return self.text
@@ -80,6 +86,7 @@ class Network(nn.Module):
 
 class Counter(Model, Predicts):
     Options = NoOptions
+    reads, writes = "text", "numbers"
     selection = (Criterion("mae"),)
 
     def make_network(self) -> Network:

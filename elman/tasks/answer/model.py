@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.stories import read_questions, sentences
 from elman.data.tokenizer import Tokenizer
+from elman.metrics.texts import share
 from elman.networks.sequence_to_sequence import SequenceToSequence, story_answerer
+from elman.tasks.abilities import Compares
 from elman.tasks.answer.options import AnswerConfig
+from elman.tasks.answers import Answer
 from elman.tasks.text_to_text.model import TextToTextModel, translator
 from elman.tasks.writing.examples import Examples
 from elman.tasks.writing.model import Written
 from elman.training.recipe import file_names
 
 
-class Answerer(TextToTextModel):
+class Answerer(TextToTextModel, Compares):
     """p(answer | question, story); the question is read first, so that the story is read with it in mind.
 
     ``model.predict([model.asked("Mary went to the garden.", "Where is Mary?")])[0][0].text``
@@ -61,12 +64,19 @@ class Answerer(TextToTextModel):
 
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return accuracy, the fraction of answers that are exactly right; the same for each kind of question."""
+        scores = self.compare(examples.inputs, answers, examples.targets)
         right = [a.text == t for a, t in zip(answers, examples.targets, strict=True)]
-        scores: dict[str, Any] = {"accuracy": sum(right) / len(right)}
         for kind in dict.fromkeys(filter(None, examples.notes)):
             of_kind = [r for r, k in zip(right, examples.notes, strict=True) if k == kind]
             scores[f"accuracy_{kind}"] = sum(of_kind) / len(of_kind)
         return scores
+
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return accuracy, the fraction of answers that are exactly right."""
+        right = [a.text == reference.strip() for a, reference in zip(answers, references, strict=True)]
+        return {"accuracy": share(sum(right), len(right))}
 
     def summary(self) -> dict[str, str]:
         return {

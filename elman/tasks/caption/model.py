@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from elman.data.pictures import Picture
@@ -10,7 +10,8 @@ from elman.errors import ElmanError
 from elman.metrics.captions import caption_scores
 from elman.metrics.pointing import Box, Pointed
 from elman.networks.sequence_to_sequence import SequenceToSequence, captioner
-from elman.tasks.answers import target_words
+from elman.tasks.abilities import Compares
+from elman.tasks.answers import Answer, target_words
 from elman.tasks.caption.options import CaptionConfig
 from elman.tasks.inputs import inputs_of, pictures_of
 from elman.tasks.vision.model import VisionModel
@@ -19,7 +20,7 @@ from elman.tasks.writing.model import Written
 from elman.training.recipe import file_names
 
 
-class Captioner(VisionModel):
+class Captioner(VisionModel, Compares):
     """p(caption | picture): ``model.predict(["photo.jpg"])[0][0].text``."""
 
     shown = ("bleu", "cider")
@@ -60,13 +61,18 @@ class Captioner(VisionModel):
         return [(picture, "") for picture in given]
 
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
-        """Return the scores of `caption_scores`, each picture with all its captions, and those of the attention."""
-        references: dict[Any, list[str]] = {}
-        for given, target in zip(examples.inputs, examples.targets, strict=True):
-            references.setdefault(given, []).append(target)
-        texts = {given: answer.text for given, answer in zip(examples.inputs, answers, strict=True)}
-        scores = caption_scores(list(texts.values()), list(references.values()))
-        return scores | self.pointing(examples, answers)
+        """Return the scores of `compare`, and those of the attention."""
+        return self.compare(examples.inputs, answers, examples.targets) | self.pointing(examples, answers)
+
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the scores of `caption_scores`, each picture with all its captions."""
+        captions: dict[Hashable, list[str]] = {}
+        for given, reference in zip(inputs, references, strict=True):
+            captions.setdefault(given, []).append(reference)
+        texts = {given: answer.text for given, answer in zip(inputs, answers, strict=True)}
+        return caption_scores(list(texts.values()), list(captions.values()))
 
     def pointed(self, boxes: Sequence[Box], answer: Written) -> Pointed:
         words, weights = target_words(answer.attention)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,16 +15,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from elman.config import parse
 from elman.data.buckets import BucketBatches, Buckets, split_into_batches
 from elman.data.inputs import InputFile
+from elman.data.labels import label_key, split_labels
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
 from elman.media import Medium
 from elman.media.image import Image
 from elman.metrics.baselines import majority, tfidf
-from elman.metrics.labels import label_scores
+from elman.metrics.labels import accuracy, label_scores, macro_f1
 from elman.networks.classifier import SequenceLabeller
 from elman.networks.saliency import gradient_times_input
-from elman.tasks.abilities import Attends, Describes, Explains, HasBaselines
-from elman.tasks.answers import Answer, Attention, Axis
+from elman.tasks.abilities import Attends, Compares, Describes, Explains, HasBaselines
+from elman.tasks.answers import Answer, Attention, Axis, log_of
 from elman.tasks.classify.examples import Examples, Labels
 from elman.tasks.classify.options import ClassifyConfig, Top
 from elman.tasks.inputs import inputs_of, pictures_of
@@ -72,6 +73,14 @@ class Label(Answer):
         return self.probability
 
     @property
+    def log_probability(self) -> float:  # type: ignore[override]
+        return log_of(self.probability)
+
+    @property
+    def output(self) -> str:
+        return self.text
+
+    @property
     def cell(self) -> str:
         return self.text
 
@@ -86,11 +95,12 @@ class Label(Answer):
         return {"text": self.text, "probability": self.probability, "probabilities": self.probabilities}
 
 
-class Classifier(Model, Attends, Explains, Describes, HasBaselines):
+class Classifier(Model, Attends, Compares, Explains, Describes, HasBaselines):
     """p(label | input): ``model.predict(["What a film!"])[0][0].text``."""
 
     selection = (Criterion("accuracy", higher_is_better=True), Criterion("objective"))
     Options = Top
+    writes = "labels"
 
     config: ClassifyConfig
     network: SequenceLabeller
@@ -102,6 +112,10 @@ class Classifier(Model, Attends, Explains, Describes, HasBaselines):
         self.reads_paths = self.medium.positions != "words"
         self.reads_pictures = self.medium.positions == "grid"
         self.weight = torch.ones(len(self.names))
+
+    @property
+    def reads(self) -> str:
+        return self.medium.kind
 
     def make_network(self) -> SequenceLabeller:
         c: ClassifyConfig = self.task.config
@@ -229,6 +243,17 @@ class Classifier(Model, Attends, Explains, Describes, HasBaselines):
             else:
                 answers.append([Label(self.names[j], p[j], every, pooling, self.medium, x) for j in best])
         return answers
+
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return accuracy and macro_f1."""
+        separator = (self.config.label_separator or ", ") if self.several else None
+        texts = [a.text for a in answers], references
+        said, true = ([{*map(label_key, labels)} for labels in split_labels(side, separator)] for side in texts)
+        names = sorted(set().union(*said, *true))
+        truth, predicted = (np.array([[name in one for name in names] for one in side], int) for side in (true, said))
+        return {"accuracy": accuracy(truth, predicted), "macro_f1": macro_f1(truth, predicted)}
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         whole = any(os.path.isdir(path) for path in self.sources.data)  # it was trained on files, not on lines

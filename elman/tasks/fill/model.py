@@ -26,7 +26,7 @@ from elman.media.text import TOKENIZER, encode_all, spaced
 from elman.metrics.texts import share
 from elman.networks import tagger as networks
 from elman.tasks.abilities import Embeds, Predicts
-from elman.tasks.answers import Answer, by_words
+from elman.tasks.answers import Answer, by_words, log_of
 from elman.tasks.fill.options import FillConfig, Guesses
 from elman.tasks.inputs import inputs_of
 from elman.training.model import Model, evaluation
@@ -69,6 +69,14 @@ class Guess(Answer):
         return self.probability
 
     @property
+    def log_probability(self) -> float:  # type: ignore[override]
+        return log_of(self.probability)
+
+    @property
+    def output(self) -> str:
+        return self.text
+
+    @property
     def cell(self) -> str:
         return self.text
 
@@ -93,6 +101,7 @@ class Filler(Model, Predicts, Embeds):
 
     unit = "words"
     Options = Guesses
+    reads, writes = "text with blanks", "words"
 
     config: FillConfig
     network: networks.Filler

@@ -50,6 +50,8 @@ class TaggedText(Answer):
     tags: list[str]
     probabilities: list[float]
 
+    log_probability = None
+
     @property
     def text(self) -> str:  # type: ignore[override]
         """word/TAG word/TAG ..."""
@@ -59,6 +61,10 @@ class TaggedText(Answer):
     def score(self) -> float:  # type: ignore[override]
         """The mean probability."""
         return sum(self.probabilities) / max(1, len(self.probabilities))
+
+    @property
+    def output(self) -> list[tuple[str, str]]:
+        return list(zip(self.words, self.tags, strict=True))
 
     @property
     def cell(self) -> list[str]:
@@ -77,6 +83,7 @@ class Tagger(Model, Predicts, HasBaselines):
 
     unit = "words"
     Options = NoOptions
+    reads, writes = "text", "words with tags"
     selection = (Criterion("accuracy", higher_is_better=True), Criterion("loss"))
 
     config: TagConfig

@@ -36,6 +36,8 @@ class TextToTextModel(Writer):
         "norm.": "reader.norm.",
     }  # fmt: skip
 
+    reads = "text"
+
     config: TextToTextConfig
     learnt: Tokenizers
     task: TextToText

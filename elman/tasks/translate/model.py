@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.metrics.texts import error_scores, translation_scores
 from elman.networks.sequence_to_sequence import SequenceToSequence
+from elman.tasks.abilities import Compares
+from elman.tasks.answers import Answer
 from elman.tasks.text_to_text.model import TextToTextModel, translator
 from elman.tasks.translate.options import TranslateConfig
 from elman.tasks.writing.examples import Examples
@@ -15,7 +17,7 @@ from elman.tasks.writing.model import Written
 from elman.training.recipe import file_names
 
 
-class Translator(TextToTextModel):
+class Translator(TextToTextModel, Compares):
     """p(target | source): ``model.predict(["Ein Satz."])[0][0].text``."""
 
     shown = ("bleu", "word_error_rate", "character_error_rate")
@@ -33,11 +35,16 @@ class Translator(TextToTextModel):
         return read_column_inputs(argument, column or self.config.source) if is_file_argument(argument) else None
 
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
+        return self.compare(examples.inputs, answers, examples.targets)
+
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
         """Return bleu, chrf and the signature of sacreBLEU; exact, and the error rate of words or of characters."""
-        units = "word" if any(" " in text for text in examples.targets) else "character"
-        texts, inputs = [a.text for a in answers], [str(one) for one in examples.inputs]
-        errors = error_scores(texts, examples.targets, inputs, units)
-        return translation_scores(texts, examples.targets) | errors
+        units = "word" if any(" " in text for text in references) else "character"
+        texts = [a.text for a in answers]
+        errors = error_scores(texts, references, [str(one) for one in inputs], units)
+        return translation_scores(texts, references) | errors
 
     def summary(self) -> dict[str, str]:
         c = self.config

@@ -31,6 +31,7 @@ from elman.training.run import Sources
 class VisionModel(Writer, Describes):
     """p(text | picture), or p(text | picture, question), by a recurrent decoder with attention to the picture."""
 
+    reads = "pictures"
     min_length = 1  # no caption and no answer of the training data is empty
 
     config: VisionConfig

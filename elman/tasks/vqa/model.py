@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from elman.errors import ElmanError
@@ -12,7 +12,8 @@ from elman.metrics.captions import normalize
 from elman.metrics.pointing import Box, Pointed
 from elman.metrics.texts import share
 from elman.networks.sequence_to_sequence import SequenceToSequence, visual_answerer
-from elman.tasks.abilities import HasBaselines
+from elman.tasks.abilities import Compares, HasBaselines
+from elman.tasks.answers import Answer
 from elman.tasks.inputs import pictures_of
 from elman.tasks.vision.examples import Asked
 from elman.tasks.vision.model import VisionModel
@@ -22,13 +23,14 @@ from elman.tasks.writing.model import Written
 from elman.training.recipe import file_names
 
 
-class VisualAnswerer(VisionModel, HasBaselines):
+class VisualAnswerer(VisionModel, Compares, HasBaselines):
     """p(answer | picture, question): ``model.predict([("photo.jpg", "what animal is it?")])[0][0].text``."""
 
     Options = AnswerSearch
     shown = ("accuracy",)
     scored = 300
     takes_questions = True
+    reads = "pictures with questions"
     probabilities = True
 
     config: VqaConfig
@@ -83,6 +85,13 @@ class VisualAnswerer(VisionModel, HasBaselines):
             of_kind = [r for r, note in zip(right, examples.notes, strict=True) if note.kind == kind]
             scores[f"accuracy_{kind}"] = share(sum(of_kind), len(of_kind))
         return scores | self.pointing(examples, answers)
+
+    def compare(
+        self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return accuracy, the fraction of answers that are right, in lower case without punctuation."""
+        right = [normalize(a.text) == normalize(one) for a, one in zip(answers, references, strict=True)]
+        return {"accuracy": share(sum(right), len(right))}
 
     def baselines(self, examples: Examples) -> dict[str, float]:
         """Return the accuracy of the most frequent answer, and of the most frequent answer to the question alone.

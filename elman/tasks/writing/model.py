@@ -61,6 +61,10 @@ class Written(Answer):
     weights: Tensor
 
     @property
+    def output(self) -> str:
+        return self.text
+
+    @property
     def cell(self) -> str:
         return self.text
 
@@ -82,6 +86,7 @@ class Writer(Model, Answers, Attends):
 
     unit = "tokens"
     Options = Search
+    writes = "text"
     #: The objective of the training: with label smoothing, the plain loss rises while the model improves.
     selection = (Criterion("objective"),)
     #: The scores that a validation during training shows.
