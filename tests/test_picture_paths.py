@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from elman.data.inputs import looks_like_file
+from elman.data.media_paths import resolve
 from elman.data.members import Members
 from elman.data.picture_inputs import pictures_in
-from elman.data.picture_paths import resolve
 from elman.data.pictures import PICTURES, open_picture, read_pictures
 from elman.errors import ElmanError
 from tests.picture_files import (

@@ -13,7 +13,7 @@ from PIL import Image
 
 import elman.data.pictures as module
 from elman.data.pictures import (
-    PictureInMemory,
+    FileInMemory,
     open_picture,
     read_pictures,
 )
@@ -212,7 +212,7 @@ def test_pictures_in_memory() -> None:
     check(GREY > 99, grey((GREY > 99) * 255))
     check(np.concatenate([RGB, ALPHA], 2), on_white(RGB, ALPHA), 1)
     check(bytearray(encoded(RGB)), RGB)
-    check(PictureInMemory("mine", RGB), RGB)
+    check(FileInMemory("mine", RGB), RGB)
     assert "shape (3, 10, 14); (height, width, 3)" in refused(RGB.transpose(2, 0, 1))
     check(RGB / 255, RGB)
     check((GREY / 255).astype(np.float32), grey(GREY))

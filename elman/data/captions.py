@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from elman.data.archive import name_inside, table_in_memory
+from elman.data.media_paths import file_column, folder_of, resolve
 from elman.data.picture_formats import PICTURES
-from elman.data.picture_paths import folder_of, picture_column, resolve
 from elman.data.records import column, list_column
 from elman.data.source import InMemory, files_below, local_path, printable, sources
 from elman.data.tables import SkippedRows, is_table, read_rows
-from elman.data.text import read_bytes, read_text
+from elman.data.text import one_line, read_bytes, read_text, wrong_text
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
@@ -146,19 +146,6 @@ def record_list(value: dict[str, Any], key: str, path: str) -> list[dict[str, An
     return records
 
 
-def wrong_text(text: Any, what: str = "caption") -> str:
-    """Return what is wrong with a caption, a question or an answer; ``""`` if it can be used."""
-    if text is not None and not isinstance(text, str):
-        return f"the {what} is {type(text).__name__}; a text is required"
-    if text is None or not text.strip():
-        return f"the {what} is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return f"the {what} contains an unpaired surrogate, which is not valid text"
-    return ""
-
-
 def caption_lines(path: str, lines: Sequence[str], image: str, caption: str, skipped: SkippedRows) -> list[str] | None:
     """Return the name of the picture on each line of Flickr's or Kaggle's files; None for any other text.
 
@@ -183,18 +170,13 @@ def caption_lines(path: str, lines: Sequence[str], image: str, caption: str, ski
     return [name for name in names if name]
 
 
-def one_line(text: str) -> str:
-    """Return a text on one line, with single spaces."""
-    return " ".join(text.split())
-
-
 def _read_table(
     path: str, image: str, caption: str, images: str | None, boxes: str, skipped: SkippedRows
 ) -> list[Captioned]:
     """Read a table with a picture and a caption, or a list of captions, in each row."""
     table, lines = read_rows(path, {"image": image, "caption": caption}, skipped)
     shown = printable(path)
-    names = picture_column(table, image, shown)
+    names = file_column(table, image, shown)
     texts = list_column(table, caption)
     if texts is None:
         texts = [[text] for text in column(table, caption, shown)]
@@ -204,7 +186,7 @@ def _read_table(
     for row, (name, found, captions, box) in enumerate(zip(names, paths, texts, marked, strict=True), 1):
         where = f" (line {lines[row - 1]})" if lines[row - 1] else ""
         reason = f"the cell of {image!r} is empty" if not name.strip() else ""
-        reason = reason or next(filter(None, map(wrong_text, captions or [""])), "")
+        reason = reason or next(filter(None, (wrong_text(text, "caption") for text in captions or [""])), "")
         if reason:
             skipped.add(f"row {row}", f"{reason}{where}")
         else:
@@ -249,7 +231,7 @@ def _captions_of_lines(
         text = text.strip()
         if len(text) > 1 and text[0] == text[-1] == '"' and first > 1:
             text = text[1:-1].replace('""', '"')
-        reason = wrong_text(text) if name.strip() else f"{form} is required"
+        reason = wrong_text(text, "caption") if name.strip() else f"{form} is required"
         if reason:
             skipped.add(f"line {number}", reason)
         else:
@@ -273,7 +255,7 @@ def _read_json(path: str, value: dict[str, Any], images: str | None, skipped: Sk
     paths = resolve([name for name, _, _ in rows], folder_of(path), images)
     shown, result = printable(path), []
     for found, (_, text, place) in zip(paths, rows, strict=True):
-        reason = wrong_text(text)
+        reason = wrong_text(text, "caption")
         if reason:
             skipped.add(place, reason)
         else:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import glob
-import logging
-import os
 import posixpath
 from collections.abc import Sequence
 from typing import Any
 
 import polars
 
-from elman.data.archive import is_archive, split_member
-from elman.data.captions import caption_lines, one_line, read_object, record_list, wrong_text
-from elman.data.inputs import InputFile, InputLines, InputTable
-from elman.data.members import open_members
-from elman.data.picture_formats import PICTURES, UNREADABLE
-from elman.data.picture_paths import PictureInMemory, folder_of, is_picture, picture_column, resolve
+from elman.data.captions import caption_lines, read_object, record_list
+from elman.data.inputs import InputFile, InputTable
+from elman.data.media_inputs import LISTS, files_in, lines_in
+from elman.data.media_paths import PICTURE, FileInMemory, file_column, folder_of, resolve
 from elman.data.records import column
-from elman.data.source import expand_home, files_below, local_path, printable
+from elman.data.source import expand_home, printable
 from elman.data.tables import SkippedRows, is_table, read_rows
-from elman.data.text import read_text
+from elman.data.text import one_line, read_text, wrong_text
 from elman.data.visual_questions import file_name
 from elman.errors import ElmanError
-
-_log = logging.getLogger("elman")
-
-_LISTS = (".txt", ".text", ".lst", ".list")
 
 
 def pictures_in(
@@ -59,33 +50,22 @@ def pictures_in(
         ElmanError: There is no picture, the file cannot be read, or a column is missing.
     """
     path = argument if "://" in argument else expand_home(argument)
-    local = local_path(path)
-    if local is not None and os.path.isdir(local):
-        return _lines(_in_folder(local), argument)
-    if split_member(path)[1] is None and is_archive(path):
-        names = [name for name in open_members(path).names if name.lower().endswith(PICTURES)]
-        return _lines([f"{path}::{name}" for name in names], argument)
-    if local is not None and not os.path.lexists(local) and glob.has_magic(local):
-        found = [name for name in sorted(glob.glob(local, recursive=True)) if is_picture(name)]
-        return _lines(found, argument)
-    if is_picture(path):
-        return None
+    several = files_in(path, argument, PICTURE)
+    if several is not None or PICTURE.has(path):
+        return several
     skipped = SkippedRows(path, skip_bad or None)
     if path.lower().endswith(".json") and (value := read_object(path)) is not None:
         rows, places = _captioned(path, value, skipped) if question is None else _asked(path, value, skipped)
     elif is_table(path, [image] if question is None else [image, question]):
         columns = {"image": image} | ({} if question is None else {"question": question})
         return _in_table(argument, path, read_rows(path, columns, skipped).table, columns, images, skipped)
-    elif not path.lower().endswith(_LISTS):
+    elif not path.lower().endswith(LISTS):
         return None
     else:
-        lines = read_text(path).removesuffix("\n").split("\n")
+        lines = read_text(path).split("\n")
         named = caption_lines(path, lines, image, caption, skipped) if question is None else None
         if named is None:
-            parts = [line.partition("\t") for line in lines]
-            paths = resolve([name.strip() for name, _, _ in parts], folder_of(path), images)
-            inputs = [f"{name}{tab}{rest}" for name, (_, tab, rest) in zip(paths, parts, strict=True)]
-            return _relative(InputLines(inputs, [f"{argument}, line {k}" for k in range(1, len(inputs) + 1)]))
+            return lines_in(path, argument, images)
         rows, places = polars.DataFrame({"image": list(dict.fromkeys(named))}), [""] * len(dict.fromkeys(named))
     skipped.log(len(rows))
     if not len(rows):
@@ -100,7 +80,7 @@ def _in_table(
     argument: str, path: str, table: polars.DataFrame, columns: dict[str, str], images: str | None, skipped: SkippedRows
 ) -> InputFile:
     """Return the pictures of a table; rows without a picture or a question are skipped, if bad rows are."""
-    names = picture_column(table, columns["image"], printable(path))
+    names = file_column(table, columns["image"], printable(path))
     questions = column(table, columns["question"], printable(path)) if "question" in columns else None
     bad = set()
     for k in range(len(table) if skipped.skip else 0):
@@ -152,29 +132,6 @@ def _asked(path: str, value: dict, skipped: SkippedRows) -> tuple[polars.DataFra
     return polars.DataFrame(rows, schema=schema, orient="row"), places
 
 
-def _in_folder(folder: str) -> list[str]:
-    """Return the pictures of a folder and its subfolders, and log those of formats that cannot be read."""
-    found = [os.path.join(folder, name) for name in files_below(folder)]
-    left_out = [path for path in found if path.lower().endswith(UNREADABLE)]
-    if left_out:
-        _log.warning(
-            "%s: left out %d files of formats that cannot be read, such as %s", printable(folder), len(left_out),
-            printable(os.path.relpath(left_out[0], folder)),
-        )  # fmt: skip
-    return [path for path in found if is_picture(path)]
-
-
-def _lines(paths: list[str], argument: str) -> InputLines:
-    if not paths:
-        raise ElmanError(f"{argument}: no pictures (.jpg, .png, .gif, .webp, .tif, ...)")
-    return InputLines(list(paths), [printable(path) for path in paths])
-
-
-def _relative(file: InputFile) -> InputFile:
-    file.relative = True
-    return file
-
-
 def _table(
     argument: str, table: polars.DataFrame, paths: Sequence[str], questions: list[str] | None, places: list[str]
 ) -> InputFile:
@@ -184,7 +141,9 @@ def _table(
     if questions is not None:
         names = [f"{path}\t{one_line(text)}" for path, text in zip(paths, questions, strict=True)]
         inputs = [
-            (path, one_line(text)) if isinstance(path, PictureInMemory) else name
+            (path, one_line(text)) if isinstance(path, FileInMemory) else name
             for path, text, name in zip(paths, questions, names, strict=True)
         ]
-    return _relative(InputTable(argument, table, inputs, names, places))
+    found = InputTable(argument, table, inputs, names, places)
+    found.relative = True
+    return found

@@ -19,9 +19,9 @@ import fsspec
 import numpy as np
 
 from elman.data.archive import split_member
+from elman.data.media_paths import FileInMemory, hint_for
 from elman.data.members import read_member
 from elman.data.picture_formats import PICTURES, describe, formats_of
-from elman.data.picture_paths import PictureInMemory, hint_for
 from elman.data.pixels import from_array, to_rgb
 from elman.data.source import local_path, printable
 from elman.errors import ElmanError
@@ -198,7 +198,7 @@ def _named(given: Any) -> tuple[str, Any]:
     """Return the name of a picture for messages, and its path or content."""
     if isinstance(given, Picture):
         return (given.path, given.path) if given.content is None else (given.path, given.content)
-    if isinstance(given, PictureInMemory):
+    if isinstance(given, FileInMemory):
         return str(given), given.content
     if isinstance(given, (str, os.PathLike)):
         path = os.fspath(given)
@@ -209,7 +209,7 @@ def _named(given: Any) -> tuple[str, Any]:
 
 def _key(given: Any) -> Any:
     """Return what is equal for the same picture."""
-    if isinstance(given, PictureInMemory):
+    if isinstance(given, FileInMemory):
         return id(given.content)
     return os.fspath(given) if isinstance(given, (str, os.PathLike)) else id(given)
 
@@ -395,6 +395,6 @@ _restore: Any = None
 _said_first = False
 
 __all__ = [
-    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "BrokenPicture", "Picture", "PictureInMemory", "open_again", "open_picture",
+    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "BrokenPicture", "Picture", "FileInMemory", "open_again", "open_picture",
     "read_pictures",
 ]  # fmt: skip

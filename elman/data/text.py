@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 from elman.data.archive import open_unpacked, table_in_memory
 from elman.data.encoding import decode_utf8
@@ -74,4 +75,31 @@ def texts_in_memory(source: InMemory, name: str = "text") -> list[str]:
     return column(table, name if name in table.columns else table.columns[0])
 
 
-__all__ = ["absolute", "expand_home", "fingerprint", "read_bytes", "read_text", "texts_in_memory"]
+def wrong_text(text: Any, what: str = "text") -> str:
+    """Return what is wrong with a text, such as a caption or an answer; ``""`` if it can be used."""
+    if text is not None and not isinstance(text, str):
+        return f"the {what} is {type(text).__name__}; a text is required"
+    if text is None or not text.strip():
+        return f"the {what} is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"the {what} contains an unpaired surrogate, which is not valid text"
+    return ""
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, with single spaces."""
+    return " ".join(text.split())
+
+
+__all__ = [
+    "absolute",
+    "expand_home",
+    "fingerprint",
+    "one_line",
+    "read_bytes",
+    "read_text",
+    "texts_in_memory",
+    "wrong_text",
+]

@@ -6,11 +6,12 @@ import os
 from collections import Counter
 from typing import Any, NamedTuple
 
-from elman.data.captions import one_line, read_object, record_list, wrong_text
-from elman.data.picture_paths import folder_of, picture_column, resolve
+from elman.data.captions import read_object, record_list
+from elman.data.media_paths import file_column, folder_of, resolve
 from elman.data.records import column, list_column
 from elman.data.source import InMemory, local_path, printable, sources
 from elman.data.tables import SkippedRows, read_rows
+from elman.data.text import one_line, wrong_text
 from elman.errors import ElmanError
 
 
@@ -108,7 +109,7 @@ def _read_table(
     skipped, shown = SkippedRows(path, skip_bad), printable(path)
     image, question, answer = columns
     table, lines = read_rows(path, dict(zip(("image", "question", "answer"), columns, strict=True)), skipped)
-    names = picture_column(table, image, shown)
+    names = file_column(table, image, shown)
     questions = column(table, question, shown)
     listed = list_column(table, answer)
     answers = [[text] for text in column(table, answer, shown)] if listed is None else listed
@@ -190,7 +191,7 @@ def _joined(
         return f"{asked}: the annotations have no answer to it"
     given = annotation.get("answers")
     people = [one.get("answer") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    answers = [one_line(str(answer)) for answer in people if not wrong_text(answer)]
+    answers = [one_line(str(answer)) for answer in people if not wrong_text(answer, "answer")]
     answer = annotation.get("multiple_choice_answer") or next(iter(Counter(answers).most_common(1)), (None,))[0]
     if reason := wrong_text(answer, "answer"):
         return f"{asked}: {reason}"

@@ -14,7 +14,7 @@ import polars
 from elman.data import series
 from elman.data.archive import name_inside
 from elman.data.labels import check_labels, merge_spellings, normalize_label, split_labels
-from elman.data.picture_paths import folder_of, resolve
+from elman.data.media_paths import folder_of, resolve
 from elman.data.source import InMemory, expand_home, is_system_file, printable, sources
 from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, require_columns
 from elman.data.text import read_text

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars
 
-from elman.data.picture_paths import picture_column
+from elman.data.media_paths import file_column
 from elman.data.records import column
 from elman.data.source import to_memory
 from elman.data.text import texts_in_memory
@@ -35,7 +35,7 @@ def pictures_of(inputs: Any, *columns: str) -> list[list[Any]] | None:
     names = table.columns if len(columns) == len(table.columns) == 1 else list(columns)
     if missing := [name for name in names if name not in table.columns]:
         raise ElmanError(f"{held}: no column {missing[0]!r}, as in training; there are {', '.join(table.columns)}")
-    return [picture_column(table, names[0], held), *(column(table, name, held) for name in names[1:])]
+    return [file_column(table, names[0], held), *(column(table, name, held) for name in names[1:])]
 
 
 def inputs_of(inputs: Any, text: bool, name: str = "text") -> list[Any]:

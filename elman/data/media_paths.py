@@ -1,4 +1,4 @@
-"""Find pictures: beside a table, in a folder, or in an archive."""
+"""Find pictures and sounds: beside a table, in a folder, or in an archive."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import posixpath
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars
 
+from elman.data import picture_formats, sound_formats
 from elman.data.archive import is_archive, split_member
 from elman.data.members import open_members
-from elman.data.picture_formats import PICTURES
 from elman.data.records import column
 from elman.data.source import InMemory, expand_home, is_system_file, local_path, printable
 from elman.errors import ElmanError
@@ -22,17 +22,43 @@ from elman.errors import ElmanError
 _MAX_PATH, _MAX_COMPARED, _MAX_SEARCHED = 4096, 10_000, 1 << 31
 
 
-class PictureInMemory(str):
-    """A picture in memory, under a name that is used like a path in messages.
+class Kind(NamedTuple):
+    """A kind of files that arguments, tables and folders name.
+
+    Attributes:
+        name (str): Its name.
+        plural (str): Its name for several.
+        endings (tuple[str, ...]): The endings of the names of such files.
+        unreadable (tuple[str, ...]): The endings of such files in formats that cannot be read.
+        option (str): The option that names the folder or archive of the files; ``""`` if there is none.
+    """
+
+    name: str
+    plural: str
+    endings: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    option: str = ""
+
+    def has(self, path: str) -> bool:
+        """Return whether a path is that of such a file, by its name, and not a folder."""
+        return path.lower().endswith(self.endings) and not os.path.isdir(path)
+
+
+PICTURE = Kind("picture", "pictures", picture_formats.PICTURES, picture_formats.UNREADABLE, "--images")
+SOUND = Kind("sound", "sounds", sound_formats.SOUNDS, sound_formats.UNREADABLE)
+
+
+class FileInMemory(str):
+    """A picture or a sound in memory, under a name that is used like a path in messages.
 
     Args:
         name (str): The name.
-        content (Any): What `elman.data.pictures.open_picture` takes.
+        content (Any): What `elman.data.pictures.open_picture` takes; of a sound, bytes or an array.
     """
 
     content: Any
 
-    def __new__(cls, name: str, content: Any) -> PictureInMemory:
+    def __new__(cls, name: str, content: Any) -> FileInMemory:
         self = super().__new__(cls, name)
         self.content = content
         return self
@@ -51,9 +77,9 @@ def folder_of(source: str) -> str:
 
 
 def resolve(names: Sequence[str], beside: str, folder: str | None = None) -> list[str]:
-    """Return the paths of pictures that a table names.
+    """Return the paths of files that a table names.
 
-    Absolute paths, URLs and pictures in memory stay as they are.
+    Absolute paths, URLs and files in memory stay as they are.
 
     Args:
         names (Sequence[str]): The names in the table.
@@ -76,48 +102,52 @@ def resolve(names: Sequence[str], beside: str, folder: str | None = None) -> lis
         folder = _checked_folder(folder)
     found: dict[str, str] = {}
     for name in names:
-        if name not in found and not isinstance(name, PictureInMemory):
+        if name not in found and not isinstance(name, FileInMemory):
             found[name] = _resolved(name, beside, folder)
-    return [name if isinstance(name, PictureInMemory) else found[name] for name in names]
+    return [name if isinstance(name, FileInMemory) else found[name] for name in names]
 
 
-def picture_column(table: polars.DataFrame, name: str, path: str) -> list[str]:
-    """Return the pictures in a column of a table: paths, or pictures in memory.
+def file_column(table: polars.DataFrame, name: str, path: str, kind: Kind = PICTURE) -> list[str]:
+    """Return the pictures or sounds in a column of a table: paths, or files in memory.
 
     Args:
         table (polars.DataFrame): The table.
-        name (str): The name of the column. Its cells are paths, bytes, records ``{"bytes": ..., "path": ...}``, PIL
-            images or arrays.
+        name (str): The name of the column. Its cells are paths, bytes, records ``{"bytes": ..., "path": ...}`` or
+            ``{"array": ..., "sampling_rate": ...}``, PIL images, arrays or `elman.data.sounds.Wave`.
         path (str): The path of the table, for messages.
+        kind (Kind): What the files are. Default: pictures.
 
     Raises:
         ElmanError: The column contains lists.
     """
     cells = table[name]
-    is_record = isinstance(cells.dtype, polars.Struct) and "bytes" in {field.name for field in cells.dtype.fields}
-    if cells.dtype not in (polars.Object, polars.Binary) and not is_record:
+    fields = {field.name for field in cells.dtype.fields} if isinstance(cells.dtype, polars.Struct) else set()
+    if cells.dtype not in (polars.Object, polars.Binary) and not fields & {"bytes", "array"}:
         return column(table, name, path)
-    pictures = []
+    files = []
     for k, cell in enumerate(cells.to_list(), 1):
-        label = f"<picture of row {k}>"
-        if isinstance(cell, dict):
+        label = f"<{kind.name} of row {k}>"
+        if isinstance(cell, dict) and cell.get("array") is None:
             label, cell = cell.get("path") or label, cell.get("bytes") or cell.get("path")
-        pictures.append("" if cell is None else cell if isinstance(cell, str) else PictureInMemory(label, cell))
-    return pictures
+        files.append("" if cell is None else cell if isinstance(cell, str) else FileInMemory(label, cell))
+    return files
 
 
-def hint_for(path: str, listed: bool = True) -> str:
-    """Return where a missing picture may be instead, as the end of a message; ``""`` if nothing is found.
+def hint_for(path: str, listed: bool = True, kind: Kind = PICTURE) -> str:
+    """Return where a missing file may be instead, as the end of a message; ``""`` if nothing is found.
 
     Args:
         path (str): The path.
-        listed (bool): Whether a table or another file names it, so that ``--images`` can help. Default: ``True``.
+        listed (bool): Whether a table or another file names it, so that the option of its kind can help. Default:
+            ``True``.
+        kind (Kind): What the file is. Default: a picture.
     """
     local = local_path(path)
     if local is None or "::" in path or len(local) > _MAX_PATH:
         return ""
+    option = kind.option if listed else ""
     folder, base = os.path.split(local)
-    nearest = _nearest(base, _entries(folder or "."))
+    nearest = _nearest(base, _entries(folder or "."), kind)
     if nearest is not None:
         return f"; did you mean {printable(os.path.join(folder, nearest))}?"
     existing = folder or "."
@@ -128,24 +158,36 @@ def hint_for(path: str, listed: bool = True) -> str:
             place = os.path.normpath(os.path.join(around, name))
             if os.path.exists(os.path.join(place, base)):
                 found = f"; {printable(os.path.join(place, base))} exists"
-                return f"{found}: did you mean --images {printable(place)}?" if listed else found
+                return f"{found}: did you mean {option} {printable(place)}?" if option else found
             if _archive_has(place, base):
                 found = f"; {printable(place)} has a file of this name"
-                return f"{found}: did you mean --images {printable(place)}?" if listed else found
+                return f"{found}: did you mean {option} {printable(place)}?" if option else found
     missing = "" if os.path.isdir(folder or ".") else f"; there is no folder {printable(folder)}"
-    return f"{missing}; --images names another" if missing and listed else missing
+    return f"{missing}; {option} names another" if missing and option else missing
 
 
-def _nearest(name: str, names: list[str]) -> str | None:
-    """Return the most similar name of a picture: with other capitals, another ending, or spelled alike."""
+def file_exists(path: str) -> bool:
+    """Return whether a path leads to a file, which may lie in an archive; True for a URL, which is not opened."""
+    archive, member = split_member(path)
+    if member is not None:
+        return open_members(archive).find(member) is not None
+    local = local_path(path)
+    try:
+        return local is None or (os.path.exists(local) and not os.path.isdir(local))
+    except ValueError:  # a zero byte
+        return False
+
+
+def _nearest(name: str, names: list[str], kind: Kind) -> str | None:
+    """Return the most similar name of a file: with other capitals, another ending, or spelled alike."""
     for candidate in names:
         if candidate.lower() == name.lower():
             return candidate
     for candidate in names:
-        if os.path.splitext(candidate)[0].lower() == os.path.splitext(name)[0].lower() and is_picture(candidate):
+        if os.path.splitext(candidate)[0].lower() == os.path.splitext(name)[0].lower() and kind.has(candidate):
             return candidate
-    pictures = [candidate for candidate in names if is_picture(candidate)] if len(names) <= _MAX_COMPARED else []
-    return next(iter(difflib.get_close_matches(name, pictures, n=1, cutoff=0.9)), None)
+    files = [candidate for candidate in names if kind.has(candidate)] if len(names) <= _MAX_COMPARED else []
+    return next(iter(difflib.get_close_matches(name, files, n=1, cutoff=0.9)), None)
 
 
 def _checked_folder(folder: str) -> str:
@@ -198,11 +240,6 @@ def _joined(folder: str, name: str) -> str:
 def _exists(path: str) -> bool:
     local = local_path(path)
     return local is None or os.path.exists(local)
-
-
-def is_picture(path: str) -> bool:
-    """Return whether a path is that of a picture, by its name, and not a folder."""
-    return path.lower().endswith(PICTURES) and not os.path.isdir(path)
 
 
 def _entries(folder: str) -> list[str]:
