@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -246,9 +247,10 @@ def _is_seekable(file: Any) -> bool:
 def _choose_member(names: Sequence[str], member: str | None, shown: str) -> str:
     """Return the named member of an archive, or its only file."""
     if member is not None:
-        if member not in names:
+        named = next((name for name in names if posixpath.normpath(name) == posixpath.normpath(member)), None)
+        if named is None:
             raise ElmanError(f"{shown}: the archive has no {member!r}; it has {_listed(names)}")
-        return member
+        return named
     files = [name for name in names if not is_system_file(name)]
     if not files:
         raise ElmanError(f"{shown}: the archive contains no file")

@@ -197,7 +197,7 @@ def _columns_of(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
 def _series(name: str, cells: list[Any], source: str) -> polars.Series:
     try:
         values = [_cell(cell) for cell in cells]
-        if any(isinstance(value, (dict, np.ndarray)) or _is_picture(value) for value in values):
+        if any(isinstance(value, (dict, np.ndarray)) or _is_medium(value) for value in values):
             return polars.Series(name, values, dtype=polars.Object)
         if any(isinstance(value, list) for value in values):
             return polars.Series(
@@ -217,9 +217,9 @@ def _is_series(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], (list, tuple, np.ndarray))
 
 
-def _is_picture(value: Any) -> bool:
-    """Return whether a cell is a picture of Pillow."""
-    return type(value).__module__.partition(".")[0] == "PIL"
+def _is_medium(value: Any) -> bool:
+    """Return whether a cell is a picture of Pillow, or a sound with its samples and their rate."""
+    return type(value).__module__.partition(".")[0] == "PIL" or (hasattr(value, "samples") and hasattr(value, "rate"))
 
 
 def _array(value: Any) -> np.ndarray:
@@ -230,10 +230,10 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _cell(value: Any) -> Any:
-    """Convert a cell to text, a list of text, or None; a dict or a picture stays as it is."""
+    """Convert a cell to text, a list of text, or None; a dict, a picture or a sound stays as it is."""
     if isinstance(value, str) or value is None:
         return None if isinstance(value, _Number) and value == "NaN" else value
-    if _is_picture(value):
+    if _is_medium(value):
         return value
     if hasattr(value, "__array__") and not isinstance(value, np.ndarray):  # a tensor, a data frame, a NumPy scalar
         value = _array(value)

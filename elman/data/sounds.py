@@ -197,12 +197,7 @@ def open_sound(source: Any, channel: int | None = None) -> Iterator[SoundReader]
     else:
         (path,) = sources([source])
     name = printable(path)
-    try:
-        import soundfile
-    except ImportError:
-        raise ElmanError(f"{name}: sound needs the soundfile package: pip install 'elman[audio]'") from None
-    except OSError as error:
-        raise ElmanError(f"{name}: soundfile finds no libsndfile ({error}): pip install -U soundfile") from None
+    soundfile = _soundfile(name)
     with open_unpacked(path) as (stored, _):
         file = stored if stored.seekable() else io.BytesIO(stored.read())
         missing, stream = cut_short(file), SoundStream(file, without_length(file))
@@ -236,6 +231,36 @@ def read_sound(source: Any, channel: int | None = None) -> Wave:
         return Wave(np.concatenate(list(sound.blocks())), sound.rate, sound.channels)
 
 
+def wav_bytes(wave: Wave) -> bytes:
+    """Return a sound as the bytes of a WAV file, whose samples are the same float32 numbers.
+
+    Args:
+        wave (Wave): The sound.
+
+    Raises:
+        ElmanError: The soundfile package is missing.
+
+    Example::
+
+        >>> read_sound(wav_bytes(Wave(np.zeros(8000), 8000))).rate  # doctest: +SKIP
+        8000
+    """
+    file = io.BytesIO()
+    _soundfile("<sound in memory>").write(file, wave.samples, wave.rate, "FLOAT", format="WAV")
+    return file.getvalue()
+
+
+def _soundfile(name: str) -> Any:
+    """Return the soundfile package; ``name``: what is read, for messages."""
+    try:
+        import soundfile
+    except ImportError:
+        raise ElmanError(f"{name}: sound needs the soundfile package: pip install 'elman[audio]'") from None
+    except OSError as error:
+        raise ElmanError(f"{name}: soundfile finds no libsndfile ({error}): pip install -U soundfile") from None
+    return soundfile
+
+
 def _undecodable(name: str, file: IO[bytes], missing: str, error: Exception) -> ElmanError:
     """Return the error for a file that libsndfile does not open."""
     import soundfile
@@ -256,4 +281,4 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".:") or "libsndfile gives no reason"
 
 
-__all__ = ["LOUDEST", "RATES", "SoundReader", "Wave", "open_sound", "read_sound"]
+__all__ = ["LOUDEST", "RATES", "SoundReader", "Wave", "open_sound", "read_sound", "wav_bytes"]

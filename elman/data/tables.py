@@ -21,20 +21,28 @@ from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
-_SEPARATED, _JSON, _ARROW = (
-    (".csv", ".tsv", ".tab", ".psv"),
-    (".json", ".jsonl", ".ndjson"),
-    (".feather", ".arrow", ".ipc"),
-)
+#: Endings of tables in text files.
+SEPARATED = (".csv", ".tsv", ".tab", ".psv")
+_JSON, _ARROW = (".json", ".jsonl", ".ndjson"), (".feather", ".arrow", ".ipc")
 #: Endings of tables, before the ending of a compression.
-TABLES = (*_SEPARATED, *_JSON, ".parquet", *_ARROW, *BOOKS)
+TABLES = (*SEPARATED, *_JSON, ".parquet", *_ARROW, *BOOKS)
 
 #: The exceptions that polars raises for a damaged file.
 _POLARS_ERRORS = (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError)
 
 #: Common names of the columns, by the names that elman uses.
 _SYNONYMS = {
-    "text": {"review", "sentence", "content", "body", "comment", "message", "tweet", "document", "input", "utterance"},
+    "text": {
+        "review", "sentence", "content", "body", "comment", "message", "tweet", "document", "input", "utterance",
+        "transcript", "transcription", "normalized_text",
+    },
+    "audio": {
+        "sound", "wav", "file", "filename", "file_name", "path", "audio_path", "audio_file", "audio_filepath",
+        "wav_path", "clip",
+    },
+    "speaker": {"speaker_id", "client_id", "spk", "voice", "reader"},
+    "start": {"offset", "begin", "start_time"},
+    "end": {"stop", "end_time"},
     "label": {"class", "category", "sentiment", "target", "stars", "rating", "y", "intent", "tag", "labels", "output"},
     "source": {"src", "input", "from", "text"},
     "target": {"tgt", "output", "to", "translation", "label"},
@@ -44,19 +52,10 @@ _SYNONYMS = {
     "question": {"query", "q"},
     "answer": {"answers", "a", "target"},
     "image": {
-        "picture",
-        "photo",
-        "img",
-        "file",
-        "filename",
-        "file_name",
-        "path",
-        "image_path",
-        "image_name",
-        "image_id",
+        "picture", "photo", "img", "file", "filename", "file_name", "path", "image_path", "image_name", "image_id",
     },
     "caption": {"captions", "text", "description", "sentence", "comment", "title"},
-}
+}  # fmt: skip
 
 
 def is_table(path: str, columns: Sequence[str] = ()) -> bool:
@@ -308,6 +307,7 @@ def _ending(path: str) -> str:
 
 
 __all__ = [
+    "SEPARATED",
     "TABLES",
     "ReportBadRow",
     "SkippedRows",
