@@ -17,6 +17,7 @@ from elman.config import Needs, Options
 from elman.data.inputs import InputFile
 from elman.data.padding import pad
 from elman.data.sound_formats import SOUNDS, UNREADABLE
+from elman.data.sound_inputs import sounds_in
 from elman.data.sounds import LOUDEST, open_sound, read_sound
 from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
@@ -158,9 +159,7 @@ class Sound(Numeric):
             )  # fmt: skip
 
     def in_file(self, argument: str, column: str | None, columns: Columns, whole: bool) -> InputFile | None:
-        if column is not None:
-            raise ElmanError("--column: applies to texts; a sound is a file")
-        return None
+        return sounds_in(argument, column or columns.file, None, None, columns.skip_bad)
 
     def batch(self, rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         return pad([self.features(row) for row in rows])
