@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -128,6 +128,27 @@ def map_state(state: State, function: Callable[[Tensor], Tensor]) -> State:
         return function(state)
     parts = tuple(map_state(part, function) for part in state)
     return type(state)(*parts) if hasattr(state, "_fields") else parts
+
+
+def join_rows(states: Sequence[State]) -> State:
+    """Concatenate states by rows.
+
+    Args:
+        states (Sequence[State]): One or more states with the same nesting and sizes.
+
+    Returns:
+        State: The rows of all states, in this order.
+
+    Example::
+
+        >>> join_rows([(torch.zeros(2, 4),), (torch.zeros(1, 4),)])[0].shape
+        torch.Size([3, 4])
+    """
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(states))
+    parts = tuple(join_rows(part) for part in zip(*states, strict=True))
+    return type(first)(*parts) if hasattr(first, "_fields") else parts
 
 
 def detach(state: State) -> State:
