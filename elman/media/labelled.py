@@ -15,7 +15,7 @@ from elman.data import series
 from elman.data.archive import name_inside
 from elman.data.labels import check_labels, merge_spellings, normalize_label, split_labels
 from elman.data.media_paths import folder_of, resolve
-from elman.data.source import InMemory, expand_home, is_system_file, printable, sources
+from elman.data.source import InMemory, is_system_file, printable, sources
 from elman.data.tables import Rows, SkippedRows, column, is_table, list_column, read_rows, require_columns
 from elman.data.text import read_text
 from elman.data.ts import read_ts
@@ -165,14 +165,7 @@ def _table(path: str, rows: Rows, skipped: SkippedRows, columns: Columns) -> Lab
         found = Labelled("text", column(table, source, printable(path)), labels, groups, places)
         return found.part(_filled(found, rows.lines, skipped, c.separator is not None or several is not None))
     names = column(table, source, printable(path))
-    if c.images is not None:
-        files = resolve(names, folder_of(path), c.images)
-    else:
-        beside = path.rpartition("/")[0]
-        files = [
-            expand_home(name) if "://" in name or os.path.isabs(expand_home(name)) or not beside else f"{beside}/{name}"
-            for name in names
-        ]
+    files = resolve(names, folder_of(path), c.images)
     if not files:
         raise ElmanError(f"{path}: no rows")
     return _files(files, labels, groups, places, columns)
