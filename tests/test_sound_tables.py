@@ -147,7 +147,10 @@ def test_missing_sounds(here: Path) -> None:
         "mean set/a.wav?; --skip-bad leaves them out"
     )
     write(Path("set/t.csv"), "audio,text\nsub,x\n")
-    assert "1 of 1 sound does not exist: set/sub (row 1)" in refused("set/t.csv")
+    assert refused("set/t.csv", skip_bad=True) == "set/t.csv: 1 of 1 sound does not exist: set/sub (row 1, a folder)"
+    for name in ("no.tar::a.wav", "a\0.wav"):
+        assert "1 of 1 sound does not exist" in refused({"audio": [name], "text": ["x"]})
+    assert refused([]) == "no data: give one file or more"
 
 
 def test_confused_columns(here: Path, caplog: pytest.LogCaptureFixture) -> None:

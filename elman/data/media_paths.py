@@ -143,7 +143,7 @@ def hint_for(path: str, listed: bool = True, kind: Kind = PICTURE) -> str:
         kind (Kind): What the file is. Default: a picture.
     """
     local = local_path(path)
-    if local is None or "::" in path or len(local) > _MAX_PATH:
+    if local is None or "::" in path or len(local) > _MAX_PATH or os.path.isdir(local):
         return ""
     option = kind.option if listed else ""
     folder, base = os.path.split(local)
@@ -169,13 +169,12 @@ def hint_for(path: str, listed: bool = True, kind: Kind = PICTURE) -> str:
 def file_exists(path: str) -> bool:
     """Return whether a path leads to a file, which may lie in an archive; True for a URL, which is not opened."""
     archive, member = split_member(path)
-    if member is not None:
-        return open_members(archive).find(member) is not None
-    local = local_path(path)
+    local = local_path(archive)
     try:
-        return local is None or (os.path.exists(local) and not os.path.isdir(local))
+        found = local is None or (os.path.exists(local) and not os.path.isdir(local))
     except ValueError:  # a zero byte
         return False
+    return found and (member is None or open_members(archive).find(member) is not None)
 
 
 def _nearest(name: str, names: list[str], kind: Kind) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -115,7 +116,10 @@ def read_transcripts(
     columns = _Columns(PartColumns(audio, start, end), text, speaker)
     utterances: list[Utterance] = []
     tables = False
-    for path in sources(data):
+    given = sources(data)
+    if not given:
+        raise ElmanError("no data: give one file or more")
+    for path in given:
         found, from_table = _read(path, columns, skip_bad)
         if not found:
             raise ElmanError(f"{printable(path)}: no transcripts; give {_FORMATS}")
@@ -246,10 +250,15 @@ def _existing(found: list[Utterance], shown: str, skip_bad: bool) -> list[Uttera
     if not missing:
         return found
     first = next(iter(missing))
-    names = [f"{printable(path)} ({place.removeprefix(f'{shown}, ')})" for path, place in missing.items()]
+    names = [
+        f"{path} ({place.removeprefix(f'{shown}, ')}{', a folder' if os.path.isdir(path) else ''})"
+        for path, place in missing.items()
+    ]
     what = f"sound{'s'[: len(places) > 1]} {'does' if len(missing) == 1 else 'do'} not exist"
     problem = f"{len(missing):,} of {len(places):,} {what}: {first_three(names)}{hint_for(first, True, SOUND)}"
-    leave_out(shown, [problem], skip_bad and len(missing) < len(places))
+    if len(missing) == len(places):
+        raise ElmanError(f"{shown}: {problem}")
+    leave_out(shown, [problem], skip_bad)
     return [one for one in found if one.sound not in missing]
 
 
