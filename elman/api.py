@@ -14,10 +14,10 @@ from elman import tasks
 from elman.config import parse
 from elman.data.source import sources
 from elman.errors import ElmanError
-from elman.layers.starting import unstarted
+from elman.tasks.loading import load, restore, usable_device
 from elman.training import loggers
 from elman.training.config import TrainConfig
-from elman.training.distributed import World, is_first, pick_device
+from elman.training.distributed import World, is_first
 from elman.training.events import Listener
 from elman.training.model import Model
 from elman.training.progress import Progress
@@ -93,7 +93,7 @@ def train(
         if not paths:
             hint = f"; there is no run in {run.path} to resume" if resume and run is not None else ""
             raise ElmanError(f"no data: give one file or more{hint}")
-        world = World(_device(config.device))
+        world = World(usable_device(config.device))
         try:
             with random_state(world.device):
                 model, examples, held = kind(config).prepare(paths, valid_paths, before, run is not None)
@@ -117,36 +117,6 @@ def random_state(device: torch.device) -> Iterator[None]:
     """Restore torch's global random number generators, those of the CPU and of the device, after the block."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
-
-
-def load(directory: str | os.PathLike[str], device: str = "cpu") -> Model:
-    """Load the model of a run directory, with the weights of the best validation.
-
-    Args:
-        directory (str or Path): a run directory.
-        device (str): cpu, cuda, cuda:1, ..., or auto. Default: "cpu".
-
-    Raises:
-        ElmanError: the directory is not whole, not a run, or was written by a newer version of elman.
-    """
-    run = Run(directory)
-    with torch.device("meta"):
-        restore(run).check_model(run)
-    model = restore(run)
-    model.load_model(run)
-    model.network.to(_device(device)).eval()
-    if model.learnt.medium is not None:
-        model.learnt.medium.device = model.device
-    return model
-
-
-def restore(run: Run) -> Model:
-    """Build the model of a run directory without its weights; no time is spent on drawing others."""
-    saved = run.config()
-    kind = tasks.get(saved.task)
-    task = kind(parse(kind.Config, saved.config, str(run.path / CONFIG)))
-    with unstarted():
-        return task.model(task.restore(run), saved.sources)
 
 
 def _resumed(
@@ -179,16 +149,6 @@ def _check_apart(run: Run, paths: list[str]) -> None:
     for path in paths:
         if os.path.isdir(path) and Path(os.path.realpath(path)) in inside:
             raise ElmanError(f"{run.path}: this folder is inside the data, {path}; choose another one")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = pick_device(name)
-        torch.ones(1, device=device).item()  # meta takes a tensor and gives none back
-    except (RuntimeError, AssertionError, ImportError, AttributeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ElmanError(f"device: {name!r} cannot be used: {reason}") from None
-    return device
 
 
 __all__ = ["load", "restore", "train"]

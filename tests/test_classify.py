@@ -21,7 +21,7 @@ from elman.media.labelled import Columns
 from elman.media.sound import frame_features
 from elman.metrics.entities import entity_scores
 from elman.metrics.labels import label_scores
-from elman.metrics.texts import error_scores
+from elman.metrics.words import error_scores
 from elman.tasks.classify.options import ClassifyConfig
 from tests.test_labelled import wave
 
@@ -305,7 +305,7 @@ def test_scores_over_nothing_are_none() -> None:
     assert scores["labels"]["a"] == {"precision": None, "recall": None, "f1": None, "count": 0}
     assert entity_scores([["O"]], [["O"]]) == {"entity_precision": None, "entity_recall": None, "entity_f1": None}
     assert entity_scores([["B-A"]], [["O"]]) == {"entity_precision": None, "entity_recall": 0.0, "entity_f1": 0.0}
-    assert error_scores([], [], [], "word") == {"exact": None, "word_error_rate": None}
+    assert error_scores([], [], [], "words") == {"exact": None, "word_error_rate": None}
 
 
 def test_scores_are_those_of_scikit_learn() -> None:

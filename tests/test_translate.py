@@ -18,7 +18,6 @@ from elman import cli
 from elman.data.buckets import Buckets
 from elman.data.pairs import read_pairs
 from elman.data.vectors import first_words, read_vectors
-from elman.metrics.texts import edit_distance, error_scores
 from elman.tasks.answers import best_word, by_words
 from elman.training.events import Started
 
@@ -297,13 +296,6 @@ def test_buckets() -> None:
     assert [ranks[0].rows(k).tolist() for k in (0, 70, 5)] == [
         Buckets(lengths, 200, 0, 0, 3).rows(k).tolist() for k in (0, 70, 5)
     ]
-
-
-def test_scores() -> None:
-    assert edit_distance("kitten", "sitting") == 3
-    assert edit_distance("", "abc") == 3
-    scores = error_scores(["a b c", "x", "x"], ["a c", "y", "x"], ["1", "2", "2"], "word")
-    assert scores == {"exact": 0.5, "word_error_rate": 1 / 3}
 
 
 def test_pieces_as_words() -> None:

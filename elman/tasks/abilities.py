@@ -17,6 +17,7 @@ from torch import Tensor
 
 from elman.config import Options, parse
 from elman.data.inputs import InputFile
+from elman.data.tokenizer import Tokenizer
 from elman.decoding import Sampling
 from elman.tasks.answers import Answer
 
@@ -48,6 +49,27 @@ class Generates(ABC):
     @abstractmethod
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Yield the continuation of the prompt piece by piece, as it is made."""
+
+
+class Scores(ABC):
+    """A model that gives the probability of a text, token by token."""
+
+    tokenizer: Tokenizer
+
+    @property
+    @abstractmethod
+    def border(self) -> int | None:
+        """The token between two texts; None if the model has never seen a text end."""
+
+    @abstractmethod
+    def log_probs(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Return the log probabilities (B, T, V) of the next token after each of ids (B, T), and the state.
+
+        Args:
+            ids (Tensor): tokens; the first ones of a text follow an end token.
+            state: the state that an earlier call returned: nested tuples of tensors (B, ...). Default: nothing read.
+            lengths (Tensor, optional): the number of tokens in each row, (B,). Default: T.
+        """
 
 
 class Predicts(ABC):

@@ -20,7 +20,7 @@ from elman.layers import State
 from elman.media.pretrained import fill_embedding
 from elman.media.text import TOKENIZER
 from elman.networks.language import LanguageNetwork, RecurrentLanguage, TransformerLanguage
-from elman.tasks.abilities import Generates
+from elman.tasks.abilities import Generates, Scores
 from elman.tasks.language.options import LanguageConfig
 from elman.training.model import Carries, Model, evaluation
 from elman.training.recipe import Learnt, Recipe, file_names
@@ -51,7 +51,7 @@ class Text(NamedTuple):
     characters: int
 
 
-class LanguageModel(Model, Generates, Carries):
+class LanguageModel(Model, Generates, Scores, Carries):
     """p(text) as the product of p(token | tokens before).
 
     ``model.generate("ROMEO:")``, ``model.stream("ROMEO:")``, ``model.evaluate(model.read(["f.txt"]))``.
@@ -149,6 +149,24 @@ class LanguageModel(Model, Generates, Carries):
             features, state = self.network.features(x.to(self.device), state)
             nats += self.network.loss(features, y.to(self.device)).item() * int((y >= 0).sum())
         return nats
+
+    @property
+    def border(self) -> int | None:
+        """The token between two texts: a line end, if there are any, or the end token."""
+        ids = self.tokenizer.encode("\n").tolist()
+        if len(ids) == 1 and ids[0] != Tokenizer.unknown_id:
+            return ids[0]
+        return Tokenizer.end_id if self.sources.examples > 1 else None
+
+    def log_probs(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        ids = ids.to(self.device)
+        with evaluation(self.network), torch.inference_mode():
+            if ids.shape[1] == 1 and lengths is None and state is not None:
+                logits, state = self.network.step(ids[:, 0], state)
+                logits = logits[:, None]
+            else:
+                logits, state = self.network(ids, state, lengths if lengths is None else lengths.to(self.device))
+            return logits.float().log_softmax(-1), state
 
     def generate(self, prompt: str | Sequence[str] = "", **options: Any) -> str | list[str]:
         """Return the prompt and its continuation; a list for a list of prompts, which are continued in parallel.

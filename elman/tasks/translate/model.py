@@ -6,7 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
-from elman.metrics.texts import error_scores, translation_scores
+from elman.metrics.texts import translation_scores
+from elman.metrics.words import Unit, error_scores
 from elman.networks.sequence_to_sequence import SequenceToSequence
 from elman.tasks.abilities import Compares
 from elman.tasks.answers import Answer
@@ -41,9 +42,9 @@ class Translator(TextToTextModel, Compares):
         self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
     ) -> dict[str, Any]:
         """Return bleu, chrf and the signature of sacreBLEU; exact, and the error rate of words or of characters."""
-        units = "word" if any(" " in text for text in references) else "character"
+        unit: Unit = "words" if any(" " in text for text in references) else "characters"
         texts = [a.text for a in answers]
-        errors = error_scores(texts, references, [str(one) for one in inputs], units)
+        errors = error_scores(texts, references, [str(one) for one in inputs], unit)
         return translation_scores(texts, references) | errors
 
     def summary(self) -> dict[str, str]:
