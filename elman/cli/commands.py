@@ -18,6 +18,8 @@ _HEADINGS = ("Data", "Text", "Series", "Sound", "Pictures", "Model", "Training")
 def train_command(task: str, imported: list[str]) -> Any:
     """Return ``elman train TASK`` with the options of the task."""
     from elman import tasks
+    from elman.config import parse
+    from elman.data.toml import read_toml
 
     kind = tasks.get(task).Config
     headings = dict.fromkeys([*_HEADINGS[:-1], *(kind.owner(name).heading for name in kind.model_fields)])
@@ -52,7 +54,7 @@ def train_command(task: str, imported: list[str]) -> Any:
         resume
             Resume the run in OUT from its last checkpoint.
         """
-        values = {} if config is None else _toml(config, kind)
+        values = {} if config is None else parse(kind, read_toml(config), config).model_dump(exclude_unset=True)
         if valid == []:
             raise ElmanError("--valid: give the files to validate on")
         values |= {} if options is None else options.model_dump(exclude_unset=True)
@@ -180,22 +182,6 @@ def demo(*, minutes: float = 1.0, out: str | None = None) -> int:
 
     run_demo(_free("runs/demo") if out is None else out, minutes)
     return 0
-
-
-def _toml(path: str, kind: Any) -> dict[str, Any]:
-    """The options in a TOML file, checked."""
-    import tomllib
-
-    from elman.config import parse
-    from elman.data.text import read_text
-
-    try:
-        values = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ElmanError(f"{path}: not TOML: {error}") from None
-    except RecursionError:
-        raise ElmanError(f"{path}: not TOML that can be read: nested too deeply") from None
-    return parse(kind, values, path).model_dump(exclude_unset=True)
 
 
 def _free(path: str) -> str:

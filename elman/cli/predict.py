@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import time
 from collections.abc import Sequence
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from elman.api import load
+from elman.cli.answering import Answering, Reply
 from elman.cli.console import console
 from elman.cli.inputs import Given, Inputs
-from elman.data.inputs import check_output, write_output
-from elman.data.output import check_finite, check_writable, json_line
-from elman.data.pictures import BrokenPicture
+from elman.data.inputs import check_output
+from elman.data.output import check_writable, numbered
 from elman.errors import ElmanError
 from elman.tasks.abilities import Attends, Embeds, Explains, Predicts
-from elman.tasks.answers import Answer, Attention, by_words, cells_of
-
-
-class _Answered(NamedTuple):
-    """The answers to an input, the best first; or the reason why there are none."""
-
-    given: Given
-    answers: Sequence[Answer]
-    reason: str
-    error: ElmanError | None = None
-
-    @property
-    def message(self) -> str:
-        """The reason with the location of the input, which is named once."""
-        place, shown, reason = self.given.place or "", str(self.given.shown), " ".join(self.reason.split())
-        if place == shown or not place:
-            return reason if reason.startswith(f"{shown}: ") else f"{shown}: {reason}"
-        return f"{place}: {reason}"
-
-    def record(self) -> str:
-        """Return a line of JSON."""
-        answers = [answer.record() for answer in self.answers] or None
-        reason = {"reason": self.reason} if self.reason else {}
-        question = {"question": self.given.question} if self.given.question else {}
-        return json_line({"input": self.given.shown} | question | {"answers": answers} | reason, "an answer")
-
-    def lines(self, named: bool) -> list[str]:
-        """Return a line of text for each answer, an empty one if there are none; ``named``: after the input."""
-        columns = [str(self.given.shown)] + ([] if self.given.question is None else [self.given.question])
-        start = "".join(f"{column}\t" for column in columns) if named and not self.given.empty else ""
-        return [f"{start}{line}" for line in self._lines()]
-
-    def _lines(self) -> list[str]:
-        texts = [" ".join(a.text.splitlines()) or f"({a.empty_means})" for a in self.answers]
-        if len(texts) > 1:
-            return [f"{a.score:.3f}\t{text}" for a, text in zip(self.answers, texts, strict=True)]
-        return texts or [""]
+from elman.tasks.answers import Answer, Attention, by_words
 
 
 def predict(
@@ -123,90 +85,33 @@ def predict(
     if out is not None:
         given.one_file()
         check_output(out)
-    written: list[_Answered] = []
-    failed: list[_Answered] = []
-    answered, progress = 0, _Progress()
-    for batch in given.batches():
-        if vectors and isinstance(model, Embeds):
+    if vectors and isinstance(model, Embeds):
+        for batch in given.batches():
             _print_vectors(model, batch)
-            continue
+            sys.stdout.flush()
+        return 0
+    answering, written = Answering(model, given, options or {}), list[Reply]()
+    answered = 0
+    for found in answering.batches():
         lines: list[str] = []
-        for one in _answers(model, batch, options or {}):
+        for one in found:
             answered += 1
-            check_finite([a.score for a in one.answers], "an answer's score")
-            failed += [one] if not (one.answers or one.given.empty) else []
             if out is not None:
                 written.append(one)
                 continue
             if json:
-                lines.append(one.record())
+                lines.append(one.line_of_json())
             elif given.several or one.error is None:
                 lines += one.lines(given.several and model.reads_pictures)
             if (show or plot) and one.answers:
                 print(*lines, sep="\n")
                 lines = []
-                _draw(model, one, show, _numbered(plot, answered) if plot and given.several else plot)
+                _draw(model, one, show, numbered(plot, answered) if plot and given.several else plot)
         if lines:
             print(*lines, sep="\n")
-        sys.stdout.flush()
-        progress.show(answered)
-    progress.end()
-    if out is not None and (len(failed) < answered or not answered):
-        asked = given.one_file() or given.as_file([one.given for one in written])
-        write_output(
-            out, asked.with_predictions(out, [cells_of(one.answers) if one.answers else None for one in written])
-        )
-        count = f"{answered - len(failed):,} of {answered:,}" if failed else f"{answered:,}"
-        print(f"answers to {count} inputs in {out}", file=sys.stderr)
-    unusable = [one for one in failed if one.error is not None] if model.reads_paths else []
-    failed = [one for one in failed if one.error is None or not model.reads_paths]
-    broken = [one for one in unusable if skip_broken and isinstance(one.error, BrokenPicture)]
-    if broken:
-        unusable = [one for one in unusable if not isinstance(one.error, BrokenPicture)]
-        count = f"{len(broken):,} of {answered:,} inputs"
-        print(
-            f"elman: left out {count}, whose pictures cannot be read; the first, {broken[0].message}", file=sys.stderr
-        )
-    for one in unusable:
-        print(f"elman: {one.message}", file=sys.stderr)
-    if failed:
-        more = f"; {len(failed):,} of {answered:,} inputs have no answer" if len(failed) > 1 else ""
-        raise ElmanError(f"{failed[0].message}{more}")
-    return 2 if unusable else 0
-
-
-def _answers(model: Predicts, batch: Sequence[Given], options: dict[str, Any]) -> list[_Answered]:
-    """Return the answers to all inputs; if one of several lines cannot be used, the others are answered."""
-    full = [one for one in batch if not one.empty]
-    try:
-        pairs = zip(full, _predicted(model, full, options), strict=True)
-        answered = iter([_Answered(one, answers, _reason(answers)) for one, answers in pairs])
-    except ElmanError:
-        if not model.reads_paths and any(one.place is None for one in full):
-            raise
-        answered = iter(_apart(model, full, options))
-    return [_Answered(one, [], "the input is empty") if one.empty else next(answered) for one in batch]
-
-
-def _predicted(model: Predicts, given: Sequence[Given], options: dict[str, Any]) -> Sequence[Sequence[Answer]]:
-    return model.predict([one.input for one in given], **options) if given else []
-
-
-def _apart(model: Predicts, given: Sequence[Given], options: dict[str, Any]) -> list[_Answered]:
-    """Return the answers to all inputs, some of which cannot be used: halves are tried until these are found."""
-    try:
-        found = _predicted(model, given, options)
-    except ElmanError as error:
-        if len(given) == 1:
-            return [_Answered(given[0], [], re.sub(r"^input 1 of 1:?\s*", "", str(error)), error)]
-        half = len(given) // 2
-        return [*_apart(model, given[:half], options), *_apart(model, given[half:], options)]
-    return [_Answered(one, answers, _reason(answers)) for one, answers in zip(given, found, strict=True)]
-
-
-def _reason(answers: Sequence[Answer]) -> str:
-    """Return what an empty text means; nothing for any other text."""
-    return "" if answers[0].text else answers[0].empty_means
+    if out is not None:
+        answering.write(out, written)
+    return answering.status(skip_broken)
 
 
 def _print_vectors(model: Embeds, batch: Sequence[Given]) -> None:
@@ -217,7 +122,7 @@ def _print_vectors(model: Embeds, batch: Sequence[Given]) -> None:
         print()
 
 
-def _draw(model: Predicts, one: _Answered, show: str | None, plot: str | None) -> None:
+def _draw(model: Predicts, one: Reply, show: str | None, plot: str | None) -> None:
     """Show the attention or the gradient in colour, and the attention as a picture."""
     best = one.answers[0]
     if show == "gradient":
@@ -255,23 +160,6 @@ def _draw_grid(given: Given, best: Answer, attention: Attention, show: str | Non
         grid_picture(plot, picture, best, attention, os.path.basename(name), given.question or "")
 
 
-class _Progress:
-    """The number of answers on standard error, if that is a terminal and the answers go elsewhere."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.on = sys.stderr.isatty() and not sys.stdout.isatty()
-
-    def show(self, done: int) -> None:
-        if self.on:
-            rate = done / max(1e-9, time.monotonic() - self.began)
-            print(f"\r{done:,} answered, {rate:,.0f} a second", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self.on:
-            print(file=sys.stderr)
-
-
 def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
     """Print a line for each target word: it, and the source, with positive weights in blue and negative ones in red."""
     from rich.text import Text
@@ -288,8 +176,3 @@ def _colour(source: list[str], target: list[str], weights: np.ndarray) -> None:
             line.append(" " if read[:1].isspace() else "")
             line.append(read.strip(), style=f"black on {colour}" if strong else "dim")
         shown.print(line, soft_wrap=True)
-
-
-def _numbered(path: str, number: int) -> str:
-    name, ending = os.path.splitext(path)
-    return f"{name}-{number}{ending}"

@@ -77,3 +77,19 @@ def check_writable(path: str, option: str, inputs: Iterable[str] = ()) -> None:
     for name in inputs:
         if os.path.exists(path) and os.path.exists(name) and os.path.samefile(path, name):
             raise ElmanError(f"{option}: {path} is also an input; choose another name")
+
+
+def numbered(path: str, number: int) -> str:
+    """Return the name of one of several files that are written.
+
+    Args:
+        path (str): The name that the user has given.
+        number (int): Which of the files it is.
+
+    Example::
+
+        >>> numbered("speech.wav", 2)
+        'speech-2.wav'
+    """
+    name, ending = os.path.splitext(path)
+    return f"{name}-{number}{ending}"
