@@ -20,10 +20,13 @@ _HOMES: dict[str, str | None] = {
     "load": "elman.api",
     "engine": "elman.engines",
     "detach": "elman.layers",
+    "chain": "elman.chains",
+    "Chain": "elman.chains",
     "ElmanError": "elman.errors",
     "Cell": "elman.cells",
     "SequenceClassifier": "elman.sklearn",
     "cells": None,
+    "chains": None,
     "data": None,
     "decoding": None,
     "engines": None,
@@ -35,9 +38,10 @@ _HOMES: dict[str, str | None] = {
 }
 
 if TYPE_CHECKING:
-    from elman import cells, data, decoding, engines, layers, nn, reference, tasks, training
+    from elman import cells, chains, data, decoding, engines, layers, nn, reference, tasks, training
     from elman.api import load, train
     from elman.cells import Cell
+    from elman.chains import Chain, chain
     from elman.engines import engine
     from elman.errors import ElmanError
     from elman.layers import detach
@@ -59,6 +63,6 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "__version__",
-    "Cell", "ElmanError", "SequenceClassifier", "cells", "data", "decoding", "detach", "engine", "engines",
-    "layers", "load", "nn", "reference", "tasks", "train", "training",
+    "Cell", "Chain", "ElmanError", "SequenceClassifier", "cells", "chain", "chains", "data", "decoding", "detach",
+    "engine", "engines", "layers", "load", "nn", "reference", "tasks", "train", "training",
 ]  # fmt: skip

@@ -12,8 +12,8 @@ from elman.tasks import TASKS
 ROOT = Path(elman.__file__).parent
 #: The parts of the package, from the top down. A part imports parts below it, and itself.
 ORDER = [
-    "cli", "benchmarks", "sklearn", "api", "nn", "tasks", "training", "decoding", "networks", "metrics", "media",
-    "layers", "engines", "cells", "data", "config", "errors", "version", "reference",
+    "cli", "benchmarks", "sklearn", "chains", "api", "nn", "tasks", "training", "decoding", "networks", "metrics",
+    "media", "layers", "engines", "cells", "data", "config", "errors", "version", "reference",
 ]  # fmt: skip
 #: Modules that only name what others define, for lazy imports.
 NAMES = {"elman", "elman.__main__"}

@@ -47,6 +47,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train", "val", "test"):
         (tmp_path / f"{name}.de").write_text("\n".join(lines) + "\n")
         (tmp_path / f"{name}.en").write_text("\n".join(line[::-1] for line in lines) + "\n")
+    sides = "".join(f"{line},{line[::-1]}\n" for line in lines[:5])
+    (tmp_path / "test.csv").write_text("german,english\n" + sides)
+    stages = (
+        ('run = "runs/de-en"', "n_best = 5", 'reference = "english"'),
+        ('run = "runs/en-de"', 'reference = "german"'),
+    )
+    chain = "".join("[[stage]]\n" + "\n".join(stage) + "\n" for stage in stages)
+    (tmp_path / "back.toml").write_text('input = "german"\n' + chain)
     spelt = "".join(f"{' '.join(w)}\t{' '.join(w.upper())}\n" for w in sorted(set(" ".join(lines).split())))
     (tmp_path / "words.tsv").write_text("letters\tphonemes\n" + spelt)
     dates = "".join(f"{d:02} {m} {y}\t{y}-{m}-{d:02}\n" for d in range(1, 29) for m in (10, 12) for y in (1969, 1989))

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
-    if tokens[:1] in (["train"], ["evaluate"], ["predict"]):  # a hyphen, for standard input, looks like an option
+    if tokens and tokens[0] in ("train", "evaluate", "predict", "chain"):  # a hyphen alone would be taken for an option
         before = ["", *tokens]
         tokens = [
             "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
@@ -140,6 +140,7 @@ def _app(tokens: list[str], imported: list[str]) -> App:
     generate = model_commands.generate_command() if tokens[:1] == ["generate"] else _named
     predict = model_commands.predict_command(tokens[1:]) if tokens[:1] == ["predict"] else _named
     evaluate = model_commands.evaluate_command(tokens[1:]) if tokens[:1] == ["evaluate"] else _named
+    chain = importlib.import_module("elman.cli.chain").chain if tokens[:1] == ["chain"] else _named
     for name, command, about, usage in (
         ("demo", commands.demo, None, "elman demo --minutes 2"),
         (
@@ -151,6 +152,10 @@ def _app(tokens: list[str], imported: list[str]) -> App:
             'elman generate runs/shakespeare "ROMEO:" --max-new-tokens 200',
         ),
         ("predict", predict, "Predict with a trained model.", 'elman predict runs/reviews "What a film!" --json'),
+        (
+            "chain", chain, "Run several models in a row: each reads what the one before has written.",
+            "elman chain runs/captions runs/en-de photo.jpg --show",
+        ),
         ("info", commands.info, None, "elman info runs/shakespeare"),
         ("inspect", commands.inspect, None, 'elman inspect runs/reviews "What a film!" --out inside.png'),
         ("bench", commands.bench, None, "elman bench layers --rounds 5"),

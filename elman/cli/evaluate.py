@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elman.api import load
+from elman.chains import chain, is_chain
 from elman.cli.console import console
 from elman.cli.info import UNDEFINED, number
 from elman.data.inputs import InputTable, check_output, write_output
@@ -49,6 +50,12 @@ def evaluate(
         reading: the options of ``model.read_with``.
         search: the options of ``model.search_with``.
     """
+    if is_chain(run):
+        for option, given in (("--int8", int8), ("--baseline", baseline), ("--plot", plot), ("--answers", answers)):
+            if given:
+                raise ElmanError(f"{option}: is for a run; {run} names a chain of runs")
+        _evaluate_chain(run, data, device, json, reading or {})
+        return
     if plot is not None:
         check_writable(plot, "--plot", data)
     if answers is not None:
@@ -100,6 +107,31 @@ def _write_answers(path: str, answered: Sequence[Answered]) -> None:
     rows = [{"predicted": one.predicted} for one in answered]
     write_output(path, table.with_predictions(path, rows), "--answers")
     print(f"answers to {len(answered):,} examples in {path}", file=sys.stderr)
+
+
+def _evaluate_chain(path: str, data: Sequence[str], device: str, json: bool, reading: Mapping[str, Any]) -> None:
+    """Print the metrics of every stage of a chain that has references."""
+    if not data:
+        raise ElmanError(f"{path}: name a table to evaluate the chain on")
+    model = chain(path, device=device)
+    if any(value is not None for value in reading.values()):
+        model.read_with(**reading)
+    scores = model.evaluate(data)
+    check_finite(scores, "evaluation")
+    if json:
+        print(json_line(scores, "evaluation"))
+        return
+    for stage in scores["stages"]:
+        alone = stage.get("alone", {})
+        print(f"stage {stage['stage']}: {stage['task']}, {stage['run']}, compared with {stage['reference']!r}")
+        if alone:
+            print(f"{'':20} {'in the chain':14}  on the right inputs")
+        for name, value in stage["in_chain"].items():
+            other = f"  {number(alone[name])}" if name in alone and not isinstance(value, str) else ""
+            print(f"{name.replace('_', ' '):20} {number(value):14}{other}".rstrip())
+        print()
+    for name in ("examples", "unanswered"):
+        print(f"{name:20} {number(scores[name])}")
 
 
 def _labels(labels: dict[str, dict[str, Any]]) -> Table:

@@ -37,7 +37,7 @@ def evaluate_command(arguments: list[str]) -> Any:
         Parameters
         ----------
         run
-            Run directory.
+            Run directory; or a TOML file that names a chain, see elman chain: its stages are measured on tables.
         data
             Files to evaluate on. Default: the held-out part of the training data.
         json

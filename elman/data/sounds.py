@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -261,6 +262,43 @@ def _soundfile(name: str) -> Any:
     return soundfile
 
 
+def sound_bytes(name: str, wave: np.ndarray, rate: int) -> bytes:
+    """Return a wave as the content of a sound file.
+
+    Args:
+        name (str): The name of the file, whose ending sets the format: .wav (16 bits), .flac, .ogg, .mp3, ...
+        wave (ndarray): Samples in [-1, 1], (N,).
+        rate (int): The sampling rate in Hz.
+
+    Raises:
+        ElmanError: The soundfile package is missing, or cannot write the format.
+    """
+    soundfile = _soundfile(name)
+    kind = os.path.splitext(name)[1][1:].upper()
+    known = soundfile.available_formats()
+    if kind not in known:
+        raise ElmanError(f"{name}: unknown sound format; known are .wav, .flac, .ogg and other endings of libsndfile")
+    file = io.BytesIO()
+    try:
+        soundfile.write(file, np.asarray(wave, dtype=np.float32), rate, format=kind)
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise ElmanError(f"{name}: cannot be written at {rate:,} Hz: {_reason(error)}") from None
+    return file.getvalue()
+
+
+def write_sound(path: str | os.PathLike[str], wave: np.ndarray, rate: int) -> None:
+    """Write a wave to a file; see `sound_bytes`.
+
+    Example::
+
+        >>> write_sound("speech.wav", wave, 16_000)  # doctest: +SKIP
+    """
+    name = os.fspath(path)
+    content = sound_bytes(name, wave, rate)
+    with open(name, "wb") as file:
+        file.write(content)
+
+
 def _undecodable(name: str, file: IO[bytes], missing: str, error: Exception) -> ElmanError:
     """Return the error for a file that libsndfile does not open."""
     import soundfile
@@ -281,4 +319,14 @@ def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".:") or "libsndfile gives no reason"
 
 
-__all__ = ["LOUDEST", "RATES", "SoundReader", "Wave", "open_sound", "read_sound", "wav_bytes"]
+__all__ = [
+    "LOUDEST",
+    "RATES",
+    "SoundReader",
+    "Wave",
+    "open_sound",
+    "read_sound",
+    "sound_bytes",
+    "wav_bytes",
+    "write_sound",
+]
