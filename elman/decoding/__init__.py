@@ -8,6 +8,7 @@ from elman.decoding.heard import CTCSearch, Heard
 from elman.decoding.hotwords import Hotwords
 from elman.decoding.sampling import Sampling, choose, penalise, top_k, top_p
 from elman.decoding.stream import StopText, tokens
+from elman.decoding.transducer import TransducerBeam
 
 __all__ = [
     "Alignment",
@@ -21,6 +22,7 @@ __all__ = [
     "Sampling",
     "Search",
     "StopText",
+    "TransducerBeam",
     "align",
     "beam_search",
     "choose",

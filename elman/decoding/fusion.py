@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from elman.data.tokenizer import Tokenizer
-from elman.layers.state import flatten, map_state
+from elman.layers.state import flatten, join_rows, map_state
 
 _log = logging.getLogger("elman")
 
@@ -332,7 +332,7 @@ class LanguageModelFusion:
         for row, point in zip(ids, points, strict=True):
             row[: len(point.ids)] = torch.tensor(point.ids)
         pasts = [point.before for point in points if point.before]
-        state = _joined([_row(past.state, past.row) for past in pasts]) if pasts else None
+        state = join_rows([_row(past.state, past.row) for past in pasts]) if pasts else None
         same = bool((lengths == ids.shape[1]).all())
         result, state = self.scorer.log_probs(ids, state, None if same else lengths)
         log_probs = result.float().cpu().numpy()
@@ -345,15 +345,6 @@ class LanguageModelFusion:
 def _row(state: Any, row: int) -> Any:
     """Return one row of a state."""
     return map_state(state, lambda tensor: tensor[row : row + 1])
-
-
-def _joined(states: Sequence[Any]) -> Any:
-    """Concatenate the rows of states."""
-    first = states[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(states))
-    parts = tuple(_joined(part) for part in zip(*states, strict=True))
-    return type(first)(*parts) if hasattr(first, "_fields") else parts
 
 
 def _has_characters(tokenizer: Tokenizer) -> bool:
