@@ -44,6 +44,10 @@ def write_lines(path: Path) -> None:
     path.write_text("".join(f"the film of {a} , it is {b}\n" for a, b in some_pairs(200)))
 
 
+def write_punctuated(path: Path) -> None:
+    path.write_text("".join(f"The film of {a}, it is {b}. Is it the film?\n" for a, b in some_pairs(200)))
+
+
 def write_stories(path: Path) -> None:
     toy.write(path, toy.stories("one_fact", 60))
 
@@ -77,6 +81,9 @@ RUNS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classify texts, hierarchical": ("classify", write_reviews, {"hierarchical": True, "pooling": "attention"}),
     "classify series": ("classify", write_series, {"series": "id"}),
     "tag": ("tag", write_sentences, {"crf": True, "character_size": 8, "vectors": True, "embedding_size": 4}),
+    "punctuate": (
+        "punctuate", write_punctuated, {"character_size": 8, "vectors": True, "embedding_size": 4, "window": 16},
+    ),
     "caption": ("caption", write_pictures, PICTURES),
     "vqa": ("vqa", write_pictures, PICTURES | {"word_dropout": 0.2}),
     "fill": ("fill", write_lines, {"vectors": True, "embedding_size": 4}),

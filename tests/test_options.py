@@ -233,6 +233,10 @@ def data_of(name: str, folder: Path) -> str:
             "tags2": lambda k: " ".join("ABC"[len(w) % 3] for w in words(k).split()),
         }
         return table(folder / "t.tsv", {"words": words, "tags": tags, **more})
+    if name == "punctuated":
+        texts = [f"{words(k).capitalize()}, {words(k, 1).upper()}{'.?'[k % 2]} \u4f60\u597d" for k in range(60)]
+        (folder / "p.txt").write_text("\n".join(texts))
+        return str(folder / "p.txt")
     if name == "columns":
         lines = [
             "\n".join(f"{w}\t{'ABC'[len(w) % 3]}\t{'NV'[len(w) % 2]}" for w in words(k).split()) for k in range(40)
@@ -268,6 +272,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "classify pictures": ("classify", "pictures", {"hidden_size": 8, "image_size": 64}),
     "tag": ("tag", "tag", {"hidden_size": 8, "character_size": 4}),
     "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
+    "punctuate": ("punctuate", "punctuated", {"hidden_size": 8, "character_size": 4, "window": 8}),
     "fill": ("fill", "text", {"hidden_size": 8}),
     "caption": ("caption", "captioned", PICTURES),
     "caption by a frozen encoder": ("caption", "captioned", PICTURES | {"encoder": "random"}),

@@ -79,6 +79,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     conllu = "".join(f"1\t{w}\t_\tX\t_\t_\t_\t_\t_\t_\n\n" for w in words[:100])
     (tmp_path / "train.conllu").write_text(conllu)
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "book.txt").write_text(some_text(20_000))
+    (tmp_path / "lines.txt").write_text("the cat sees a dog\nshe likes the old man\n")
     for k in range(24):
         one = tmp_path / "photos" / ("cat", "dog")[k % 2] / f"{k // 2}.png"
         one.parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,11 @@ TASKS: dict[str, Entry | type[Task]] = {
         "Tag",
         "Tag each word of a sentence, from CoNLL-U, column files or tables.",
     ),
+    "punctuate": Entry(
+        "elman.tasks.punctuate.task",
+        "Punctuate",
+        "Restore punctuation and capitals, as of recognised speech; from plain punctuated text.",
+    ),
     "fill": Entry(
         "elman.tasks.fill.task",
         "Fill",

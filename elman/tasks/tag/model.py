@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from elman.config import parse
-from elman.data.buckets import BucketBatches, Buckets, split_into_batches
+from elman.data.buckets import BucketBatches, Buckets
 from elman.data.inputs import InputFile, is_file_argument
 from elman.data.split import evenly_spaced
 from elman.data.tagged import read_words
-from elman.data.tokenizer import Tokenizer
-from elman.layers.dropout import drop_words
-from elman.media.pretrained import fill_embedding
 from elman.metrics.entities import entity_scores, is_bio
 from elman.networks import tagger as networks
-from elman.tasks.abilities import HasBaselines, Predicts
 from elman.tasks.answers import Answer
 from elman.tasks.inputs import inputs_of
-from elman.tasks.tag.examples import Batch, Examples, Vocabulary
-from elman.tasks.tag.options import NoOptions, TagConfig
-from elman.training.model import Model, evaluation
+from elman.tasks.tag.options import TagConfig
+from elman.tasks.tagging.examples import Examples, Vocabulary
+from elman.tasks.tagging.model import STEPS, FrequentTags, TaggingModel
+from elman.tasks.tagging.options import NoOptions
 from elman.training.recipe import Recipe, file_names
 from elman.training.run import Sources
 from elman.training.selection import Criterion
 
-#: Padded words that are read at a time.
-_STEPS = 1 << 13
 #: Words and punctuation marks of a text.
 _TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 
@@ -78,74 +71,31 @@ class TaggedText(Answer):
         return {"words": self.words, "tags": self.tags, "probabilities": self.probabilities}
 
 
-class Tagger(Model, Predicts, HasBaselines):
+class Tagger(TaggingModel):
     """p(tags | words): ``model.predict(["The dog barks."])[0][0].tags``."""
 
-    unit = "words"
     Options = NoOptions
     reads, writes = "text", "words with tags"
     selection = (Criterion("accuracy", higher_is_better=True), Criterion("loss"))
 
     config: TagConfig
-    network: networks.Tagger
     learnt: Vocabulary
 
     def __init__(self, task: Recipe, learnt: Vocabulary, sources: Sources) -> None:
         super().__init__(task, learnt, sources)
         self.words, self.characters, self.tags = learnt.words, learnt.characters, learnt.tags
 
-    def make_network(self) -> networks.Tagger:
-        c, known = self.config, self.learnt
-        return networks.Tagger(
-            known.words.vocab_size, known.characters.vocab_size, len(known.tags), cell=c.cell,
-            embedding_size=c.embedding_size, hidden_size=c.hidden_size, num_layers=c.num_layers,
-            character_size=c.character_size, crf=c.crf, dropout=c.dropout,
-        )  # fmt: skip
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.learnt
 
-    def begin(self, examples: Examples, resumed: bool) -> None:
-        path = self.config.vectors
-        if path is not None and not resumed:
-            self.sources.vectors = [fill_embedding(self.network.words, self.words, path)]
+    def make_network(self) -> networks.Tagger:
+        return self.tagger(self.config.crf)
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in examples.words]
-        buckets = Buckets(lengths, _STEPS, c.seed, rank, world, c.batch_size)
+        buckets = Buckets(lengths, STEPS, c.seed, rank, world, c.batch_size)
         return BucketBatches(buckets, lambda rows, k: self.learnt.collate(examples, rows))
-
-    def size(self, batch: Batch) -> int:
-        return int(batch.lengths.sum())
-
-    def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
-        """Return the mean of -log p per word, in nats."""
-        b = Batch(*(t.to(self.device) for t in batch))
-        words = b.words
-        if self.config.word_dropout:
-            words = drop_words(words, self.config.word_dropout, Tokenizer.unknown_id)
-        scores = self.network(words, b.lengths, b.spelt, b.sizes, b.which)
-        with torch.autocast(self.device.type, enabled=False):
-            return self.network.loss(scores, b.tags, b.lengths), None
-
-    @property
-    def validation_size(self) -> int:
-        return 20_000
-
-    def _tagged(self, examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray], float | None]:
-        """For each sentence the best tags and all probabilities (T, K); the mean nats of the words whose tag is known,
-        None where there are none."""
-        lengths = np.array([len(row) for row in examples.words])
-        tags: list[Any] = [None] * len(lengths)
-        probabilities: list[Any] = [None] * len(lengths)
-        nats, known = 0.0, 0
-        with evaluation(self.network), torch.inference_mode():
-            for rows in split_into_batches(np.argsort(lengths, kind="stable"), lengths, _STEPS, 512):
-                b = Batch(*(t.to(self.device) for t in self.learnt.collate(examples, rows)))
-                scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
-                best, p = self.network.decode(scores, b.lengths)
-                lost, words = self.network.nats(scores, b.tags, b.lengths)
-                nats, known = nats + lost.item(), known + words
-                for k, found, own, n in zip(rows, best.cpu().numpy(), p.cpu().numpy(), lengths[rows], strict=True):
-                    tags[k], probabilities[k] = found[:n], own[:n]
-        return tags, probabilities, nats / known if known else None
 
     def evaluate(self, examples: Examples, limit: int | None = None) -> dict[str, Any]:
         """Compute loss (mean nats per word) and accuracy, the fraction of words with the right tag; for BIO tags also
@@ -156,8 +106,8 @@ class Tagger(Model, Predicts, HasBaselines):
         """
         lengths = np.array([len(row) for row in examples.words])
         chosen = evenly_spaced(lengths, limit)
-        some = Examples(*([side[k] for k in chosen] for side in examples))  # type: ignore[arg-type]
-        found, _, nats = self._tagged(some)
+        some = examples.part(chosen)
+        found, _, nats = self.tagged(some)
         words = int(lengths[chosen].sum())
         right = sum(int((a == b).sum()) for a, b in zip(found, some.tags, strict=True))
         scores: dict[str, Any] = {"loss": nats, "accuracy": right / words}
@@ -178,16 +128,12 @@ class Tagger(Model, Predicts, HasBaselines):
         given = [inputs] if isinstance(inputs, str) else list(inputs)
         inputs_of([" ".join(x) if isinstance(x, list) else x for x in given], True)
         texts = [list(x) if isinstance(x, list) else _TOKEN.findall(x) for x in given]
-        found, probabilities, _ = self._tagged(self._untagged(texts))
+        found, probabilities, _ = self.tagged(self.untagged(texts))
         answers = []
         for text, tags, p in zip(texts, found, probabilities, strict=True):
             of_tags = [float(p[t, k]) for t, k in enumerate(tags)]
             answers.append([TaggedText(text, [self.tags[k] for k in tags], of_tags)])
         return answers
-
-    def _untagged(self, texts: list[list[str]]) -> Examples:
-        """Sentences, all with the first tag."""
-        return self.learnt.encode(texts, [self.tags[:1] * len(text) for text in texts])
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         c = self.config
@@ -195,36 +141,26 @@ class Tagger(Model, Predicts, HasBaselines):
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         words = _TOKEN.findall(inputs_of(given, True)[0])
-        b = self.learnt.collate(self._untagged([words]), [0])
-        b = Batch(*(t.to(self.device) for t in b))
-        scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
-        return words, -scores[0, -1].log_softmax(-1).amax()
+        return words, self.uncertainty(words)
 
     def baselines(self, examples: Examples) -> dict[str, float]:
         """Return the accuracy of the most frequent tag of each word, and of the most frequent tag overall."""
         train = self.training_data()
-        of_word: dict[str, Counter[str]] = defaultdict(Counter)
-        for words, tags in zip(train.words, train.tags, strict=True):
-            for word, tag in zip(words, tags, strict=True):
-                of_word[word][tag] += 1
-        frequent = sum(of_word.values(), Counter()).most_common(1)[0][0]
+        frequent = FrequentTags(train.words, train.tags)
+        numbers = {tag: k for k, tag in enumerate(self.tags)}
         truth = [tag for row in examples.tags for tag in row.tolist()]
         words = [word for text in examples.texts for word in text]
-        predicted = [of_word[word].most_common(1)[0][0] if word in of_word else frequent for word in words]
-        numbers = {tag: k for k, tag in enumerate(self.tags)}
-        right = sum(numbers[guess] == true for guess, true in zip(predicted, truth, strict=True))
+        right = sum(numbers[frequent[word]] == true for word, true in zip(words, truth, strict=True))
         return {
-            "baseline_majority": truth.count(numbers[frequent]) / len(truth),
+            "baseline_majority": truth.count(numbers[frequent.overall]) / len(truth),
             "baseline_most_frequent": right / len(truth),
         }
 
     def summary(self) -> dict[str, str]:
-        c = self.config
         return {
             "data": f"{file_names(self.sources)}: {self.sources.units:,} words in {self.sources.examples:,} sentences, "
             f"{len(self.tags)} tags",
-            "model": f"{c.cell}, {c.num_layers} x {c.hidden_size} units{', CRF' * c.crf}, "
-            f"{self.parameters():,} parameters",
+            "model": f"{self.sizes()}{', CRF' * self.config.crf}, {self.parameters():,} parameters",
         }
 
     def example(self) -> list[str]:

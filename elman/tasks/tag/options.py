@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from elman.config import Needs, Options
-from elman.training.config import TrainConfig
+from elman.tasks.tagging.options import TaggingConfig
 
 _TABLES = Needs("data in tables", lambda c: c["tables"])
 _COLUMNS = Needs("files with a word on each line", lambda c: not c["tables"])
@@ -35,42 +35,12 @@ class TagData(Options):
 
 
 class TagModel(Options):
-    """The network."""
+    """What the network of this task has beside those of others."""
 
     heading = "Model"
 
-    vectors: str | None = Field(
-        None, description="File with pretrained embeddings: GloVe, word2vec (text or .bin) or fastText (.vec)."
-    )
-    embedding_size: int = Field(100, ge=1, description="Size of a word's embedding. Default with vectors: theirs.")
-    cell: str = Field("lstm", description="Cell of the recurrent layers.")
-    hidden_size: int = Field(200, ge=1, description="Units of a layer over the words, in each direction.")
-    num_layers: int = Field(1, ge=1, le=1000, description="Number of layers over the words.")
-    character_size: int = Field(
-        64, ge=0, description="Units of the layer over the characters of a word, in each direction; 0 disables it."
-    )
     crf: bool = Field(False, description="Use a conditional random field over the tags instead of a softmax per word.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output.")
 
 
-class TagConfig(TagData, TagModel, TrainConfig):
+class TagConfig(TagData, TagModel, TaggingConfig):
     """The options of ``elman train tag``."""
-
-    heading = "Training"
-
-    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
-    average: float = Field(
-        0.99, ge=0, lt=1, description="Decay of the exponential moving average of the weights; 0 disables it."
-    )
-    patience: int | None = Field(
-        None,
-        ge=1,
-        description="Early stopping: stop after this many validations without improvement; 'none' disables it.",
-    )
-    word_dropout: float = Field(
-        0.2, ge=0, lt=1, description="Probability that the embedding of a word is replaced by that of 'unknown'."
-    )
-
-
-class NoOptions(Options):
-    """No options."""

@@ -8,12 +8,11 @@ from typing import Any
 
 from elman.data.split import hold_out
 from elman.data.tagged import Tagged, read_tagged
-from elman.data.tokenizer import Tokenizer
 from elman.errors import ElmanError
 from elman.media.pretrained import size_of_vectors
-from elman.tasks.tag.examples import Examples, Vocabulary
 from elman.tasks.tag.model import Tagger
 from elman.tasks.tag.options import TagConfig
+from elman.tasks.tagging.examples import Examples, Vocabulary
 from elman.training.recipe import Counts
 from elman.training.run import Run
 from elman.training.task import Task
@@ -50,9 +49,7 @@ class Tag(Task):
     def learn(self, train: Tagged, held: Tagged) -> Vocabulary:
         tags = sorted({tag for sentence in train.tags for tag in sentence})
         _check_tags(tags, train, held)
-        words = Tokenizer.from_words((word for sentence in train.words for word in sentence), self.config.vocab_size)
-        every = {word for sentence in train.words for word in sentence}
-        return Vocabulary(words, Tokenizer.train("char", sorted(every), 0), tags)
+        return Vocabulary.learn(train.words, tags, self.config.vocab_size)
 
     def restore(self, run: Run) -> Vocabulary:
         return Vocabulary.load(run)

@@ -1,12 +1,13 @@
-"""Sentences and tags as numbers, and what is learnt of both."""
+"""Words and tags as numbers, and what is learnt of both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self, final
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -21,7 +22,7 @@ _MAX_LETTERS = 40
 
 
 class Examples(NamedTuple):
-    """Sentences.
+    """Sentences, or longer texts.
 
     Attributes:
         words: the word ids of each sentence.
@@ -34,6 +35,15 @@ class Examples(NamedTuple):
     texts: list[list[str]]
     truth: list[list[str]]
 
+    def part(self, numbers: Sequence[int] | np.ndarray) -> Examples:
+        """Return the sentences with these numbers."""
+        return Examples(*([side[k] for k in numbers] for side in self))  # type: ignore[arg-type]
+
+    def cut(self, pieces: Iterable[tuple[int, int, int]]) -> Examples:
+        """Return pieces of the sentences: the number of the sentence, the first word, and the one after the last."""
+        cuts = list(pieces)
+        return Examples(*([side[k][start:end] for k, start, end in cuts] for side in self))  # type: ignore[arg-type]
+
 
 class Batch(NamedTuple):
     """words, tags, which (B, T), lengths (B,); spelt (U, W), sizes (U,): the different words by their characters."""
@@ -45,15 +55,33 @@ class Batch(NamedTuple):
     which: Tensor
     tags: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(t.to(device) for t in self))
 
+
+@final
 class Vocabulary(Learnt):
-    """The words, the characters of words, and the tags."""
+    """The words, the characters of words, and the tags.
+
+    Args:
+        words (Tokenizer): the vocabulary of words.
+        characters (Tokenizer): the vocabulary of characters.
+        tags (list[str]): the names of the tags, by number.
+    """
 
     def __init__(self, words: Tokenizer, characters: Tokenizer, tags: list[str]) -> None:
         self.words, self.characters, self.tags = words, characters, tags
 
     @classmethod
-    def load(cls, run: Run) -> Vocabulary:
+    def learn(cls, sentences: Sequence[Sequence[str]], tags: list[str], vocab_size: int) -> Self:
+        """Learn the most frequent words, and all characters."""
+        words = Tokenizer.from_words((word for sentence in sentences for word in sentence), vocab_size)
+        every = {word for sentence in sentences for word in sentence}
+        return cls(words, Tokenizer.train("char", sorted(every), 0), tags)
+
+    @classmethod
+    def load(cls, run: Run) -> Self:
         """Read that of a run."""
         words, characters = (Tokenizer.from_json(run.read(n), str(run.path / n)) for n in (_WORDS, _CHARACTERS))
         return cls(words, characters, run.record(_TAGS, TypeAdapter(Names)))
