@@ -142,7 +142,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("punctuate")
     (folder / "train.txt").write_text(some_sentences(400))
     flags = ["--steps=80", "--embedding-size=16", "--hidden-size=32", "--character-size=8", "--learning-rate=0.01"]
-    flags += ["--dropout=0.1", "--average=0.9", "--window=16"]
+    flags += ["--dropout=0.1", "--average=0.9", "--window=16", "--batch-size=32"]
     command = ["train", "punctuate", str(folder / "train.txt"), "--out", str(folder / "run"), *flags]
     assert cli.main(command) == 0
     return folder / "run"
@@ -171,6 +171,10 @@ def test_it_restores(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert answer.text == "Clara likes tea,\n  but hates dogs.\n\n \n  Do you like cats?"
     assert len(answer.words) == len(answer.probabilities) == 10 and 0.5 < answer.score <= 1
     assert answer.words[-1] == "cats?"
+    many, few = (model.predict("do you like tea", threshold=t)[0][0].text for t in (1e-9, 1 - 1e-9))
+    assert sum(not c.isalnum() for c in many) > sum(not c.isalnum() for c in few) == 3
+    assert cli.main(["evaluate", str(trained), "--threshold=1e-9", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][","]["precision"] < scores["labels"][","]["precision"]
     with pytest.raises(elman.ElmanError, match=r"input 2 of 2: no words in '\.\.\.'"):
         model.predict(["do you", "..."])
 
@@ -220,7 +224,7 @@ def test_writing_without_spaces(tmp_path: Path) -> None:
     (tmp_path / "zh.txt").write_text(text)
     with pytest.raises(elman.ElmanError, match=r"zh.txt: no spaces between words; --tokens char"):
         elman.train("punctuate", tmp_path / "zh.txt", steps=1, **SMALL)
-    settings = SMALL | {"hidden_size": 16, "learning_rate": 0.02, "dropout": 0.1}
+    settings = SMALL | {"hidden_size": 16, "learning_rate": 0.02, "dropout": 0.1, "batch_size": 32}
     model = elman.train("punctuate", tmp_path / "zh.txt", tokens="char", steps=60, **settings)
     plain = text[:24].translate(dict.fromkeys(map(ord, "\uff1f\uff0c\u3002")))
     assert model.predict(plain)[0][0].text == text[:24]

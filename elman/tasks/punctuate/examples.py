@@ -153,7 +153,21 @@ class Punctuation(Learnt):
         """Return the number of the case of each word, and of the mark before it."""
         return np.divmod(tags, len(self.marks))
 
-    def possible(self, words: Sequence[str]) -> np.ndarray:
+    def chosen(self, words: Sequence[str], probabilities: np.ndarray, threshold: float, begins: bool) -> np.ndarray:
+        """Return the tags of words (T,), given the probabilities of all tags (T, K); ``begins``: a text begins here.
+
+        The most probable mark is set where the probability of any mark is at least ``threshold``: marks are rare and
+        compete with each other, so that none of them alone is often more probable than no mark.
+        """
+        p = np.where(self._possible(words), probabilities, 0.0).reshape(len(words), len(self.cases), -1)
+        of_marks = p.sum(1)
+        none = of_marks[:, 0] > (1 - threshold) * of_marks.sum(1)
+        none[: 2 * begins] = True  # there is no word that a mark could follow
+        marks = np.where(none, 0, of_marks[:, 1:].argmax(1) + 1)
+        cases = p[np.arange(len(words)), :, marks].argmax(1)
+        return cases * len(self.marks) + marks
+
+    def _possible(self, words: Sequence[str]) -> np.ndarray:
         """Return which tags each word can have, (T, K): words without a form of mixed case cannot have one."""
         possible = np.ones((len(words), len(self.vocabulary.tags)), dtype=bool)
         if "Mixed" in self.cases:

@@ -16,16 +16,16 @@ from elman.data.punctuated import ENDS, read_punctuated
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
 from elman.metrics.punctuation import punctuation_scores
-from elman.metrics.texts import error_scores, share
+from elman.metrics.texts import share
+from elman.metrics.words import error_scores
 from elman.networks.tagger import Tagger
 from elman.tasks.abilities import Answered, Answers, Compares
 from elman.tasks.answers import Answer, log_of
 from elman.tasks.inputs import inputs_of
 from elman.tasks.punctuate.examples import END, Punctuation, Running, Windows, passage
-from elman.tasks.punctuate.options import PunctuateConfig
+from elman.tasks.punctuate.options import Marking, PunctuateConfig
 from elman.tasks.tagging.examples import Examples, Vocabulary
 from elman.tasks.tagging.model import FrequentTags, TaggingModel
-from elman.tasks.tagging.options import NoOptions
 from elman.training.recipe import file_names
 from elman.training.selection import Criterion
 
@@ -85,13 +85,13 @@ class Read(NamedTuple):
 class Punctuator(TaggingModel, Answers, Compares):
     """p(marks, cases | words): ``model.predict("hello how are you")[0][0].text``."""
 
-    Options = NoOptions
+    Options = Marking
     reads = writes = "text"
-    search = NoOptions()
     selection = (Criterion("mark_f1", higher_is_better=True), Criterion("loss"))
 
     config: PunctuateConfig
     learnt: Punctuation
+    search = parse(Marking, {})
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -104,11 +104,11 @@ class Punctuator(TaggingModel, Answers, Compares):
         c = self.config
         return Windows(self.learnt, examples, c.window, c.batch_size, c.seed, rank, world)
 
-    def restored(self, examples: Examples) -> Iterator[Read]:
-        """Yield the tags of each text. Long texts are read in windows that overlap by half.
+    def restored(self, examples: Examples, threshold: float) -> Iterator[Read]:
+        """Yield the tags of each text; `Punctuation.chosen` explains the threshold.
 
-        Two windows are joined where both give the same tag, at the word nearest to the middle of the overlap, and in
-        the middle if they never do.
+        Long texts are read in windows that overlap by half. Two windows are joined where both give the same tag, at the
+        word nearest to the middle of the overlap, and in the middle if they never do.
         """
         size = _LONGER * self.config.window
         cuts = [
@@ -131,7 +131,7 @@ class Punctuator(TaggingModel, Answers, Compares):
                 else:
                     overlap = min(size // 2, end - start)
                 assert result is not None
-                best = np.where(self.learnt.possible(text), p, -1.0).argmax(1)
+                best = self.learnt.chosen(text, p, threshold, not start)
                 same = np.flatnonzero(best[:overlap] == result.tags[start : start + overlap])
                 middle = overlap // 2
                 seam = int(same[np.abs(same - middle).argmin()]) if len(same) else middle
@@ -148,7 +148,7 @@ class Punctuator(TaggingModel, Answers, Compares):
         them, and labels: the scores of each mark. The texts are read as streams, over the borders of sentences."""
         chosen = evenly_spaced([len(row) for row in examples.examples.words], limit)
         some = examples.examples.part(chosen)
-        read = list(self.restored(some))
+        read = list(self.restored(some, self.search.threshold))
         nats = -np.log(np.maximum(np.concatenate([one.true[1:] for one in read]), 1e-30))
         scores = {"loss": float(nats.mean())} | self._scores(some, [one.tags for one in read])
         if limit is not None:
@@ -177,19 +177,22 @@ class Punctuator(TaggingModel, Answers, Compares):
         quotation marks, brackets, dashes. Each text, and each part of one between empty lines, begins and ends a
         sentence; line breaks within are like spaces.
 
+        Args:
+            inputs: one text, or several.
+            options: those of `Marking`.
+
         Raises:
             ElmanError: an input is empty, no text, or has no words.
         """
-        parse(NoOptions, options)
+        threshold = parse(Marking, options).threshold
         texts = inputs_of(inputs, True)
         parts = [_PARAGRAPH.split(text) for text in texts]
         read = [[read_punctuated(one, self.config.tokens) for one in some[::2]] for some in parts]
         for k, (text, some) in enumerate(zip(texts, read, strict=True), 1):
             if not any(one.words for one in some):
                 raise ElmanError(f"input {k} of {len(texts)}: no words in {text!r}")
-        found = self.restored(
-            self.learnt.encode([passage("", one) for some in read for one in some if one.words]).examples
-        )
+        passages = [passage("", one) for some in read for one in some if one.words]
+        found = self.restored(self.learnt.encode(passages).examples, threshold)
         answers = []
         for some, gaps in zip(read, parts, strict=True):
             pieces: list[str] = []
@@ -223,7 +226,7 @@ class Punctuator(TaggingModel, Answers, Compares):
         rows = []
         some = examples.examples
         texts = zip(some.texts, some.truth, some.tags, examples.begins, strict=True)
-        for read, (lower, truth, tags, begins) in zip(self.restored(some), texts, strict=True):
+        for read, (lower, truth, tags, begins) in zip(self.restored(some, self.search.threshold), texts, strict=True):
             sides = lower[1:-1], self._marked(truth[1:-1], tags), self._written(lower[1:-1], read.tags)
             for start, end in zip(begins, [*begins[1:], len(lower) - 2], strict=True):
                 rows.append(Answered(*(between.join(side[start:end]) for side in sides)))
@@ -233,7 +236,7 @@ class Punctuator(TaggingModel, Answers, Compares):
         self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
     ) -> dict[str, Any]:
         """Return exact, and the error rate of words with their capitals and marks."""
-        return error_scores([a.text for a in answers], references, [str(one) for one in inputs], "word")
+        return error_scores([a.text for a in answers], references, [str(one) for one in inputs], "words")
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
         return read_column_inputs(argument, column or "text") if is_file_argument(argument) else None

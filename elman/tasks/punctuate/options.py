@@ -31,3 +31,13 @@ class PunctuateConfig(PunctuateData, TaggingConfig):
     heading = "Training"
 
     batch_size: int = Field(8, ge=1, description="Windows per step and process.")
+    learning_rate: float = Field(8e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output.")
+
+
+class Marking(Options):
+    """Options of ``elman predict`` and keywords of ``model.predict``."""
+
+    threshold: float = Field(
+        0.4, gt=0, lt=1, description="Set a mark where the probability of any mark is at least this; less sets more."
+    )
