@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -27,6 +28,13 @@ class Needs(NamedTuple):
 
     setting: str
     holds: Callable[[Mapping[str, Any]], bool]
+
+
+class FileName(NamedTuple):
+    """Metadata of an option whose value is a path: ``Annotated[str | None, FileName()]``.
+
+    In a file of options, such a path is relative to the file.
+    """
 
 
 class Options(BaseModel):
@@ -59,6 +67,17 @@ class Options(BaseModel):
     def owner(cls, name: str) -> type[Options]:
         """Return the class that defines an option, the base class that declares it first."""
         return next(kind for kind in reversed(cls.__mro__) if issubclass(kind, Options) and name in kind.model_fields)
+
+    @classmethod
+    def beside(cls, values: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        """Return values of options, with those that are paths relative to a folder."""
+        names = {
+            name for name, field in cls.model_fields.items() if any(isinstance(m, FileName) for m in field.metadata)
+        }
+        return {
+            key: os.path.join(folder, os.path.expanduser(value)) if key in names and isinstance(value, str) else value
+            for key, value in values.items()
+        }
 
     @classmethod
     def conditions(cls, name: str) -> Iterator[Needs]:

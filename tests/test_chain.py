@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars
@@ -20,7 +20,7 @@ import soundfile
 import elman
 from elman import cli, tasks
 from elman.chains import Chain, ChainAnswer, Stage
-from elman.config import Options, parse
+from elman.config import FileName, Options, parse
 from elman.data.inputs import InputFile
 from elman.data.sounds import Wave
 from elman.errors import ElmanError
@@ -234,7 +234,7 @@ def test_wrong_command_lines(run: str, tmp_path: Path, capsys: pytest.CaptureFix
     def error(*arguments: str) -> str:
         return printed(capsys, *arguments, status=2)
 
-    assert "name the run directories of a chain" in error()
+    assert "requires an argument" in error()
     assert "no/run: no such folder; a run directory" in error("no/run", "abc")
     assert f"{run}x: no such run directory" in error(run, f"{run}x", "abc")
     assert f"{run}: a run directory; those of a chain come before its inputs" in error(run, "abc", run)
@@ -270,6 +270,19 @@ def test_a_file_names_a_chain(run: str, tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert f"stage 1: translate, {folder / 'behind'}, compared with 'behind'" in shown
     assert shown.splitlines()[-2:] == [f"{'examples':20} 3", f"{'unanswered':20} 0"]
+
+
+def test_paths_in_a_file_are_relative_to_it(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Search(Options):
+        beam: int = 1
+        hotwords: Annotated[str | None, FileName()] = None
+
+    monkeypatch.setattr("elman.tasks.translate.model.Translator.Options", Search)
+    path = Path(run).parent / "words.toml"
+    path.write_text('[[stage]]\nrun = "behind"\nbeam = 2\nhotwords = "words.txt"\n')
+    assert elman.chain(path).stages[0].options == {"beam": 2, "hotwords": str(path.parent / "words.txt")}
+    path.write_text('[[stage]]\nrun = "behind"\nhotwords = "/words.txt"\n')
+    assert elman.chain(path).stages[0].options == {"hotwords": "/words.txt"}
 
 
 @pytest.mark.parametrize(

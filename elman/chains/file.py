@@ -101,10 +101,12 @@ def _read(path: str) -> tuple[list[_Named], str | None]:
     for number, entry in enumerate(file.stage, 1):
         own = {key: value for key, value in entry.items() if key in StageKeys.model_fields}
         keys = parse(StageKeys, own, f"{path}, stage {number}")
-        run = os.path.join(os.path.dirname(os.path.expanduser(path)), os.path.expanduser(keys.run))
+        folder = os.path.dirname(os.path.expanduser(path))
+        run = os.path.join(folder, os.path.expanduser(keys.run))
         options = {key: value for key, value in entry.items() if key not in own}
         model = tasks.get(Run(run).config().task).model_class
         if issubclass(model, Predicts):
             parse(model.Options, options, f"{path}, stage {number}")
+            options = model.Options.beside(options, folder)
         stages.append(_Named(run, options, keys.scale, keys.reference))
     return stages, file.input

@@ -22,7 +22,8 @@ from elman.training.run import Run, is_run
 
 
 def chain(
-    *arguments: str,
+    run: str,
+    *more: str,
     device: str = "cpu",
     show: Flag = False,
     json: Flag = False,
@@ -37,9 +38,11 @@ def chain(
 
     Parameters
     ----------
-    arguments
-        Run directories in order, or a TOML file that names them with their options; then the inputs of the first
-        model, as for elman predict: texts, files, or - for standard input. Default: each line of standard input.
+    run
+        Run directory of the first model, or a TOML file that names all of them with their options.
+    more
+        Run directories of the next models, in order; then the inputs of the first one, as for elman predict: texts,
+        files, or - for standard input. Default: each line of standard input.
     device
         Device: cpu, cuda, cuda:1, ...
     show
@@ -58,7 +61,7 @@ def chain(
     skip_bad
         Skip rows of files that cannot be read, and report how many.
     """
-    runs, inputs = _divided(arguments)
+    runs, inputs = _divided([run, *more])
     model = load_chain(runs, device=device)
     if images is not None or skip_broken or skip_bad:
         model.read_with(images=images, skip_broken=skip_broken or None, skip_bad=skip_bad or None)
@@ -98,8 +101,6 @@ def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     runs = list(itertools.takewhile(lambda one: is_run(one) or is_chain(one), arguments))
     inputs = list(arguments[len(runs) :])
     if not runs:
-        if not inputs:
-            raise ElmanError("name the run directories of a chain, or a TOML file with them")
         Run(inputs[0]).config()  # says what is wrong with it
     for one in filter(is_run, inputs):
         raise ElmanError(f"{one}: a run directory; those of a chain come before its inputs")

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from elman.config import Needs, Options
+from elman.config import FileName, Needs, Options
 from elman.errors import ElmanError
 
 _LANGUAGE_MODEL = Needs("a language_model", lambda c: c["language_model"] is not None)
@@ -54,14 +54,18 @@ class CTCSearch(Options):
 
     beam: int = Field(8, ge=1, le=1000, description="Hypotheses kept at each frame.")
     n_best: int = Field(1, ge=1, le=1000, description="Number of answers to return, best first.")
-    language_model: str | None = Field(None, description="Run directory of a language model of the texts.")
+    language_model: Annotated[str | None, FileName()] = Field(
+        None, description="Run directory of a language model of the texts."
+    )
     language_weight: Annotated[float, _LANGUAGE_MODEL] = Field(
         0.5, ge=0, le=100, description="Factor of the language model's log probability."
     )
     word_bonus: Annotated[float, _LANGUAGE_MODEL] = Field(
         1.0, ge=-100, le=100, description="What each word adds to the score, in nats; more gives more words."
     )
-    hotwords: str | None = Field(None, description="File with phrases that are likely to be said, one on each line.")
+    hotwords: Annotated[str | None, FileName()] = Field(
+        None, description="File with phrases that are likely to be said, one on each line."
+    )
     hotword_weight: Annotated[float, _HOTWORDS] = Field(
         1.0, ge=0, le=100, description="What each letter of such a phrase adds to the score, in nats."
     )
