@@ -36,18 +36,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("classify", "reviews.csv", ["--text=review", "--label=stars", "--steps=80", "--learning-rate=0.02"]),
         ("tag", "tags.txt", ["--steps=60", "--learning-rate=0.02", "--character-size=8"]),
         ("fill", "fill.txt", ["--steps=2"]),
+        ("punctuate", "fill.txt", ["--steps=2"]),
         ("translate", "pairs.tsv", ["--source=de", "--target=en", "--source-tokens=char", "--target-tokens=char"]),
         ("answer", "stories.jsonl", []),
     ):
         options = options if any("steps=" in one for one in options) else [*options, "--steps=2", "--num-layers=1"]
         assert cli.main(["train", task, str(folder / data), "--out", str(folder / task), *options, *SMALL]) == 0
-    return {task: str(folder / task) for task in ("classify", "tag", "fill", "translate", "answer")}
+    return {task: str(folder / task) for task in ("classify", "tag", "fill", "punctuate", "translate", "answer")}
 
 
 LINES = {
     "classify": ["good film", "bad film"],
     "tag": ["the dog runs", "a cat sits"],
     "fill": ["The ___ barks loudly .", "The ___ moos loudly ."],
+    "punctuate": ["the dog", "the cow moos"],
     "translate": ["abb", "ab"],
     "answer": ["Mary went to the garden. Where is Mary?", "John left.\tWhere is John?"],
 }
@@ -92,6 +94,7 @@ TABLES = {
     "classify": ("review", LINES["classify"]),
     "tag": ("words", LINES["tag"]),
     "fill": ("text", LINES["fill"]),
+    "punctuate": ("text", LINES["punctuate"]),
     "translate": ("de", LINES["translate"]),
 }
 

@@ -95,7 +95,7 @@ def test_data_in_memory(task: str, tmp_path: Path) -> None:
     assert valid.sources.valid == ["<data in memory, 10 rows>"]
 
 
-@pytest.mark.parametrize("task", ["language", "fill"])
+@pytest.mark.parametrize("task", ["language", "fill", "punctuate"])
 def test_texts_in_memory(task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = some_text(3000)
     lines = text.removesuffix("\n").split("\n")
