@@ -179,6 +179,15 @@ def _kernels_of_tests() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sounds_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the frames of sounds in a temporary folder; the cache of kernels stays."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("elman.media.sound_rows.cache_folder", lambda name: folder / name)
+        yield
+
+
 @pytest.fixture
 def native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that are not optimised, but use the vectors of this machine."""

@@ -17,8 +17,8 @@ from elman import cli
 from elman.config import parse
 from elman.media import Content, Text
 from elman.media.augment import add_noise_floor
+from elman.media.frames import frame_features
 from elman.media.labelled import Columns
-from elman.media.sound import frame_features
 from elman.metrics.entities import entity_scores
 from elman.metrics.labels import label_scores
 from elman.metrics.words import error_scores
@@ -243,7 +243,7 @@ def test_it_learns_sounds(tmp_path: Path) -> None:
     assert again.predict([tmp_path / "1.wav", tmp_path / "2.wav"])[0][0].text == "low"
     ((heard,),) = again.predict([wave(0.3, 2000)])
     assert heard.text == "high"
-    (row,) = again.medium.read([wave(0.3, 2000)])
+    (row,) = (x.astype(np.float32) for x in again.medium.read([wave(0.3, 2000)]))
     assert again.config.decibels == 26 and np.array_equal(
         again.medium.features(row), frame_features(add_noise_floor(row, 26))
     )

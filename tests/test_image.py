@@ -23,8 +23,8 @@ from elman.layers.convolutional import GridSource, NormalizedConvolution, SmallC
 from elman.media import Content, encoders
 from elman.media.encoder import Encoder
 from elman.media.encoders import ENCODERS, get_encoder
-from elman.media.features import FeatureStore
 from elman.media.image import Image, ImageOptions, PictureRow
+from elman.media.store import RowStore
 from elman.media.timm_encoder import timm_encoder
 from elman.media.views import PLAIN, square, vary_pixels, view_of
 from tests.conftest import HUNG
@@ -189,7 +189,7 @@ def test_a_damaged_cache_is_filled_anew(damage: str, tmp_path: Path, own_cache: 
     for _ in range(2):
         for one, two in zip(wanted, as_rows(frozen(), found), strict=True):
             np.testing.assert_allclose(one.views[0], two.views[0], atol=2e-3, rtol=2e-3)
-    store = FeatureStore(path.parent.parent, (16, 16), np.float16)
+    store = RowStore(path.parent.parent, (16, 16), np.float16)
     there = store.find([one.digest for one in found])  # few new ones are not kept
     assert all(np.allclose(there[row.key], row.views[0], atol=2e-3) for row in wanted if row.key in there)
     assert damage not in ("cut", "empty", "header", "partial") or len(there) == 20

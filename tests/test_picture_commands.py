@@ -219,9 +219,7 @@ def test_each_broken_picture_is_named_and_the_others_are_answered(
     assert [line.count(path) for line, path in zip(found, paths[1::2], strict=True)] == [1, 1]
     names, (note,) = predicted(capsys, 0, captions_run, *paths, "--skip-broken")
     assert names == paths
-    assert (
-        f"left out 2 of 4 inputs, whose pictures cannot be read; the first, {paths[1]}: the file is truncated" in note
-    )
+    assert f"left out 2 of 4 inputs, which cannot be read; the first, {paths[1]}: the file is truncated" in note
 
 
 def test_options_of_reading_are_refused_where_they_do_nothing(

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from elman.cli.inputs import Given, Inputs
+from elman.data.broken import BrokenFile
 from elman.data.inputs import write_output
 from elman.data.output import check_finite, json_line
-from elman.data.pictures import BrokenPicture
 from elman.errors import ElmanError
 from elman.tasks.abilities import Predicts
 from elman.tasks.answers import Answer, cells_of
@@ -113,12 +113,12 @@ class Answering:
         files = self.model.reads_paths
         unusable = [one for one in self.failed if one.error is not None] if files else []
         failed = [one for one in self.failed if one.error is None or not files]
-        broken = [one for one in unusable if skip_broken and isinstance(one.error, BrokenPicture)]
+        broken = [one for one in unusable if skip_broken and isinstance(one.error, BrokenFile)]
         if broken:
-            unusable = [one for one in unusable if not isinstance(one.error, BrokenPicture)]
+            unusable = [one for one in unusable if not isinstance(one.error, BrokenFile)]
             count = f"{len(broken):,} of {self.count:,} inputs"
             print(
-                f"elman: left out {count}, whose pictures cannot be read; the first, {broken[0].message}",
+                f"elman: left out {count}, which cannot be read; the first, {broken[0].message}",
                 file=sys.stderr,
             )
         for one in unusable:

@@ -54,7 +54,7 @@ def evaluate_command(arguments: list[str]) -> Any:
         images
             Folder or archive to which the paths of pictures in files are relative. Default: as in training.
         skip_broken
-            Leave out pictures that cannot be read, and report how many. Default: as in training.
+            Leave out pictures and sounds that cannot be read, and report how many. Default: as in training.
         skip_bad
             Skip rows of files that cannot be read, and report how many. Default: as in training.
         device
@@ -187,7 +187,7 @@ def predict_command(arguments: list[str]) -> Any:
         images
             Folder or archive to which the paths of pictures in files are relative. Default: as in training.
         skip_broken
-            Do not fail because of pictures that cannot be read; report how many.
+            Do not fail because of pictures and sounds that cannot be read; report how many.
         skip_bad
             Skip rows of files that cannot be read, and report how many.
         """

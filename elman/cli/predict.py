@@ -54,7 +54,7 @@ def predict(
         out: write the answers to this file, with the table that was read; nothing is printed.
         column: the column of tables to read. Default: the one that the model was trained on.
         images: the folder or archive to which the paths in files are relative. Default: as in training.
-        skip_broken: whether pictures that cannot be read are no failure.
+        skip_broken: whether pictures and sounds that cannot be read are no failure.
         skip_bad: whether rows that cannot be read are skipped.
         options: the options of ``model.predict``.
 

@@ -129,8 +129,19 @@ def name_inside(path: str) -> str:
     if isinstance(path, InMemory) or is_archive(path):
         with open_unpacked(path) as (_, inner):
             return inner if PurePosixPath(inner).suffix else PurePosixPath(name).stem
-    while PurePosixPath(name).suffix.lower() in _COMPRESSIONS:
-        name = PurePosixPath(name).stem
+    return without_compression(name)
+
+
+def without_compression(name: str) -> str:
+    """Return the name of a file without the endings of a compression.
+
+    Example::
+
+        >>> without_compression("speech.wav.gz")
+        'speech.wav'
+    """
+    while os.path.splitext(name)[1].lower() in _COMPRESSIONS:
+        name = os.path.splitext(name)[0]
     return name
 
 

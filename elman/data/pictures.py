@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 
 from elman.data.archive import split_member
+from elman.data.broken import BrokenFile, located, report_broken
 from elman.data.media_paths import FileInMemory, hint_for
 from elman.data.members import read_member
 from elman.data.picture_formats import PICTURES, describe, formats_of
@@ -41,10 +42,6 @@ _MAX_NAME = 1000
 _SEVERAL = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
 #: The seconds between two log lines while many pictures are opened.
 _LOG_SECONDS = 10.0
-
-
-class BrokenPicture(ElmanError):
-    """Raised for pictures that do not exist or cannot be read."""
 
 
 class Picture(NamedTuple):
@@ -94,7 +91,7 @@ def open_picture(given: Any, place: str = "", side: int = 0) -> Image:
     try:
         return _decoded(content, name, side)
     except ElmanError as error:
-        raise ElmanError(_located(place, name, str(error)) + _hint(str(error), content)) from None
+        raise ElmanError(located(place, name, str(error)) + _hint(str(error), content)) from None
 
 
 def open_again(picture: Picture, place: str = "", side: int = 0) -> Image:
@@ -112,7 +109,7 @@ def open_again(picture: Picture, place: str = "", side: int = 0) -> Image:
             raise ElmanError("the file has changed since it was opened; start again")
         return _decoded(data, name, side)
     except ElmanError as error:
-        raise BrokenPicture(_located(place, name, str(error))) from None
+        raise BrokenFile(located(place, name, str(error))) from None
 
 
 def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None = False) -> list[Picture | None]:
@@ -145,9 +142,8 @@ def read_pictures(paths: Sequence[Any], places: Sequence[str], skip: bool | None
     if wrong:
         k, reason = wrong[0]
         name, content = _named(paths[k])
-        _report(
-            _located(places[k], name, reason), _hint(reason, content, skip is not None), len(wrong), len(first), skip
-        )
+        hint = _hint(reason, content, skip is not None)
+        report_broken(located(places[k], name, reason), len(wrong), len(first), "pictures", skip, hint)
     opened = dict(zip(first, results, strict=True))
     return [picture if isinstance(picture, Picture) else None for picture in map(opened.__getitem__, keys)]
 
@@ -182,18 +178,6 @@ def _read(given: Any) -> Picture | str:
     return Picture(name, digest) if isinstance(content, str) else Picture(name, digest, False, content)
 
 
-def _report(first: str, hint: str, wrong: int, total: int, skip: bool | None) -> None:
-    """Raise an error about pictures that cannot be read, or log them."""
-    if wrong == total:
-        count = f"; none of the {total:,} pictures can be read" if total > 1 else ""
-        raise BrokenPicture(f"{first}{count}{hint}")
-    count = f"{wrong:,} of {total:,} pictures"
-    if not skip:
-        remedy = "" if skip is None else "; --skip-broken leaves them out"
-        raise BrokenPicture(f"{first}; {count} cannot be read{remedy}{hint}")
-    _log.warning("left out %s, which cannot be read; the first, %s%s", count, first, hint)
-
-
 def _named(given: Any) -> tuple[str, Any]:
     """Return the name of a picture for messages, and its path or content."""
     if isinstance(given, Picture):
@@ -212,13 +196,6 @@ def _key(given: Any) -> Any:
     if isinstance(given, FileInMemory):
         return id(given.content)
     return os.fspath(given) if isinstance(given, (str, os.PathLike)) else id(given)
-
-
-def _located(place: str, name: str, reason: str) -> str:
-    """Return a reason with the location and the name of the picture in front."""
-    shown = reason.startswith((f"{name}: ", f"{split_member(name)[0]}: "))
-    parts = [place, *([] if shown else [name])]
-    return ": ".join([*dict.fromkeys(filter(None, parts)), reason])
 
 
 def _hint(reason: str, path: Any, listed: bool = True) -> str:
@@ -395,6 +372,5 @@ _restore: Any = None
 _said_first = False
 
 __all__ = [
-    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "BrokenPicture", "Picture", "FileInMemory", "open_again", "open_picture",
-    "read_pictures",
+    "MAX_PIXELS", "MIN_SIDE", "PICTURES", "FileInMemory", "Picture", "open_again", "open_picture", "read_pictures",
 ]  # fmt: skip

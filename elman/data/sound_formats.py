@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import sys
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
@@ -67,7 +69,7 @@ _LAYOUTS = {
     b"caff": _Layout(8, 4, ">q", b"data", 1),
     b"riff": _Layout(40, 16, "<Q", b"data", 8, True),
 }
-#: The maximum number of chunks that are looked at, and of bytes of an Ogg page.
+#: The maximum number of chunks that are looked at, and of bytes of an Ogg page or a FLAC frame.
 _MAX_CHUNKS, _MAX_PAGE = 1000, 65_307
 
 
@@ -153,27 +155,58 @@ def cut_short(file: IO[bytes]) -> str:
     return f"{present:,} of {announced:,} bytes of audio are there" if present < announced else ""
 
 
-def without_length(file: IO[bytes]) -> int | None:
-    """Return where a WAV file has the length 0 although samples follow, as programs write into a pipe.
+def mended_length(file: IO[bytes]) -> tuple[int, bytes] | None:
+    """Return what to write into the header of a file so that libsndfile reads the samples that are there.
+
+    A WAV file has the length 0 although samples follow, as programs write into a pipe; a CAF file that was cut short
+    announces more samples than it has.
 
     Args:
         file (IO[bytes]): A seekable stream; its position changes.
 
     Returns:
-        int | None: The position of the four bytes of the length; None in any other file.
+        tuple[int, bytes] | None: The position of the length, and its bytes; None in any other file.
 
     Example::
 
-        >>> without_length(io.BytesIO(b"RIFF" + bytes(4) + b"WAVEdata" + bytes(4) + bytes(60)))
-        16
+        >>> mended_length(io.BytesIO(b"RIFF" + bytes(4) + b"WAVEdata" + bytes(4) + bytes(60)))
+        (16, b'\xff\xff\xff\xff')
     """
-    size = file.seek(0, io.SEEK_END)
-    if _at(file, 0, 4) not in (b"RIFF", b"RIFX"):
+    size, kind = file.seek(0, io.SEEK_END), _at(file, 0, 4)
+    if kind not in (b"RIFF", b"RIFX", b"caff"):
         return None
-    start = next((start for name, start, n in _chunks(file, size) if name == b"audio" and n == 0), size)
+    start, length = next(((start, n) for name, start, n in _chunks(file, size) if name == b"audio"), (size, 0))
+    if kind == b"caff":
+        return (start - 8, struct.pack(">q", size - start)) if length > size - start else None
     following = _at(file, start, 4)
     is_chunk = following.strip().isalnum() and following.isascii()  # such as LIST: there are no samples
-    return start - 4 if following and not is_chunk else None
+    return (start - 4, b"\xff" * 4) if not length and following and not is_chunk else None
+
+
+def ends_early(file: IO[bytes], samples: int) -> bool:
+    """Return whether a FLAC file that cannot be decoded on was cut short there, rather than damaged.
+
+    It was if its last frame is missing, or is the one that cannot be decoded.
+
+    Args:
+        file (IO[bytes]): A seekable stream; its position changes.
+        samples (int): The number of samples of each channel that were decoded.
+
+    Returns:
+        bool: False also for other files, and where the frames are of different sizes, so that the last is not known.
+    """
+    head = _at(file, 0, 26)
+    if head[:4] != b"fLaC" or len(head) < 26:
+        return False
+    least, most = struct.unpack(">HH", head[8:12])
+    longest, total = int.from_bytes(head[15:18], "big"), int.from_bytes(head[18:26], "big") & ((1 << 36) - 1)
+    last = (total - 1) // most if least == most > 0 and total else sys.maxunicode + 1
+    if last > sys.maxunicode:
+        return False
+    size = file.seek(0, io.SEEK_END)
+    length = min(size, 2 * longest or _MAX_PAGE)
+    frame = rb"\xff\xf8.." + re.escape(chr(last).encode("utf-8", "surrogatepass"))  # as FLAC writes numbers
+    return samples >= last * most or not re.search(frame, _at(file, size - length, length), re.DOTALL)
 
 
 def _fault(head: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -12,8 +13,9 @@ from typing import IO, Any, final
 
 import numpy as np
 
-from elman.data.archive import open_unpacked
-from elman.data.sound_formats import cut_short, describe, format_of, without_length
+from elman.data.archive import open_unpacked, split_member
+from elman.data.members import read_member
+from elman.data.sound_formats import cut_short, describe, ends_early, format_of, mended_length
 from elman.data.source import InMemory, printable, sources
 from elman.errors import ElmanError
 
@@ -25,6 +27,9 @@ RATES = range(200, 1_000_001)
 LOUDEST = 1e9
 #: Samples in a block.
 _BLOCK = 1 << 16
+#: Containers and encodings whose samples all have the same size, so that a seek is exact.
+_UNPACKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST")
+_PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 @final
@@ -42,6 +47,11 @@ class Wave:
     rate: int
     channels: int = 1
 
+    @property
+    def duration(self) -> float:
+        """The duration in seconds."""
+        return len(self.samples) / self.rate
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -55,14 +65,15 @@ class SoundStream:
 
     Args:
         file (IO[bytes]): A seekable stream.
-        at (int, optional): Where to give four bytes of 255, for a length that is not known. Default: nowhere.
+        instead (tuple[int, bytes], optional): A position, and the bytes to give there instead of those of the file; see
+            `mended_length`. Default: None.
 
     Attributes:
         error (Exception, optional): Why bytes could not be read.
     """
 
-    def __init__(self, file: IO[bytes], at: int | None = None) -> None:
-        self._file, self._at = file, at
+    def __init__(self, file: IO[bytes], instead: tuple[int, bytes] | None = None) -> None:
+        self._file, self._instead = file, instead
         self.error: Exception | None = None
         self.tell = file.tell
 
@@ -81,9 +92,24 @@ class SoundStream:
         except Exception as error:
             self.error = error
             return b""
-        if self._at is None or not start - 4 < self._at < start + len(data):
+        if self._instead is None:
             return data
-        return bytes(255 if 0 <= k - self._at < 4 else byte for k, byte in enumerate(data, start))
+        at, own = self._instead
+        if not start - len(own) < at < start + len(data):
+            return data
+        return bytes(own[k - at] if 0 <= k - at < len(own) else byte for k, byte in enumerate(data, start))
+
+    def digest(self) -> str:
+        """Return the SHA-256 hash of the bytes, as hexadecimal digits; the position stays."""
+        before = self._file.tell()
+        self._file.seek(0)
+        found = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
+        self._file.seek(before)
+        return found
+
+    def ends_early(self, samples: int) -> bool:
+        """Return whether the file ends where it cannot be decoded on; see `ends_early`."""
+        return ends_early(self._file, samples)
 
 
 @final
@@ -101,6 +127,7 @@ class SoundReader:
         rate (int): The sampling rate in Hz.
         channels (int): The number of channels of the file.
         frames (int, optional): The number of samples of each channel, as the file announces it; None if it does not.
+        exact (bool): Whether the file can be read from any place; otherwise all that is before is decoded, too.
     """
 
     def __init__(
@@ -109,6 +136,8 @@ class SoundReader:
         self._file, self._stream, self._name, self._channel, self._missing = file, stream, name, channel, missing
         self.rate, self.channels = int(file.samplerate), int(file.channels)
         self.frames = int(file.frames) if file.frames < 1 << 60 else None
+        self.exact = file.format in _UNPACKED and file.subtype in _PLAIN
+        self._done, self._ended = 0, False
         if self.rate not in RATES:
             raise ElmanError(
                 f"{name}: the sampling rate is {self.rate:,} Hz; {RATES[0]:,} to {RATES[-1]:,} Hz are read"
@@ -117,38 +146,80 @@ class SoundReader:
             has = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise ElmanError(f"{name}: has {has}; channel {channel} is asked for (--channel)")
 
-    def blocks(self, size: int = _BLOCK) -> Iterator[np.ndarray]:
+    def digest(self) -> str:
+        """Return the SHA-256 hash of the file, without its compression, as hexadecimal digits.
+
+        Raises:
+            ElmanError: The file cannot be read.
+        """
+        try:
+            return self._stream.digest()
+        except Exception as error:  # each file system raises others
+            raise ElmanError(f"{self._name}: cannot be read: {error}") from None
+
+    def blocks(self, size: int = _BLOCK, start: float = 0.0, end: float | None = None) -> Iterator[np.ndarray]:
         """Yield the samples in blocks, (N,) float32.
 
-        A file that was cut short is read as far as it goes, and the log says so.
+        A file that was cut short is read as far as it goes, and the log says so. Several parts of a file can be read
+        one after the other if each begins where the one before ends, or later.
 
         Args:
             size (int): Samples in a block; the last one can be shorter. Default: 65,536.
+            start (float): Where the part to read begins, in seconds. Default: 0.
+            end (float, optional): Where it ends, in seconds. Default: None, the end of the file.
 
         Raises:
-            ElmanError: The file has no samples or is damaged, or a sample is not a finite number. The message names
-                the sample and the second.
+            ElmanError: The file or the part has no samples or is damaged, or a sample is not a finite number. The
+                message names the sample and the second.
         """
-        import soundfile
+        first, last = round(start * self.rate), None if end is None else round(end * self.rate)
+        self._go_to(first)
+        while last is None or self._done < last:
+            block = self._read(size if last is None else min(size, last - self._done))
+            if not len(block):
+                self._finish(first)
+                return
+            before, self._done = self._done, self._done + len(block)
+            yield self._one_channel(block, before)
 
-        done = 0
-        while True:
-            try:
-                block = self._file.read(size, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise ElmanError(f"{self._name}: damaged at {self._place(done)}: {_reason(error)}") from None
-            if self._stream.error is not None:
-                raise ElmanError(f"{self._name}: cannot be read at {self._place(done)}: {self._stream.error}")
+    def _go_to(self, sample: int) -> None:
+        """Go on to a sample; in a file that ends before, to its end."""
+        if self.exact and self.frames is not None and self._done != sample <= self.frames:
+            self._file.seek(sample)
+            self._done = sample
+        while self._done < sample:
+            block = self._read(min(_BLOCK, sample - self._done))
+            self._done += len(block)
             if not len(block):
                 break
-            yield self._one_channel(block, done)
-            done += len(block)
-        if not done:
-            cut = f"; it is cut short, {self._missing}" if self._missing else ""
-            raise ElmanError(f"{self._name}: the file contains no audio{cut}")
-        missing = self._missing
+
+    def _read(self, size: int) -> np.ndarray:
+        """Return the next samples (N, C), fewer than ``size`` at the end only."""
+        import soundfile
+
+        block = np.full((0 if self._ended else size, self.channels), np.nan, dtype=np.float32)
+        try:
+            block = self._file.read(out=block)
+        except soundfile.SoundFileError as error:
+            block = block[: int((~np.isnan(block[:, 0])).sum())]
+            done = self._done + len(block)
+            if self._stream.error is None and not self._stream.ends_early(done):
+                raise ElmanError(f"{self._name}: damaged at {self._place(done)}: {_reason(error)}") from None
+            self._ended = True
+        if self._stream.error is not None:
+            raise ElmanError(f"{self._name}: cannot be read at {self._place(self._done)}: {self._stream.error}")
+        return block
+
+    def _finish(self, first: int) -> None:
+        """Report that the end of the file was reached, where more was expected."""
+        missing, done = self._missing, self._done
         if not missing and self.frames is not None and done < self.frames:
             missing = f"{done:,} of {self.frames:,} samples can be decoded"
+        if done <= first:
+            cut = f"; it is cut short, {missing}" if missing else ""
+            what = "the file contains no audio" if not first else f"ends at {done / self.rate:.3f} s"
+            part = f"; the part from {first / self.rate:.3f} s on is asked for" if first else ""
+            raise ElmanError(f"{self._name}: {what}{part}{cut}")
         if missing:
             _log.warning("%s: is cut short, %s; read up to %.3f s", self._name, missing, done / self.rate)
 
@@ -178,8 +249,8 @@ def open_sound(source: Any, channel: int | None = None) -> Iterator[SoundReader]
     AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis and Opus.
 
     Args:
-        source (str | PathLike | bytes | IO): A path, a URL, a named pipe, ``-`` for standard input, the bytes of a
-            file, or an open file.
+        source (str | PathLike | bytes | IO): A path, a URL, ``archive.zip::name``, a named pipe, ``-`` for standard
+            input, the bytes of a file, or an open file.
         channel (int, optional): The channel to read, numbered from 1. Default: the mean of all.
 
     Yields:
@@ -198,10 +269,12 @@ def open_sound(source: Any, channel: int | None = None) -> Iterator[SoundReader]
     else:
         (path,) = sources([source])
     name = printable(path)
+    if split_member(path)[1] is not None:
+        path = InMemory(path, read_member(path))
     soundfile = _soundfile(name)
     with open_unpacked(path) as (stored, _):
         file = stored if stored.seekable() else io.BytesIO(stored.read())
-        missing, stream = cut_short(file), SoundStream(file, without_length(file))
+        missing, stream = cut_short(file), SoundStream(file, mended_length(file))
         file.seek(0)
         try:
             opened = soundfile.SoundFile(stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -32,21 +32,43 @@ class Standardize(nn.Module):
         self.register_buffer("deviation", torch.ones(channels, dtype=torch.float64))
 
     @torch.no_grad()
-    def fit(self, rows: Iterable[np.ndarray]) -> None:
-        """Compute mean and standard deviation of rows (T, C), NaN where missing; of constant channels it is 1."""
-        x = np.concatenate(list(rows)).astype(np.float64)
-        there = ~np.isnan(x)
-        count = np.maximum(there.sum(0), 1)
-        low = np.where(there, x, np.inf).min(0)
-        high = np.where(there, x, -np.inf).max(0)
-        scale = np.where(there, np.abs(x), 0.0).max(0)
+    def fit(self, rows: Sequence[np.ndarray], features: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        """Compute mean and standard deviation of the training data, row by row; of constant channels it is 1.
+
+        Rows are combined with the formula of Chan, Golub & LeVeque 1983, https://doi.org/10.2307/2683386
+
+        Args:
+            rows (Sequence[ndarray]): (T, C) each, NaN where a value is missing.
+            features: computes (T, C) of a row; called twice for each. Default: None, rows are (T, C).
+        """
+        channels = len(self.mean)
+        low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        for x, there in self._values(rows, features):
+            low = np.minimum(low, np.where(there, x, np.inf).min(0, initial=np.inf))
+            high = np.maximum(high, np.where(there, x, -np.inf).max(0, initial=-np.inf))
+        scale = np.where(low <= high, np.maximum(np.abs(low), np.abs(high)), 0.0)
         scale[scale == 0] = 1.0
-        small = np.where(there, x / scale, 0.0)  # no square overflows
-        mean = small.sum(0) / count
-        deviation = np.sqrt((np.where(there, small - mean, 0.0) ** 2).sum(0) / count) * scale
+        count, mean, squares = (np.zeros(channels) for _ in range(3))
+        for x, there in self._values(rows, features):
+            small, n = np.where(there, x / scale, 0.0), there.sum(0)  # no square overflows
+            own = small.sum(0) / np.maximum(n, 1)
+            change, count = own - mean, count + n
+            share = n / np.maximum(count, 1)
+            mean = mean + change * share
+            squares += (np.where(there, small - own, 0.0) ** 2).sum(0) + change**2 * (count - n) * share
+        deviation = np.sqrt(squares / np.maximum(count, 1)) * scale
         constant = ~(low < high) | (deviation == 0)
-        self.mean.copy_(torch.from_numpy(np.where(constant & there.any(0), low, mean * scale)))
+        self.mean.copy_(torch.from_numpy(np.where(constant & (count > 0), low, mean * scale)))
         self.deviation.copy_(torch.from_numpy(np.where(constant, 1.0, deviation)))
+
+    @staticmethod
+    def _values(
+        rows: Sequence[np.ndarray], features: Callable[[np.ndarray], np.ndarray] | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the values of each row in float64, and where they are present."""
+        for row in rows:
+            x = np.asarray(row if features is None else features(row), dtype=np.float64)
+            yield x, ~np.isnan(x)
 
     def forward(self, x: Tensor) -> Tensor:
         missing = x.isnan()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,11 @@ SPEECH = Variation((0.85, 1.18), (0.88, 1.12), 1 / 24, 2.0, 2, 1 / 7, 20)
 
 
 def vary_frames(
-    x: np.ndarray, decibels: float | None, draw: np.random.Generator, how: Variation = SOUNDS
+    x: np.ndarray,
+    decibels: float | None,
+    draw: np.random.Generator,
+    how: Variation = SOUNDS,
+    floor: Callable[[np.ndarray, float], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Simulate another voice in another room in log-mel frames (T, bands).
 
@@ -76,6 +81,7 @@ def vary_frames(
         decibels (float, optional): The distance of the noise floor; None: no noise is added.
         draw (Generator): The random number generator.
         how (Variation): The ranges of the changes. Default: `SOUNDS`.
+        floor: Adds the noise floor to frames, given its distance. Default: `add_noise_floor`.
     """
     bands = x.shape[1]
     x = stretch(x, draw.uniform(*how.speed), 0)
@@ -83,7 +89,7 @@ def vary_frames(
     x = shift(x, draw.uniform(*how.tract), np.interp(np.arange(bands), np.linspace(0, bands - 1, 4), bend))
     x = x + (draw.uniform(-1, 1) + draw.uniform(-how.tilt, how.tilt) * np.linspace(-1, 1, bands)).astype(np.float32)
     if decibels is not None:
-        x = add_noise_floor(x, decibels * draw.uniform(0.65, 1.5))
+        x = (floor or add_noise_floor)(x, decibels * draw.uniform(0.65, 1.5))
     middle = x.mean()
     for axis, most in ((0, min(how.frames, int(len(x) * how.width))), (1, int(bands * how.width))):
         for _ in range(how.masks):
@@ -94,9 +100,16 @@ def vary_frames(
     return x
 
 
-def add_noise_floor(x: np.ndarray, decibels: float) -> np.ndarray:
-    """Add noise of equal power in all bands to log-mel frames (T, bands), ``decibels`` below the loudest value."""
-    return np.logaddexp(x, x.max() - decibels * math.log(10) / 10).astype(np.float32)
+def add_noise_floor(x: np.ndarray, decibels: float, loudest: np.ndarray | None = None) -> np.ndarray:
+    """Add noise of equal power in all bands to log-mel frames (T, bands).
+
+    Args:
+        x (ndarray): (T, bands).
+        decibels (float): How far the noise is below the loudest value.
+        loudest (ndarray, optional): (T, 1), the loudest value for each frame. Default: that of all frames.
+    """
+    loudest = x.max() if loudest is None else loudest
+    return np.logaddexp(x, loudest - decibels * math.log(10) / 10).astype(np.float32)
 
 
 def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:

@@ -19,7 +19,7 @@ class Columns(NamedTuple):
         reading: how series are read.
         skip_bad: skip rows that cannot be read.
         images: a folder or an archive in which pictures are found, instead of the folder of the table.
-        skip_broken: leave out pictures that cannot be read.
+        skip_broken: leave out pictures and sounds that cannot be read.
         channel: the channel of sounds that is read, from 1; None for the mean of all.
     """
 

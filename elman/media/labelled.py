@@ -32,7 +32,7 @@ class Labelled(NamedTuple):
 
     Attributes:
         medium (str): the name of the medium.
-        inputs (list): texts; series (T, C) float64, NaN where missing; `Wave` objects; ...
+        inputs (list): texts; series (T, C) float64, NaN where missing; `Clip` objects; ...
         labels: of each input, one or several.
         groups: inputs of one group are not divided between training and validation; "" where there are no groups.
         places: the origin of each input, for messages.

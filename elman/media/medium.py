@@ -163,6 +163,9 @@ class Medium(ABC):
             content (Content): the inputs.
             places (Sequence[str]): the origin of each, for messages.
             training (bool): whether `vary` augments the rows. Default: False.
+
+        Returns:
+            list: A row for each input; None for one that turns out to be damaged and is left out.
         """
 
     @abstractmethod

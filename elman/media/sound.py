@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from pydantic import BaseModel, Field, field_validator
 from torch import Tensor, nn
 
 from elman.config import Needs, Options
+from elman.data.archive import without_compression
+from elman.data.broken import BrokenFile
+from elman.data.clips import Clip, read_clips
 from elman.data.inputs import InputFile
 from elman.data.padding import pad
 from elman.data.sound_formats import SOUNDS, UNREADABLE
 from elman.data.sound_inputs import sounds_in
-from elman.data.sounds import LOUDEST, open_sound, read_sound
+from elman.data.sounds import LOUDEST, Wave, open_sound
 from elman.errors import ElmanError
 from elman.layers.standardize import Standardize
 from elman.media.augment import add_noise_floor, vary_frames
 from elman.media.columns import Columns
-from elman.media.medium import Content, Files, Source
-from elman.media.numeric import Numeric
+from elman.media.frames import FrameStream, add_running_floor, frame_features
+from elman.media.medium import Content, Files, Medium, Source
 from elman.media.pretrained import KnownVectors
-from elman.media.waves import log_mel, log_mel_of, resample
+from elman.media.sound_rows import SoundRows, frames_of
 
 _log = logging.getLogger("elman")
 
@@ -48,6 +53,11 @@ class SoundOptions(Options):
         None, gt=0, description="Noise floor: frames are mixed with noise this many decibels below the loudest, as "
         f"rooms and microphones differ there. Default: {DECIBELS:g}."
     )  # fmt: skip
+    normalize: Literal["sound", "running"] = Field(
+        "sound", description="Mean that is subtracted from each band: of the sound; or running, of the frames so far, "
+        "which needs no later frames."
+    )  # fmt: skip
+    deltas: bool = Field(True, description="Append the differences of neighbouring frames.")
 
     @field_validator("channel", mode="before")
     @classmethod
@@ -65,8 +75,11 @@ class SoundState(BaseModel):
 
 
 @final
-class Sound(Numeric):
-    """Sounds: log-mel frames and their differences (T, 2 bands), padded, standardised.
+class Sound(Medium):
+    """Sounds: log-mel frames (T, bands) float16, and their differences if wanted, padded, standardised.
+
+    Inputs are clips, or waves in memory. The form of a `Content` says whether sounds that cannot be decoded are left
+    out; where it is None, the option ``skip_broken`` of the task does.
 
     Args:
         options (SoundOptions): the options; decibels has its value.
@@ -85,15 +98,21 @@ class Sound(Numeric):
 
     @classmethod
     def reads(cls, path: str) -> bool:
-        return Path(path).suffix.lower() in (*SOUNDS, *UNREADABLE)
+        return Path(without_compression(path)).suffix.lower() in (*SOUNDS, *UNREADABLE)
 
     @classmethod
     def read_files(cls, paths: Sequence[str], places: Sequence[str], columns: Columns) -> Content:
-        return Content([read_sound(path, columns.channel) for path in paths])
+        return Content(read_clips(paths, places, columns.channel, None, columns.skip_broken), columns.skip_broken)
 
     @classmethod
     def join(cls, parts: Sequence[Content], places: Sequence[Sequence[str]]) -> Content:
-        return Content([x for part in parts for x in part.inputs])
+        return Content([x for part in parts for x in part.inputs], parts[0].form)
+
+    @classmethod
+    def digest(cls, x: Clip | Wave) -> str:
+        if isinstance(x, Clip):
+            return f"{x.digest} {x.start} {x.end}"
+        return hashlib.sha256(np.ascontiguousarray(x.samples).tobytes()).hexdigest()
 
     @classmethod
     def check(cls, content: Content, places: Sequence[str], columns: Columns) -> None:
@@ -122,28 +141,64 @@ class Sound(Numeric):
     def columns(self, columns: Columns) -> Columns:
         return columns
 
-    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray]:
-        self._warn_of_lower_rates([(place, x.rate) for place, x in zip(places, content.inputs, strict=True)])
+    def files(self) -> dict[str, str | bytes]:
+        return {}
+
+    def encode(self, content: Content, places: Sequence[str], training: bool = False) -> list[np.ndarray | None]:
+        """Compute the frames of sounds, or find them in the cache.
+
+        Args:
+            content: `Clip` and `Wave` objects.
+            places (Sequence[str]): the origin of each, for messages.
+            training (bool): of no effect. Default: False.
+
+        Returns:
+            list[ndarray | None]: (T, bands) float16, most of them mapped from files; None where a sound cannot be
+            decoded and is left out.
+        """
+        inputs = content.inputs
+        self._warn_of_lower_rates([(place, x.rate) for place, x in zip(places, inputs, strict=True)])
+        clips = [k for k, x in enumerate(inputs) if isinstance(x, Clip)]
+        skip = getattr(self.options, "skip_broken", None) if content.form is None else content.form
+        found = self._rows.read([inputs[k] for k in clips], [places[k] for k in clips], skip) if clips else []
+        rows = dict(zip(clips, found, strict=True))
         return [
-            log_mel(resample(x.samples, x.rate, self.rate, place), self.rate, self.options.bands)
-            for place, x in zip(places, content.inputs, strict=True)
+            rows[k] if k in rows else self._frames_of(x, place)
+            for k, (x, place) in enumerate(zip(inputs, places, strict=True))
         ]
 
+    @functools.cached_property
+    def _rows(self) -> SoundRows:
+        return SoundRows(self.rate, self.options.bands, channel_of(self.options))
+
+    def _frames_of(self, wave: Wave, place: str) -> np.ndarray:
+        return frames_of([wave.samples], wave.rate, self.rate, self.options.bands, place)
+
     def read(self, given: Sequence[Any]) -> list[np.ndarray]:
-        rows, bands = [], self.options.bands
-        for k, x in enumerate(given, 1):
-            if isinstance(x, (str, os.PathLike)):
-                with open_sound(x, channel_of(self.options)) as sound:
-                    self._warn_of_lower_rates([(os.fspath(x), sound.rate)])
-                    rows.append(log_mel_of(sound.blocks(), sound.rate, self.rate, bands, os.fspath(x)))
-                continue
-            wave = np.asarray(x, dtype=np.float32)
-            if wave.ndim != 1 or not len(wave) or not (np.abs(wave) <= LOUDEST).all():
-                raise ElmanError(
-                    f"input {k} of {len(given)}: a sound is a wave (N,) of finite numbers, not {wave.shape}"
-                )
-            rows.append(log_mel(wave, self.rate, bands))
-        return rows
+        """Compute the frames of sounds.
+
+        Args:
+            given (Sequence): paths, `Clip` and `Wave` objects, the bytes of files, or waves (N,) at the model's rate.
+        """
+        return [self._read(x, f"input {k} of {len(given)}") for k, x in enumerate(given, 1)]
+
+    def _read(self, x: Any, place: str) -> np.ndarray:
+        bands = self.options.bands
+        if isinstance(x, (str, os.PathLike, bytes, bytearray, Clip)):
+            source, start, end = (x.source, x.start, x.end) if isinstance(x, Clip) else (x, 0.0, None)
+            name = place if isinstance(source, (bytes, bytearray)) else os.fspath(source)
+            try:
+                with open_sound(source, channel_of(self.options)) as sound:
+                    self._warn_of_lower_rates([(name, sound.rate)])
+                    return frames_of(sound.blocks(start=start, end=end), sound.rate, self.rate, bands, name)
+            except ElmanError as error:
+                raise BrokenFile(str(error)) from None
+        wave = x if isinstance(x, Wave) else Wave(np.asarray(x, dtype=np.float32), self.rate)
+        samples = wave.samples
+        if samples.ndim != 1 or not len(samples) or not (np.abs(samples) <= LOUDEST).all():
+            raise ElmanError(f"{place}: a sound is a wave (N,) of finite numbers, not {samples.shape}")
+        self._warn_of_lower_rates([(place, wave.rate)])
+        return self._frames_of(wave, place)
 
     def _warn_of_lower_rates(self, rates: Sequence[tuple[str, int]]) -> None:
         """Log, once for each rate, that sounds lack the high frequencies that the model reads."""
@@ -165,23 +220,51 @@ class Sound(Numeric):
         return pad([self.features(row) for row in rows])
 
     def features(self, frames: np.ndarray) -> np.ndarray:
-        decibels = self.options.decibels
-        return frame_features(frames if decibels is None else add_noise_floor(frames, decibels))
+        """Return what the network reads of frames (T, bands): (T, bands) float32, with deltas (T, 2 bands)."""
+        c = self.options
+        if c.normalize == "running":
+            stream = self.stream()
+            return np.concatenate((stream.push(frames), stream.finish()))
+        x = frames.astype(np.float32)
+        return frame_features(x if c.decibels is None else add_noise_floor(x, c.decibels), c.deltas)
+
+    def stream(self) -> FrameStream:
+        """Return what computes `features` of frames that arrive in blocks.
+
+        Raises:
+            ElmanError: the mean of the whole sound is subtracted.
+        """
+        c = self.options
+        if c.normalize != "running":
+            raise ElmanError(f"normalize: {c.normalize} needs the whole sound; train with --normalize running")
+        return FrameStream(c.bands, c.deltas, c.decibels)
 
     def vary(self, rows: list[np.ndarray], source: nn.Module, draw: np.random.Generator) -> list[np.ndarray]:
-        return [vary_frames(x, self.options.decibels or DECIBELS, draw) for x in rows]
+        decibels, floor = self.options.decibels or DECIBELS, None
+        if self.options.normalize == "running":
+            floor = add_running_floor
+        return [vary_frames(x.astype(np.float32), decibels, draw, floor=floor) for x in rows]
+
+    def hide(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+    def boundaries(self, inputs: Tensor) -> Tensor | None:
+        return None
+
+    def pieces(self, given: Any) -> list[str]:
+        return []
 
     def source(self) -> Source:
-        module = Standardize(2 * self.options.bands)
+        module = Standardize(self.options.bands * (2 if self.options.deltas else 1))
         return Source(module, module.size)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)
-        source.fit(self.features(x) for x in rows)
+        source.fit(rows, self.features)
         return []
 
     def amount(self, content: Content) -> float:
-        return sum(len(x) * 100 / x.rate for x in content.inputs)
+        return 100 * sum(x.duration for x in content.inputs)
 
     def describe(self) -> str:
         return "sounds"
@@ -190,14 +273,3 @@ class Sound(Numeric):
 def channel_of(options: Any) -> int | None:
     """Return the number of the channel that is read; None for the mean of all."""
     return None if options.channel == "mix" else int(options.channel)
-
-
-def frame_features(frames: np.ndarray) -> np.ndarray:
-    """Return log-mel frames (T, bands) without their mean, and their differences in time: (T, 2 bands).
-
-    The mean is that of the voice and the room. Source: Furui 1986, https://doi.org/10.1109/TASSP.1986.1164788, with the
-    difference of neighbours.
-    """
-    x = frames - frames.mean(0)
-    change = np.gradient(x, axis=0) if len(x) > 1 else np.zeros_like(x)
-    return np.concatenate((x, change), 1).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, final
 
 import numpy as np
@@ -127,8 +127,10 @@ def log_mel(wave: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
     return np.concatenate((frames.push(wave), frames.finish()))
 
 
-def log_mel_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound") -> np.ndarray:
-    """Compute the log-mel frames (T, bands) of a wave that arrives in blocks at another rate.
+def log_mel_blocks(
+    blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound"
+) -> Iterator[np.ndarray]:
+    """Compute the log-mel frames of a wave that arrives in blocks at another rate.
 
     Args:
         blocks (Iterable[ndarray]): the samples, (N,) float32 each.
@@ -136,10 +138,20 @@ def log_mel_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int,
         wanted (int): the sampling rate of the frames in Hz.
         bands (int): bands of the mel scale.
         name (str): the sound, for messages. Default: ``"sound"``.
+
+    Yields:
+        ndarray: Some frames at a time, (T, bands) float32; T can be 0.
     """
     stream, frames = Resampler(rate, wanted, name), LogMel(wanted, bands)
-    found = [frames.push(stream.push(block)) for block in blocks]
-    return np.concatenate((*found, frames.push(stream.finish()), frames.finish()))
+    for block in blocks:
+        yield frames.push(stream.push(block))
+    yield frames.push(stream.finish())
+    yield frames.finish()
+
+
+def log_mel_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound") -> np.ndarray:
+    """Compute the log-mel frames (T, bands) of a wave that arrives in blocks; see `log_mel_blocks`."""
+    return np.concatenate(list(log_mel_blocks(blocks, rate, wanted, bands, name)))
 
 
 @functools.cache

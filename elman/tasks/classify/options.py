@@ -21,7 +21,7 @@ _TABLES = Needs("data in tables", lambda c: c["tables"])
 _GROUPS = Needs("a table with a column of that name", lambda c: c["groups"])
 _TEXTS = Needs("texts, which have sentences", lambda c: c["medium"] == "text")
 _NUMBERS = Needs("series, sounds or pictures", lambda c: c["medium"] != "text")
-_PICTURES = Needs("pictures", lambda c: c["medium"] == "image")
+_FILES = Needs("pictures or sounds", lambda c: c["medium"] in ("image", "sound"))
 _PICTURE_TABLES = Needs("pictures in tables", lambda c: c["medium"] == "image" and c["tables"])
 _ONE_RATE = Needs("layers without periods", lambda c: c["periods"] is None)
 
@@ -47,8 +47,8 @@ class ClassifyData(Options):
     images: Annotated[str | None, _PICTURE_TABLES] = Field(
         None, description="Folder or archive to which the paths of pictures are relative. Default: the table's folder."
     )
-    skip_broken: Annotated[bool, _PICTURES] = Field(
-        False, description="Leave out pictures that cannot be read, and report how many."
+    skip_broken: Annotated[bool, _FILES] = Field(
+        False, description="Leave out pictures and sounds that cannot be read, and report how many."
     )
     group: Annotated[str | None, _GROUPS] = Field(
         None, description="Column whose equal values stay together in the training set or in the held-out set."

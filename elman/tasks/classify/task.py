@@ -100,6 +100,10 @@ class Classify(Task):
         medium, known = learnt.medium, learnt.names
         if data.medium != medium.name:
             raise ElmanError(f"{data.places[0]}: {data.medium}; the model reads {medium.name}")
+        rows = medium.encode(data.content, data.places, training and self.config.augment)
+        there = [k for k, row in enumerate(rows) if row is not None]
+        if len(there) < len(rows):
+            data, rows = data.part(there), [rows[k] for k in there]
         index = {label_key(name): k for k, name in enumerate(known)}
         unseen: list[str] = []
         for name in sorted({name for label in data.labels for name in label}):
@@ -110,17 +114,16 @@ class Classify(Task):
         for k, label in enumerate(data.labels):
             labels[k, [index[label_key(name)] for name in label]] = 1
         if unseen:
-            rows = np.flatnonzero(labels[:, len(known) :].any(1))
+            wrong = np.flatnonzero(labels[:, len(known) :].any(1))
             shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
             _log.warning(
                 "%s: the label %r is not one that the model learnt (%s); %d of %d examples have such labels, which "
-                "count as errors", data.places[rows[0]], unseen[int(labels[rows[0], len(known) :].argmax())], shown,
-                len(rows), len(labels),
+                "count as errors", data.places[wrong[0]], unseen[int(labels[wrong[0], len(known) :].argmax())], shown,
+                len(wrong), len(labels),
             )  # fmt: skip
         texts = data.inputs if medium.positions == "words" else []
-        encoded = medium.encode(data.content, data.places, training and self.config.augment)
-        return Examples(encoded, labels, unseen, texts, data.places)
+        return Examples(rows, labels, unseen, texts, data.places)
 
     def count(self, learnt: Labels, train: Labelled, examples: Examples) -> Counts:
-        sizes = examples.rows if learnt.medium.positions == "grid" else train.inputs
-        return Counts(len(train.inputs), sum(map(len, sizes)))
+        sizes = train.inputs if learnt.medium.positions == "words" else examples.rows
+        return Counts(len(examples.rows), sum(map(len, sizes)))
