@@ -323,9 +323,7 @@ def test_compressed_sounds_of_a_class(tmp_path: Path) -> None:
     assert len(model.predict([tmp_path / "low/0.wav.gz"])) == 1
 
 
-@pytest.mark.parametrize(
-    "options", [{"normalize": "running"}, {"deltas": False}, {"normalize": "running", "deltas": False}]
-)
+@pytest.mark.parametrize("options", [{"mean": "running"}, {"deltas": False}, {"mean": "running", "deltas": False}])
 def test_classification_with_other_features(options: dict[str, Any], tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     for label, pitch in (("low", 300), ("high", 2000)):
@@ -339,10 +337,10 @@ def test_classification_with_other_features(options: dict[str, Any], tmp_path: P
     (row,) = again.medium.read([tmp_path / "data/low/0.wav"])
     features = again.medium.features(row)
     assert features.shape == (len(row), 24 * (1 + options.get("deltas", True))) and features.dtype == np.float32
-    if "normalize" in options:
+    if "mean" in options:
         stream = again.medium.stream()
         parts = [stream.push(part) for part in np.split(row, [1, 2, 10])]
         assert np.array_equal(np.concatenate((*parts, stream.finish())), features)
     else:
-        with pytest.raises(elman.ElmanError, match="normalize: sound needs the whole sound; train with --norm"):
+        with pytest.raises(elman.ElmanError, match="mean: sound needs the whole sound; train with --mean"):
             again.medium.stream()

@@ -90,6 +90,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         one.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(one, np.random.default_rng(k).uniform(-0.5, 0.5, 2000), 8000)
         soundfile.write(tmp_path / ("new.wav", "call.flac")[k % 2], np.zeros(2000), 8000)
+    draw = np.random.default_rng(0)
+    for k in range(24):
+        soundfile.write(tmp_path / f"{k}.wav", draw.uniform(-0.5, 0.5, 8000), 8000)
+    spoken = "".join(f"{k}.wav\t{lines[k]}\n" for k in range(24))
+    (tmp_path / "recordings.tsv").write_text("audio\ttext\n" + spoken)
     world.write_world(tmp_path / "world", 40)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
             for last, token in zip(before, tokens, strict=False)
         ]
+    if tokens[:1] == ["listen"]:
+        tokens = [token for token in tokens if token != "-"]  # which listens to standard input by itself
     # oneDNN keeps 1,024 bf16 products by default, each of its own shape: gigabytes where lengths vary
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
@@ -155,6 +157,10 @@ def _app(tokens: list[str], imported: list[str]) -> App:
         (
             "chain", chain, "Run several models in a row: each reads what the one before has written.",
             "elman chain runs/captions runs/en-de photo.jpg --show",
+        ),
+        (
+            "listen", model_commands.listen_command(tokens[1:]) if tokens[:1] == ["listen"] else _named,
+            "Recognise speech while it is spoken.", "elman listen runs/speech --microphone",
         ),
         ("info", commands.info, None, "elman info runs/shakespeare"),
         ("inspect", commands.inspect, None, 'elman inspect runs/reviews "What a film!" --out inside.png'),

@@ -204,7 +204,60 @@ def predict_command(arguments: list[str]) -> Any:
     return predict
 
 
-def _options_of(arguments: list[str], ability: Any) -> Any:
+def listen_command(arguments: list[str]) -> Any:
+    """Return ``elman listen`` with the options of the model that the arguments name."""
+    from elman.tasks.abilities import Listens
+
+    kind = _options_of(arguments, Listens, lambda kind: kind.ListenOptions)
+
+    def listen(
+        run: str,
+        file: str | None = None,
+        *,
+        microphone: Flag = False,
+        raw: int | None = None,
+        channel: int | None = None,
+        json: Flag = False,
+        out: str | None = None,
+        device: str = "cpu",
+        options: Any = None,
+    ) -> int:
+        """Recognise speech while it is spoken, in constant memory, with a model trained with --streaming.
+
+        Each line is printed when it has ended; on a terminal, the line that is being said is shown as it grows.
+
+        Parameters
+        ----------
+        run
+            Run directory.
+        file
+            Sound file. - or nothing is standard input: a WAV file through a pipe, which need not tell its length.
+        microphone
+            Listen to the microphone; needs the sounddevice package.
+        raw
+            Sampling rate of standard input without a header: 16-bit little-endian samples of one channel.
+        channel
+            Channel to read, from 1. Default: the mean of all.
+        json
+            Print one JSON object per line that is heard, with its words and times.
+        out
+            Write the lines to this new file: .txt, .srt, .vtt or .json.
+        device
+            Device: cpu, cuda, cuda:1, ...
+        """
+        from elman.cli.listen import listen as hear
+
+        values = {} if options is None else options.model_dump(exclude_unset=True)
+        hear(
+            run, file, device, microphone=microphone, raw=raw, channel=channel, json=json, out=out, options=values
+        )  # fmt: skip
+        return 0
+
+    listen.__annotations__["options"] = _flat(kind)
+    return listen
+
+
+def _options_of(arguments: list[str], ability: Any, of: Any = lambda kind: kind.Options) -> Any:
     """Return the options of the answers of the model whose run the arguments name; None if it lacks the ability."""
     from elman import tasks
     from elman.training.run import Run, is_run
@@ -213,7 +266,7 @@ def _options_of(arguments: list[str], ability: Any) -> Any:
     if run is None:
         return None
     model = tasks.get(Run(run).config().task).model_class
-    return model.Options if issubclass(model, ability) else None  # type: ignore[attr-defined]
+    return of(model) if issubclass(model, ability) else None
 
 
 def _flat(kind: Any) -> Any:

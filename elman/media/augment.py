@@ -112,6 +112,16 @@ def add_noise_floor(x: np.ndarray, decibels: float, loudest: np.ndarray | None =
     return np.logaddexp(x, loudest - decibels * math.log(10) / 10).astype(np.float32)
 
 
+def silence_of(x: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Return silence (N, bands) like that of log-mel frames (T, bands): their quietest tenth, in random order.
+
+    One time in four it is a single frame, repeated, as digital silence is. It lasts up to 3 s.
+    """
+    quiet = x[np.argsort(x.mean(1), kind="stable")[: max(1, len(x) // 10)]]
+    frames = quiet[draw.integers(0, len(quiet), draw.integers(10, 300))]
+    return np.broadcast_to(frames[:1], frames.shape).copy() if draw.random() < 0.25 else frames
+
+
 def stretch(x: np.ndarray, factor: float, axis: int) -> np.ndarray:
     """Resample x to ``factor`` times as many steps by linear interpolation."""
     n = x.shape[axis]

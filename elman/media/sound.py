@@ -53,7 +53,7 @@ class SoundOptions(Options):
         None, gt=0, description="Noise floor: frames are mixed with noise this many decibels below the loudest, as "
         f"rooms and microphones differ there. Default: {DECIBELS:g}."
     )  # fmt: skip
-    normalize: Literal["sound", "running"] = Field(
+    mean: Literal["sound", "running"] = Field(
         "sound", description="Mean that is subtracted from each band: of the sound; or running, of the frames so far, "
         "which needs no later frames."
     )  # fmt: skip
@@ -222,7 +222,7 @@ class Sound(Medium):
     def features(self, frames: np.ndarray) -> np.ndarray:
         """Return what the network reads of frames (T, bands): (T, bands) float32, with deltas (T, 2 bands)."""
         c = self.options
-        if c.normalize == "running":
+        if c.mean == "running":
             stream = self.stream()
             return np.concatenate((stream.push(frames), stream.finish()))
         x = frames.astype(np.float32)
@@ -235,13 +235,13 @@ class Sound(Medium):
             ElmanError: the mean of the whole sound is subtracted.
         """
         c = self.options
-        if c.normalize != "running":
-            raise ElmanError(f"normalize: {c.normalize} needs the whole sound; train with --normalize running")
+        if c.mean != "running":
+            raise ElmanError(f"mean: {c.mean} needs the whole sound; train with --mean running")
         return FrameStream(c.bands, c.deltas, c.decibels)
 
     def vary(self, rows: list[np.ndarray], source: nn.Module, draw: np.random.Generator) -> list[np.ndarray]:
         decibels, floor = self.options.decibels or DECIBELS, None
-        if self.options.normalize == "running":
+        if self.options.mean == "running":
             floor = add_running_floor
         return [vary_frames(x.astype(np.float32), decibels, draw, floor=floor) for x in rows]
 

@@ -73,11 +73,13 @@ class LogMel:
     Args:
         rate (int): the sampling rate in Hz.
         bands (int): bands of the mel scale. Default: 40.
+        block (int): frames that are computed at a time. Default: 2,048.
     """
 
-    def __init__(self, rate: int, bands: int = 40) -> None:
+    def __init__(self, rate: int, bands: int = 40, block: int = _BLOCK) -> None:
         self._width, self._hop, self._bands = int(rate * _WINDOW), int(rate * _HOP), bands
         self._size = 1 << (self._width - 1).bit_length()
+        self._block = block
         self._window = torch.hann_window(self._width)
         self._filters = _filters(rate, self._size, bands)
         self._waiting = [np.zeros(self._size // 2, dtype=np.float32)]  # the first window is centred on the first sample
@@ -88,7 +90,7 @@ class LogMel:
         self._waiting.append(block)
         self._count += len(block)
         self._total += len(block)
-        step, need = _BLOCK * self._hop, (_BLOCK - 1) * self._hop + self._size
+        step, need = self._block * self._hop, (self._block - 1) * self._hop + self._size
         if self._count < need:
             return np.zeros((0, self._bands), dtype=np.float32)
         x, frames = np.concatenate(self._waiting), []

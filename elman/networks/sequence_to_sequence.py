@@ -15,6 +15,7 @@ from elman.layers.heads import VocabularyHead
 from elman.layers.state import map_state
 from elman.layers.transformer import Positions, Transformer
 from elman.networks.readers import (
+    Encoding,
     PictureReader,
     QuestionReader,
     Reader,
@@ -103,7 +104,11 @@ class RecurrentWriter(SequenceToSequence):
         self.head = VocabularyHead(size, vocab_size, target if tie else None)
 
     def read(self, *inputs: Tensor) -> tuple[Memory, Any]:
-        keys, lengths, summary, rows, focus = self.reader(*inputs)
+        return self.begin(self.reader(*inputs))
+
+    def begin(self, encoding: Encoding) -> tuple[Memory, Any]:
+        """Return the memory to attend to, and the first state of the decoder, for what the reader has encoded."""
+        keys, lengths, summary, rows, focus = encoding
         memory: Any = self.decoder.attention.read(keys, lengths)
         if focus is not None:
             memory = FocusedMemory(memory.values, memory.keys, memory.mask, focus)

@@ -66,6 +66,11 @@ TASKS: dict[str, Entry | type[Task]] = {
         "Vqa",
         "Answer questions about pictures, from a table or VQA's JSON files, with attention to the picture.",
     ),
+    "transcribe": Entry(
+        "elman.tasks.transcribe.task",
+        "Transcribe",
+        "Recognise speech, from tables, LJSpeech, Common Voice, LibriSpeech, Kaldi, or sounds with texts beside them.",
+    ),
 }
 
 #: The task that ``elman demo`` trains.

@@ -156,6 +156,17 @@ class Compares(ABC):
         """
 
 
+class Listens(ABC):
+    """A model that recognises speech while it is spoken."""
+
+    #: The options of `listen`, and of ``elman listen``.
+    ListenOptions: ClassVar[type[Options]]
+
+    @abstractmethod
+    def listen(self, rate: int, **options: Any) -> Any:
+        """Return what takes blocks of samples (N,) at this rate; see `elman.tasks.transcribe.listening.Listening`."""
+
+
 class Explains(ABC):
     """A model that says how much each piece of an input contributes to its answer."""
 

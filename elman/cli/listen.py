@@ -1,0 +1,101 @@
+"""Print what is said while it is said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from elman.api import load
+from elman.cli.console import console
+from elman.data.inputs import check_output
+from elman.data.output import json_line
+from elman.data.sound_pipes import Blocks, read_microphone, read_pipe
+from elman.data.sounds import open_sound
+from elman.decoding.subtitles import FORMATS, Subtitles
+from elman.errors import ElmanError, unknown_name
+from elman.tasks.abilities import Listens
+
+
+def listen(
+    run: str,
+    source: str | None = None,
+    device: str = "cpu",
+    *,
+    microphone: bool = False,
+    raw: int | None = None,
+    channel: int | None = None,
+    json: bool = False,
+    out: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Print the lines that are heard, each as soon as it has ended; on a terminal also the line that is being said.
+
+    Args:
+        run: the run directory.
+        source: a sound file; "-" or None is standard input.
+        device: cpu, cuda, ...
+        microphone: listen to the microphone.
+        raw: the rate of samples without a header on standard input.
+        channel: the channel to read, from 1. Default: the mean of all.
+        json: print a line of JSON for each line that is heard.
+        out: the file to write the lines to (.txt, .srt, .vtt, .json).
+        options: the options of ``model.listen``.
+
+    Raises:
+        ElmanError: the model is not streaming, or the sound cannot be read.
+    """
+    if microphone and source is not None:
+        raise ElmanError(f"--microphone: listens to the microphone, not to {source}; give one of them")
+    if raw is not None and (microphone or source not in (None, "-")):
+        raise ElmanError("--raw: is about samples on standard input")
+    ending = None
+    if out is not None:
+        ending = os.path.splitext(out)[1].removeprefix(".").lower()
+        if ending not in FORMATS:
+            raise unknown_name("format of --out", f".{ending}", [f".{name}" for name in FORMATS])
+        check_output(out)
+    model = load(run, device)
+    if not isinstance(model, Listens):
+        raise ElmanError(f"{run}: a {model.name} model does not listen")
+    with ExitStack() as stack:
+        sound = _open(stack, source, microphone, raw, channel)
+        listening = stack.enter_context(model.listen(sound.rate, **(options or {})))
+        written = None
+        if out is not None and ending is not None:
+            file = stack.enter_context(open(out, "w", encoding="utf-8"))
+            written = stack.enter_context(Subtitles(file, ending))
+        shown = console(stderr=True)
+        live = shown.is_terminal and not json
+        for line in _lines(listening, sound.blocks):
+            text = " ".join(line.segment.text.split())
+            if not line.final:
+                if live:
+                    print(f"\r\x1b[K{text[-(shown.width - 1) :]}", end="", file=sys.stderr, flush=True)
+                continue
+            if live:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print(json_line(line.record(), "a line") if json else text, flush=True)
+            if written is not None:
+                written.write(line.segment)
+
+
+def _open(stack: ExitStack, source: str | None, microphone: bool, raw: int | None, channel: int | None) -> Blocks:
+    if microphone:
+        return read_microphone()
+    if source in (None, "-"):
+        return read_pipe(sys.stdin.buffer, "standard input", channel, raw)
+    sound = stack.enter_context(open_sound(source, channel))
+    return Blocks(sound.rate, sound.blocks(1 << 14))
+
+
+def _lines(listening: Any, blocks: Iterator[Any]) -> Iterator[Any]:
+    """Yield the lines of a sound; those that were heard before an interruption are complete."""
+    try:
+        for block in blocks:
+            yield from listening.push(block)
+    except KeyboardInterrupt:
+        pass
+    yield from listening.finish()
