@@ -15,6 +15,7 @@ import pytest
 
 import elman
 from elman import cli
+from elman.chains.listening import ListeningChain
 from elman.data.sound_pipes import read_pipe
 from tests.test_transcribe import RATE, SMALL, recordings, said, streaming
 
@@ -215,3 +216,53 @@ def test_wrong_words_are_refused(
     words = [str(recordings / words[0]), *words[1:]]
     assert cli.main(["listen", run_of(recordings), *words]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.fixture(scope="session")
+def shouting(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that writes letters as capitals."""
+    folder = tmp_path_factory.mktemp("shouting")
+    draw = np.random.default_rng(0)
+    texts = ["".join(draw.choice(list("abc"), draw.integers(1, 5))) for _ in range(120)]
+    (folder / "pairs.tsv").write_text("source\ttarget\n" + "".join(f"{t}\t{t.upper()}\n" for t in texts))
+    elman.train(
+        "translate", folder / "pairs.tsv", out=folder / "run", steps=80, source_tokens="char", target_tokens="char",
+        hidden_size=32, embedding_size=16, num_layers=1, dropout=0.0, learning_rate=1e-2, batch_size=300,
+        progress=False,
+    )  # fmt: skip
+    return str(folder / "run")
+
+
+def test_a_chain_answers_lines_as_they_end(streaming: Any, recordings: Path, shouting: str) -> None:
+    chain = elman.Chain([streaming, elman.load(shouting)])
+    wave, answered = speech(["ab", "cab"]), []
+    with ListeningChain(chain, RATE) as listening:
+        for k in range(0, len(wave), 700):
+            answered += [(k, one) for one in listening.push(wave[k : k + 700]) if one.answers]
+        answered += [(len(wave), one) for one in listening.finish() if one.answers]
+    assert [one.answers[0].text for _, one in answered] == ["AB", "CAB"]
+    assert answered[0][0] < len(wave) // 2 + 700
+    assert [part.text for part in answered[0][1].answers[0].answers] == ["ab", "AB"]
+
+
+def test_the_chain_command_streams(
+    streaming: Any, recordings: Path, shouting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = str(tmp_path / "talk.wav")
+    soundfile.write(sound, speech(["ab", "cab"]), RATE)
+    assert cli.main(["chain", run_of(recordings), shouting, sound, "--stream"]) == 0
+    assert capsys.readouterr().out == "AB\nCAB\n"
+    assert cli.main(["chain", run_of(recordings), shouting, sound, "--stream", "--show"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1:3] == ["transcribe\tab", "translate\tAB"]
+    assert cli.main(["chain", run_of(recordings), shouting, sound, "--stream", "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["answers"][0]["text"] for record in records] == ["AB", "CAB"]
+    for words, reason in (
+        ([shouting, sound, "--stream"], "does not listen"),
+        ([run_of(recordings), shouting, sound, "--microphone"], "need --stream"),
+        ([run_of(recordings), shouting, sound, sound, "--stream"], "one sound"),
+        ([run_of(recordings), shouting, sound, "--stream", "--out", "texts.tsv"], "--out"),
+    ):
+        assert cli.main(["chain", *words]) == 2
+        assert reason in capsys.readouterr().err

@@ -196,11 +196,7 @@ class Chain(Predicts):
         """
         stages = self._with_options(parse(ChainOptions, options).n_best)
         first = stages[0]
-        answered = first.model.predict(inputs, **first.options)
-        found = [[_extended(first, answer) for answer in answers] for answers in answered]
-        for number, stage in enumerate(stages[1:], 2):
-            found = _continued(found, stage, number)
-        return found
+        return follow(stages, first.model.predict(inputs, **first.options))
 
     def _with_options(self, n_best: int | None) -> list[Stage]:
         """The stages, those before the last with that number of answers."""
@@ -295,6 +291,14 @@ class Chain(Predicts):
             own = [names[j] for j in both], [found[0] for found in said], [right[j] for j in both]
             scores["alone"] = stage.model.compare(*own)
         return scores
+
+
+def follow(stages: Sequence[Stage], answered: Sequence[Sequence[Answer]]) -> list[list[ChainAnswer]]:
+    """Return the answers of a chain, given those of its first stage to each input."""
+    found = [[_extended(stages[0], answer) for answer in answers] for answers in answered]
+    for number, stage in enumerate(stages[1:], 2):
+        found = _continued(found, stage, number)
+    return found
 
 
 def _continued(found: list[list[ChainAnswer]], stage: Stage, number: int) -> list[list[ChainAnswer]]:

@@ -32,14 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
     tokens = [token for token in tokens if token != "--debug"]
+    if tokens[:1] == ["listen"] or (tokens[:1] == ["chain"] and "--stream" in tokens):
+        tokens = [token for token in tokens if token != "-"]  # which listens to standard input by itself
     if tokens and tokens[0] in ("train", "evaluate", "predict", "chain"):  # a hyphen alone would be taken for an option
         before = ["", *tokens]
         tokens = [
             "/dev/stdin" if token == "-" and (last == "--valid" or not last.startswith("--")) else token
             for last, token in zip(before, tokens, strict=False)
         ]
-    if tokens[:1] == ["listen"]:
-        tokens = [token for token in tokens if token != "-"]  # which listens to standard input by itself
     # oneDNN keeps 1,024 bf16 products by default, each of its own shape: gigabytes where lengths vary
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)

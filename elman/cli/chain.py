@@ -4,16 +4,20 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 import numpy as np
 
-from elman.chains import ChainAnswer, is_chain
+from elman.chains import Chain, ChainAnswer, is_chain
 from elman.chains import chain as load_chain
+from elman.chains.listening import ListeningChain
 from elman.chains.stages import ChainOptions
 from elman.cli.answering import Answering, Reply
 from elman.cli.arguments import Flag, Flat
-from elman.cli.inputs import Inputs
+from elman.cli.console import console
+from elman.cli.inputs import Given, Inputs
+from elman.cli.listen import check_source, lines_of, open_source, show_growing
 from elman.data.inputs import check_output, write_output
 from elman.data.output import json_line, numbered
 from elman.data.sounds import Wave, sound_bytes
@@ -32,6 +36,9 @@ def chain(
     images: str | None = None,
     skip_broken: Flag = False,
     skip_bad: Flag = False,
+    stream: Flag = False,
+    microphone: Flag = False,
+    raw: int | None = None,
     options: Annotated[ChainOptions | None, Flat] = None,
 ) -> int:
     """Run several models in a row: each reads what the one before has written.
@@ -60,8 +67,25 @@ def chain(
         Do not fail because of pictures that cannot be read; report how many.
     skip_bad
         Skip rows of files that cannot be read, and report how many.
+    stream
+        Answer each line while it is being said: the input is one sound file, or standard input as for elman listen.
+    microphone
+        With --stream, listen to the microphone.
+    raw
+        With --stream, the sampling rate of standard input without a header.
     """
     runs, inputs = _divided([run, *more])
+    if stream:
+        if out is not None and not out.lower().endswith((".wav", ".flac", ".ogg")):
+            raise ElmanError("--out: with --stream it names sounds, such as speech.wav; redirect the output for texts")
+        if column or images or skip_broken or skip_bad or len(inputs) > 1:
+            raise ElmanError("--stream: takes one sound; --column, --images and --skip-... are for files")
+        source = inputs[0] if inputs else None
+        check_source(source, microphone, raw)
+        _stream(load_chain(runs, device=device), source, microphone, raw, show=show, json=json, out=out)
+        return 0
+    if microphone or raw is not None:
+        raise ElmanError("--microphone, --raw: need --stream")
     model = load_chain(runs, device=device)
     if images is not None or skip_broken or skip_bad:
         model.read_with(images=images, skip_broken=skip_broken or None, skip_bad=skip_bad or None)
@@ -88,12 +112,37 @@ def chain(
                 continue
             if out is not None:
                 name = _write_sound(one, numbered(out, number) if given.several else out)
-            lines = _lines(one, given, show=show, json=json, name=name)
+            named = given.several and model.reads_pictures
+            lines = _lines(one, show=show, json=json, name=name, several=given.several, named=named)
             if lines:
                 print(*lines, sep="\n")
     if out is not None and not sounds:
         answering.write(out, written)
     return answering.status(skip_broken)
+
+
+def _stream(
+    model: Chain, source: str | None, microphone: bool, raw: int | None, *, show: bool, json: bool, out: str | None
+) -> None:
+    """Print the answer to each line as soon as it has been said; with ``out``, write its sound to a numbered file."""
+    if (model.writes == "sound") != (out is not None):
+        raise ElmanError("--out: name the sound files to write" if out is None else f"--out: {model.name} writes texts")
+    number, shown = 0, console(stderr=True)
+    with ExitStack() as stack:
+        sound = open_source(stack, source, microphone, raw)
+        listening = stack.enter_context(ListeningChain(model, sound.rate))
+        for line, answers in lines_of(listening, sound.blocks):
+            if shown.is_terminal and not json:
+                show_growing(shown, "" if answers else " ".join(line.segment.text.split()))
+            if not answers:
+                continue
+            number += 1
+            start, end = (round(second, 3) for second in line.segment[:2])
+            times = f"{start:.2f} - {end:.2f} s"
+            one = Reply(Given(times, times, times), answers, "")
+            name = None if out is None else _write_sound(one, numbered(out, number))
+            found = _lines(one, show=show, json=json, name=name, several=True, named=False)
+            print(*found, sep="\n", end="\n" if found else "", flush=True)
 
 
 def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -110,22 +159,22 @@ def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return runs, inputs
 
 
-def _lines(one: Reply, given: Inputs, *, show: bool, json: bool, name: str | None) -> list[str]:
-    """What is printed for an input; ``name``: the sound file that was written for it."""
+def _lines(one: Reply, *, show: bool, json: bool, name: str | None, several: bool, named: bool) -> list[str]:
+    """What is printed for an input; ``name``: the sound file that was written for it; ``named``: after the input."""
     if json:
         return [json_line(one.record() | ({"out": name} if name else {}), "an answer")]
     if not show:
         if name is not None:
             print(f"sound in {name}", file=sys.stderr)
             return []
-        return one.lines(given.several and given.model.reads_pictures) if given.several or one.error is None else []
-    shown = [str(one.given.shown)] if given.several else []
+        return one.lines(named) if several or one.error is None else []
+    shown = [str(one.given.shown)] if several else []
     for answer in one.answers:
         assert isinstance(answer, ChainAnswer)
         for task, part in zip(answer.tasks, answer.answers, strict=True):
             text = " ".join(part.text.splitlines()) or f"({part.empty_means})"
             shown.append(f"{task}\t{text}{f' ({name})' if name and part is answer.last else ''}")
-    return [*shown, *([""] if given.several else [])]
+    return [*shown, *([""] if several else [])]
 
 
 def _write_sound(one: Reply, name: str) -> str | None:

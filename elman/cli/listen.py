@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+from rich.console import Console
+
 from elman.api import load
 from elman.cli.console import console
 from elman.data.inputs import check_output
@@ -47,10 +49,7 @@ def listen(
     Raises:
         ElmanError: the model is not streaming, or the sound cannot be read.
     """
-    if microphone and source is not None:
-        raise ElmanError(f"--microphone: listens to the microphone, not to {source}; give one of them")
-    if raw is not None and (microphone or source not in (None, "-")):
-        raise ElmanError("--raw: is about samples on standard input")
+    check_source(source, microphone, raw)
     ending = None
     if out is not None:
         ending = os.path.splitext(out)[1].removeprefix(".").lower()
@@ -61,7 +60,7 @@ def listen(
     if not isinstance(model, Listens):
         raise ElmanError(f"{run}: a {model.name} model does not listen")
     with ExitStack() as stack:
-        sound = _open(stack, source, microphone, raw, channel)
+        sound = open_source(stack, source, microphone, raw, channel)
         listening = stack.enter_context(model.listen(sound.rate, **(options or {})))
         written = None
         if out is not None and ending is not None:
@@ -69,20 +68,34 @@ def listen(
             written = stack.enter_context(Subtitles(file, ending))
         shown = console(stderr=True)
         live = shown.is_terminal and not json
-        for line in _lines(listening, sound.blocks):
+        for line in lines_of(listening, sound.blocks):
             text = " ".join(line.segment.text.split())
-            if not line.final:
-                if live:
-                    print(f"\r\x1b[K{text[-(shown.width - 1) :]}", end="", file=sys.stderr, flush=True)
-                continue
             if live:
-                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+                show_growing(shown, "" if line.final else text)
+            if not line.final:
+                continue
             print(json_line(line.record(), "a line") if json else text, flush=True)
             if written is not None:
                 written.write(line.segment)
 
 
-def _open(stack: ExitStack, source: str | None, microphone: bool, raw: int | None, channel: int | None) -> Blocks:
+def check_source(source: str | None, microphone: bool, raw: int | None) -> None:
+    """Refuse words that do not go together."""
+    if microphone and source is not None:
+        raise ElmanError(f"--microphone: listens to the microphone, not to {source}; give one of them")
+    if raw is not None and (microphone or source not in (None, "-")):
+        raise ElmanError("--raw: is about samples on standard input")
+
+
+def show_growing(shown: Console, text: str) -> None:
+    """Show the end of the line that is being said on the terminal, instead of what was shown before."""
+    print(f"\r\x1b[K{text[-(shown.width - 1) :]}", end="", file=sys.stderr, flush=True)
+
+
+def open_source(
+    stack: ExitStack, source: str | None, microphone: bool, raw: int | None, channel: int | None = None
+) -> Blocks:
+    """Open a sound file, standard input ("-" or None), or the microphone."""
     if microphone:
         return read_microphone()
     if source in (None, "-"):
@@ -91,7 +104,7 @@ def _open(stack: ExitStack, source: str | None, microphone: bool, raw: int | Non
     return Blocks(sound.rate, sound.blocks(1 << 14))
 
 
-def _lines(listening: Any, blocks: Iterator[Any]) -> Iterator[Any]:
+def lines_of(listening: Any, blocks: Iterator[Any]) -> Iterator[Any]:
     """Yield the lines of a sound; those that were heard before an interruption are complete."""
     try:
         for block in blocks:

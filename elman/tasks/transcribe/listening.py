@@ -20,6 +20,7 @@ from elman.media.waves import LogMel, Resampler
 from elman.networks.sound_stream import ReaderStream
 from elman.networks.transcriber import SteppingTranscriber
 from elman.tasks.fusing import fusion_of
+from elman.tasks.transcribe.answers import Transcript
 from elman.training.model import evaluation
 
 #: A pause may be half as long where the sound has fallen by so many nats of power since the loudest frame: 20 dB.
@@ -40,10 +41,12 @@ class Line(NamedTuple):
     Attributes:
         segment (Segment): The text with its times.
         final (bool): Whether the line has ended. Otherwise its text can still change.
+        answer (Transcript, optional): Of a line that has ended, the same with its score.
     """
 
     segment: Segment
     final: bool
+    answer: Transcript | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the line for JSON."""
@@ -171,7 +174,9 @@ class Listening:
         (heard, *_) = self._beam.finish()
         words = self._model.words(heard, self._seconds(0))
         if words:
-            yield Line(Segment(words[0].start, words[-1].end, self._model.text(heard.ids), words), True)
+            text, seconds = self._model.text(heard.ids), self._decided * self._model.step_seconds
+            answer = Transcript(text, heard.score, heard.log_probability, words, seconds)
+            yield Line(Segment(words[0].start, words[-1].end, text, words), True, answer)
         self._first += self._decided
         self._begin()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from elman.tasks.answers import Answer
 from elman.tasks.fusing import fusion_of
 from elman.tasks.inputs import inputs_of
 from elman.tasks.transcribe import listening
+from elman.tasks.transcribe.answers import Transcript
 from elman.tasks.transcribe.examples import Batch, Examples, Learned, normalize
 from elman.tasks.transcribe.options import TranscribeConfig
 from elman.training.model import Model, evaluation
@@ -53,47 +53,6 @@ _FRAMES = 1 << 14
 _LONGEST = 3000
 #: Seconds of a frame.
 _HOP = 0.010
-
-
-@dataclass(frozen=True)
-class Transcript(Answer):
-    """What is heard in a recording.
-
-    Attributes:
-        text (str): "" for silence.
-        score (float): what ranks the transcripts, in nats: log p(text | sound), and the scores of a language model
-            and of hotwords where they are used.
-        log_probability (float): log p(text | sound) of the search, in nats.
-        words (list[Word]): the words with their times and confidences.
-        seconds (float): the duration of the recording.
-    """
-
-    empty_means: ClassVar[str] = "silence"
-
-    text: str
-    score: float
-    log_probability: float
-    words: list[Word]
-    seconds: float
-
-    @property
-    def cell(self) -> str:
-        return self.text
-
-    @property
-    def output(self) -> str:
-        return self.text
-
-    @property
-    def attention(self) -> None:
-        return None
-
-    def record(self) -> dict[str, Any]:
-        words = [word._asdict() for word in self.words]
-        return {
-            "text": self.text, "score": self.score, "log_probability": self.log_probability, "seconds": self.seconds,
-            "words": words,
-        }  # fmt: skip
 
 
 class SpeechRecognizer(Model, Answers, Compares, Listens):
@@ -189,7 +148,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
 
     @property
     def validation_size(self) -> int:
-        return 600
+        return 200
 
     def evaluate(self, examples: Examples, limit: int | None = None) -> dict[str, Any]:
         """Compute loss (mean nats per token) and the word and character error rates, wer and cer.
