@@ -390,16 +390,3 @@ def _undecodable(name: str, file: IO[bytes], missing: str, error: Exception) -> 
 def _reason(error: Exception) -> str:
     """Return the reason that libsndfile gives, which is not always one."""
     return " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".:") or "libsndfile gives no reason"
-
-
-__all__ = [
-    "LOUDEST",
-    "RATES",
-    "SoundReader",
-    "Wave",
-    "open_sound",
-    "read_sound",
-    "sound_bytes",
-    "wav_bytes",
-    "write_sound",
-]
