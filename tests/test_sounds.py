@@ -17,7 +17,8 @@ import pytest
 
 import elman
 from elman.data.sound_formats import cut_short, describe
-from elman.data.sounds import SoundReader, SoundStream, Wave, open_sound, read_sound
+from elman.data.sound_stream import SoundStream
+from elman.data.sounds import SoundReader, Wave, open_sound, read_sound
 
 soundfile = pytest.importorskip("soundfile")
 
