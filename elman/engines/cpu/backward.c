@@ -19,7 +19,26 @@ typedef struct { /* what a thread has for itself */
     real *dx;
 } OwnBack;
 
+#define DX_MORE (PER * DEEP) /* rows of a thread beyond an equal share */
 #define LEFT (PHASES_BACK > 1 ? TEMPS_BACK + STATES : 0)
+
+/* c (rows, NV_N) = gradients of some gates (rows ldg apart, in these columns) times their weights, K elems of each */
+INLINE void gradients_times(const Job *job, i64 rows, const item *dg, i64 ldg, const i64 gates, const i64 *columns, i64 K,
+                            const elem *weights, i64 gate_size, real *c) {
+    const i64 Hp = padded(job->H);
+#ifdef AMX
+    if (by_amx(job)) {
+        const AmxSides sides = {.a = (const elem *)dg, .lda = ldg / PER, .b = weights, .K = K, .parts = gates,
+                                .piece = gate_size, .at = columns, .unit = Hp / PER};
+        amx_product(rows, NV_N, sides, 0, c, NV_N * VL);
+        return;
+    }
+#endif
+    memset(c, 0, (size_t)(rows * NV_N * VL) * sizeof(real));
+    for (i64 g = 0; g < gates; g++)
+        product(tiles_n, ROWS(NV_N), rows, K, (const elem *)(dg + columns[g] * Hp), ldg / PER, weights + g * gate_size, c,
+                NV_N * VL);
+}
 
 /* one phase of the gradients of a step's gates, for a thread's rows and units */
 INLINE void backward_phase(const int phase, Team *team, const Job *job, const Place *place, const OwnBack *own, i64 t,
@@ -44,22 +63,17 @@ INLINE void backward_phase(const int phase, Team *team, const Job *job, const Pl
 #if G_HID
         /* R^T of the gradients of the step after, for the rows that were at work then */
         if (phase == 0) {
-            memset(after, 0, (size_t)(n1 * NV_N * VL) * sizeof(real));
             const i64 k0 = head_start(job, p * NV_N * VL), k1 = head_end(job, (p + 1) * NV_N * VL);
-            for (i64 g = 0; g < G_HID && n1; g++)
-                product(tiles_n, ROWS(NV_N), n1, k1 - k0,
-                        (const elem *)(dg_after + place->row0 * ldg + COL_HID[g] * Hp) + k0, step_rows * ldg / PER,
-                        team->r + (p * (G_HID + INNER) + g) * panel + k0 * NV_N * VL, after, NV_N * VL);
+            gradients_times(job, n1, dg_after + place->row0 * ldg + k0 * PER, step_rows * ldg, G_HID, COL_HID, k1 - k0,
+                            team->r + p * (G_HID + INNER) * panel + k0 * NV_N * VL, panel, after);
         }
 #endif
 #if INNER
         for (i64 g = 0; g < INNER; g++)
-            if (INNER_BACK_AT[g] == phase) {
-                real *to = after + (1 + g) * own->rows * NV_N * VL;
-                memset(to, 0, (size_t)(n * NV_N * VL) * sizeof(real));
-                product(tiles_n, ROWS(NV_N), n, team->K_h, (const elem *)(dg + place->row0 * ldg + COL_HID[G_HID + g] * Hp),
-                        step_rows * ldg / PER, team->r + (p * (G_HID + INNER) + G_HID + g) * panel, to, NV_N * VL);
-            }
+            if (INNER_BACK_AT[g] == phase)
+                gradients_times(job, n, dg + place->row0 * ldg, step_rows * ldg, 1, COL_HID + G_HID + g, team->K_h,
+                                team->r + (p * (G_HID + INNER) + G_HID + g) * panel, panel,
+                                after + (1 + g) * own->rows * NV_N * VL);
 #endif
         (void)dg_after, (void)n1, (void)panel;
         for (i64 v = 0; v < NV_N; v++) {
@@ -133,34 +147,6 @@ INLINE void backward_phase(const int phase, Team *team, const Job *job, const Pl
     if (t >= 0 && (G_HID || PHASES_BACK > 1)) wait_for(place->barrier, place->unit_groups);
 }
 
-/* c (rows of W or R) += gradients^T x over the rows of a chunk, for this thread's gates of one column */
-static void weight_gradient(const Team *team, i64 column, i64 gate, i64 j0, i64 j1, const elem *dg, const elem *panels_,
-                            i64 K, i64 N, real *to, i64 heads) {
-    const i64 H = team->job->H, size = H / heads;
-    real edge[ROWS(NV_N) * NV_N * BYTES / sizeof(real)] __attribute__((aligned(64)));
-    for (i64 p = 0; p * NV_N * VL < N; p++) {
-        const i64 n = p * NV_N * VL, width = least(NV_N * VL, N - n);
-        for (i64 j = j0; j < j1;) {
-            const i64 rows = up(j1 - j, up(j1 - j, ROWS(NV_N)));
-            if (heads > 1 && (n >= up(j + rows, size) * size || n + width <= j / size * size)) { /* of other heads */
-                j += rows;
-                continue;
-            }
-            const elem *a = dg + column * team->Hp + j, *b = panels_ + p * team->K_rows * NV_N * VL;
-            real *c = to + (gate * H + j) * N + n;
-            if (width == NV_N * VL)
-                tiles_w[rows](K, a, team->ldg, b, c, N);
-            else {
-                memset(edge, 0, sizeof edge);
-                tiles_w[rows](K, a, team->ldg, b, edge, NV_N * VL);
-                for (i64 r = 0; r < rows; r++)
-                    for (i64 k = 0; k < width; k++) c[r * N + k] += edge[r * NV_N * VL + k];
-            }
-            j += rows;
-        }
-    }
-}
-
 static OwnBack own_back_of(const Team *team, i64 thread) {
     const Place place = place_of(team, thread);
     OwnBack own = {.rows = up(team->job->B, place.row_step)};
@@ -171,12 +157,12 @@ static OwnBack own_back_of(const Team *team, i64 thread) {
     own.temp = part(&arena, (size_t)(panels_ * NV_N * own.rows * LEFT) * sizeof(V));
     own.total = part(&arena, (size_t)(own.rows * TOTALS_BACK) * sizeof(V));
     own.scalar = part(&arena, (size_t)(own.rows * SCALARS_BACK) * sizeof(V));
-    own.dx = part(&arena, (size_t)((up(team->chunk_rows, team->threads) + 2) * NV_N * VL) * sizeof(real));
+    own.dx = part(&arena, (size_t)((up(team->chunk_rows, team->threads) + DX_MORE) * NV_N * VL) * sizeof(real));
     return own;
 }
 static size_t own_back_size(const Team *team) { /* memory that own_back_of takes, in whole pages */
     const i64 rows = up(team->job->B, team->row_groups), panels_ = up(wide(team->job->H), team->unit_groups);
-    size_t size = (size_t)(((1 + INNER) * rows + up(team->chunk_rows, team->threads) + 2) * NV_N * VL) * sizeof(real);
+    size_t size = (size_t)(((1 + INNER) * rows + up(team->chunk_rows, team->threads) + DX_MORE) * NV_N * VL) * sizeof(real);
     size += (size_t)(panels_ * NV_N * rows * LEFT + rows * (TOTALS_BACK + SCALARS_BACK)) * sizeof(V) + 5 * 64;
     return (size + 4095) & ~(size_t)4095;
 }
@@ -232,8 +218,8 @@ static void backward_thread(Team *team, i64 thread) {
             }
         rows = all_rows;
         /* the rows of the chunk: x, h before the step, and what inner gates multiplied */
-        const i64 K = up(rows, PER);
-        share(rows, PER, thread, threads, &m0, &m1);
+        const i64 K = depth(rows);
+        share(rows, by_amx(job) ? PER * DEEP : PER, thread, threads, &m0, &m1);
         for (i64 t = start, m = 0; t < end; m += team->active[t++])
             for (i64 i = most(0, m0 - m); i < least(team->active[t], m1 - m); i++) {
                 const i64 b = row_of(job, i);
@@ -248,32 +234,19 @@ static void backward_thread(Team *team, i64 thread) {
                     team->inner_rows[g * team->chunk_rows + m + i] = team->inner + ((m + i) * INNER + g) * Hp;
             }
         wait_for(everyone, threads); /* all gradients of the chunk, all row addresses */
-        const i64 k0 = m0 / PER, k1 = up(m1, PER);
+        const i64 k0 = m0 / PER, k1 = m0 == m1 ? k0 : m1 == rows ? K : m1 / PER;
         if (job->dw_ih) pack_rows(team->x_panels, team->x_rows, 0, rows, team->K_rows, D, k0, k1);
         const i64 h_size = wide(H) * team->K_rows * NV_N * VL; /* of one set of panels */
         if (G_HID && job->dw_hh) pack_rows(team->h_panels, team->h_rows, team->h_masks, rows, team->K_rows, H, k0, k1);
         for (i64 g = 0; job->dw_hh && g < INNER; g++)
             pack_rows(team->h_panels + (1 + g) * h_size, team->inner_rows + g * team->chunk_rows, team->h_masks, rows,
                       team->K_rows, H, k0, k1);
-#ifdef BFLOAT16
-        const elem *dg_k = team->dg_pairs;
-        for (i64 k = k0; k < k1; k++)
-            for (i64 j = 0; j < COLS * Hp; j += VL) {
-                E low = (E)load(base + 2 * k * ldg + j) >> 16;
-                E high = {0};
-                if (2 * k + 1 < rows) high = (E)load(base + (2 * k + 1) * ldg + j);
-                *(E *)(team->dg_pairs + k * ldg + j) = low | high;
-            }
-#else
-        const elem *dg_k = base;
-#endif
+        const elem *dg_k = gradient_pairs(team, base, rows, k0, k1);
         /* dx = dg W, for this thread's rows */
         for (i64 p = 0; job->dx && p < wide(D); p++) {
             const i64 n = p * NV_N * VL;
-            memset(own.dx, 0, (size_t)((m1 - m0) * NV_N * VL) * sizeof(real));
-            for (i64 g = 0; g < G_IN; g++)
-                product(tiles_n, ROWS(NV_N), m1 - m0, K_h, (const elem *)(base + m0 * ldg + COL_IN[g] * Hp), ldg / PER,
-                        team->w + (p * G_IN + g) * K_h * NV_N * VL, own.dx, NV_N * VL);
+            gradients_times(job, m1 - m0, base + m0 * ldg, ldg, G_IN, COL_IN, K_h, team->w + p * G_IN * K_h * NV_N * VL,
+                            K_h * NV_N * VL, own.dx);
             for (i64 t = start, m = 0; t < end; m += team->active[t++])
                 for (i64 i = most(0, m0 - m); i < least(team->active[t], m1 - m); i++) {
                     item *row = job->dx + row_of(job, i) * job->dx_b + t * job->dx_t + n;
@@ -295,16 +268,12 @@ static void backward_thread(Team *team, i64 thread) {
         for (i64 g = 0; job->dw_hh && g < INNER; g++)
             weight_gradient(team, COL_HID[G_HID + g], G_HID + g, j0, j1, dg_k, team->h_panels + (1 + g) * h_size, K, H,
                             job->dw_hh, 1);
-        for (i64 c = 0; job->db && c < COLS; c++)
-            for (i64 j = j0; j < j1; j += VL) {
-                V sum = {0};
-                for (i64 m = 0; m < rows; m++) sum += load(base + m * ldg + c * Hp + j);
-                put(job->db + c * Hp + j, get(job->db + c * Hp + j) + sum);
-            }
+        if (job->db) bias_gradient(team, base, rows, j0, j1);
         wait_for(everyone, threads);
         end = start;
     }
     backward_phase(0, team, job, &place, &own, -1, dg_after, 0, 0); /* into the initial state */
+    amx_end();
     for (i64 i = place.row0; i < B; i += step_rows) {
         const i64 b = row_of(job, i);
         for (i64 j = from; j < least(to, H); j += VL)
@@ -325,14 +294,14 @@ static void backward_thread(Team *team, i64 thread) {
 
 int backward(const Job *job) {
     for (i64 limit = job->threads;; limit = 1) {
-        Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER)};
+        Team team = {.job = job, .Hp = padded(job->H), .K_h = depth(job->H)};
         const i64 B = job->B, H = job->H, D = job->D;
         team.work = backward_thread;
         team.chunk_rows = most(B, CHUNK_ROWS);
         if (team.chunk_rows > B * job->T) team.chunk_rows = B * job->T;
         const i64 end = job->T % team.chunk_rows; /* a thread with a single row adds in another order */
         plan(job, &team, limit, !TOTALS_BACK && !SUMS && few_or_many(job) && (B > 1 || !end || end >= 2 * job->threads));
-        team.K_rows = up(team.chunk_rows, PER);
+        team.K_rows = depth(team.chunk_rows);
         team.ldg = COLS * team.Hp + 64 / (i64)sizeof(item); /* not a power of two: rows must not share a cache set */
         team.scratch_size = own_back_size(&team);
         const size_t rows = (size_t)team.chunk_rows;
@@ -362,6 +331,9 @@ int backward(const Job *job) {
         team.h_panels = part(&arena, h_size);
         team.dg[0] = part(&arena, dg_size);
         team.dg[1] = part(&arena, dg_size);
+        for (i64 m = 0; team.Hp >= H + VL && m < 2 * team.chunk_rows; m++) /* units that no vector has */
+            for (i64 c = 1; c <= COLS; c++)
+                memset(team.dg[m & 1] + m / 2 * team.ldg + c * team.Hp - VL, 0, (size_t)VL * sizeof(item));
         team.dg_pairs = part(&arena, pairs_size);
         team.sums = part(&arena, sums_size);
         team.carry = part(&arena, (size_t)(STATES * B * team.Hp) * sizeof(real));

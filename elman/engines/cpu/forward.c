@@ -13,12 +13,14 @@ static i64 x_steps(const Team *team) { /* steps whose W x is made at a time */
     return most(1, least(job->T, most(fit, least_rows / rows)));
 }
 
+#define HID_ROWS most(AMX_ROWS, ROWS(NV_H + !NV_H)) /* rows that are multiplied at a time */
+#define INNER_ROWS most(AMX_ROWS, ROWS(UNIT_VECTORS))
 typedef struct { /* what a thread has for itself */
     i64 p0, p1;      /* its panels of units */
     i64 most_rows, steps;
     item *xs;        /* (steps * rows, D): x */
     real *in;        /* (panels, steps * rows, NV_X): W x + b */
-    real *hid;       /* (rows of a tile, NV_H) or (INNER, rows of a tile, U): products */
+    real *hid;       /* (HID_ROWS, NV_H) or (INNER, INNER_ROWS, U): products */
     V *temp;         /* (units, rows, TEMPS): for later phases */
     V *total;        /* (rows, TOTALS) */
     V *scalar;       /* (rows, SCALARS) */
@@ -29,19 +31,27 @@ INLINE const elem *packed_at(const Job *job, const elem *r, i64 vectors) {
     return job->scale_hh ? (const elem *)((const int8_t *)r + vectors * VL) : r + vectors * VL;
 }
 /* R v for some rows of one panel, with biases: of the hidden gates together, or of an inner gate */
-INLINE void gates_of(Tile *const *tiles, Tile8 *tile_8, i64 nv, i64 count, i64 k0, i64 k1, const item *v, i64 row_size,
-                     const elem *r, const real *raw, i64 H, i64 p, const real *scale, const real *bias, real *to) {
+INLINE void gates_of(const Job *job, Tile *const *tiles, Tile8 *tile_8, i64 nv, i64 count, i64 k0, i64 k1,
+                     const item *v, i64 row_size, const elem *r, const real *raw, i64 p, const real *scale,
+                     const real *bias, real *to) {
+#ifdef AMX
+    if (by_amx(job)) {
+        const AmxSides sides = {.a = (const elem *)v + k0, .lda = row_size / PER, .b = r + k0 * nv * VL, .K = k1 - k0};
+        amx_product(count, nv, sides, bias, to, nv * VL);
+        return;
+    }
+#endif
     for (i64 q = 0; q < count; q++) memcpy(to + q * nv * VL, bias, (size_t)(nv * VL) * sizeof(real));
 #if PER == 1
     if (raw) {
-        direct(count, k0, k1, v, row_size, raw, nv / U, H, H, p, to);
+        direct(count, k0, k1, v, row_size, raw, nv / U, job->H, job->H, p, to);
         return;
     }
     for (i64 q = 0; scale && q < count; q++)
         tile_8(k1 - k0, v + q * row_size + k0, (const int8_t *)r + k0 * nv * VL, scale, to + q * nv * VL);
     if (scale) return;
 #endif
-    (void)scale, (void)tile_8, (void)raw, (void)H, (void)p;
+    (void)job, (void)scale, (void)tile_8, (void)raw, (void)p;
     tiles[count](k1 - k0, (const elem *)v + k0, row_size / PER, r + k0 * nv * VL, to, nv * VL);
 }
 
@@ -55,8 +65,8 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
     item *next = team->h + (~t & 1) * B * Hp;
     const int last = phase == PHASES - 1;
     i64 most_count = n;
-    if (phase == 0 && G_HID) most_count = ROWS(NV_H + !NV_H);
-    if (phase > 0 && INNER) most_count = ROWS(UNIT_VECTORS);
+    if (phase == 0 && G_HID) most_count = by_amx(job) ? AMX_ROWS : ROWS(NV_H + !NV_H);
+    if (phase > 0 && INNER) most_count = by_amx(job) ? AMX_ROWS : ROWS(UNIT_VECTORS);
     for (i64 q = 0; SCALARS && q < n; q++) { /* the values of rows */
         V total[TOTALS + 1], keep[SAVED_ROW + 1];
         const Across across = {.H = (real)H};
@@ -79,18 +89,18 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
             const i64 count = up(n - q, up(n - q, most_count)), i0 = place->row0 + q * step_rows;
 #if G_HID
             if (phase == 0)
-                gates_of(tiles_h, tile_8_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
-                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h), team->raw_hh, H, p,
+                gates_of(job, tiles_h, tile_8_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
+                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h), team->raw_hh, p,
                          job->scale_hh ? job->scale_hh + p * NV_H * VL : 0, team->b_hid + p * NV_H * VL, own->hid);
 #endif
 #if INNER
             for (i64 g = 0; g < INNER; g++)
                 if (INNER_AT[g] == phase) {
                     const i64 at = P * NV_H + (g * P + p) * U; /* in vectors */
-                    gates_of(tiles_i, tile_8_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
+                    gates_of(job, tiles_i, tile_8_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
                              packed_at(job, team->r, at * K_h),
-                             team->raw_hh ? team->raw_hh + (G_HID + g) * H * H : 0, H, p, job->scale_hh ? job->scale_hh + at * VL : 0,
-                             team->b_hid + at * VL, own->hid + g * ROWS(UNIT_VECTORS) * U * VL);
+                             team->raw_hh ? team->raw_hh + (G_HID + g) * H * H : 0, p, job->scale_hh ? job->scale_hh + at * VL : 0,
+                             team->b_hid + at * VL, own->hid + g * INNER_ROWS * U * VL);
                 }
 #endif
             (void)now, (void)i0, (void)K_h, (void)P;
@@ -108,7 +118,7 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
                     for (i64 g = 0; phase == 0 && g < G_HID; g++) h[g] = get(hg + (g * U + u) * VL);
                     for (i64 g = 0; g < INNER; g++)
                         if (INNER_AT[g] == phase)
-                            product[g] = get(own->hid + ((g * ROWS(UNIT_VECTORS) + r) * U + u) * VL);
+                            product[g] = get(own->hid + ((g * INNER_ROWS + r) * U + u) * VL);
                     for (i64 k = 0; k < STATES; k++) s[k] = get(carry + (k * B + i) * Hp + j);
                     const Across across = {
                         product, own->scalar + q * SCALARS,
@@ -153,7 +163,7 @@ static Own own_of(const Team *team, i64 thread) {
     Arena arena = {team->scratch ? team->scratch + thread * team->scratch_size : 0};
     own.xs = part(&arena, (size_t)(rows * team->K_d * PER) * sizeof(item));
     own.in = part(&arena, (size_t)(panels_ * rows * NV_X * VL) * sizeof(real));
-    own.hid = part(&arena, (size_t)(most(ROWS(NV_H + !NV_H) * NV_H, INNER * ROWS(UNIT_VECTORS) * U) * VL) * sizeof(real));
+    own.hid = part(&arena, (size_t)(most(HID_ROWS * NV_H, INNER * INNER_ROWS * U) * VL) * sizeof(real));
     own.temp = part(&arena, (size_t)(panels_ * U * own.most_rows * TEMPS) * sizeof(V));
     own.total = part(&arena, (size_t)(own.most_rows * TOTALS) * sizeof(V));
     own.scalar = part(&arena, (size_t)(own.most_rows * SCALARS) * sizeof(V));
@@ -163,7 +173,7 @@ static size_t own_size(const Team *team) { /* memory that own_of takes, in whole
     const i64 rows = x_steps(team) * up(team->job->B, team->row_groups), panels_ = up(panels(team->job->H), team->unit_groups);
     const i64 most_rows = up(team->job->B, team->row_groups);
     size_t size = (size_t)(rows * team->K_d * PER) * sizeof(item) + (size_t)(panels_ * rows * NV_X * VL) * sizeof(real);
-    size += (size_t)(most(ROWS(NV_H + !NV_H) * NV_H, INNER * ROWS(UNIT_VECTORS) * U) * VL) * sizeof(real);
+    size += (size_t)(most(HID_ROWS * NV_H, INNER * INNER_ROWS * U) * VL) * sizeof(real);
     size += (size_t)(panels_ * U * most_rows * TEMPS + most_rows * (TOTALS + SCALARS)) * sizeof(V) + 6 * 64;
     return (size + 4095) & ~(size_t)4095;
 }
@@ -214,10 +224,17 @@ static void forward_thread(Team *team, i64 thread) {
                 item *row = own.xs + m * K_d * PER;
                 memcpy(row, job->x + row_of(job, place.row0 + q * step_rows) * job->x_b + t * job->x_t,
                        (size_t)D * sizeof(item));
-                if (K_d * PER > D) row[D] = 0;
+                if (K_d * PER > D) memset(row + D, 0, (size_t)(K_d * PER - D) * sizeof(item));
             }
         for (i64 p = p0; p < p1; p++) {
             real *c = own.in + (p - p0) * steps * own.most_rows * NV_X * VL;
+#ifdef AMX
+            if (by_amx(job)) {
+                const AmxSides sides = {.a = (elem *)own.xs, .lda = K_d, .b = team->w + p * K_d * NV_X * VL, .K = K_d};
+                amx_product(m, NV_X, sides, team->b_in + p * NV_X * VL, c, NV_X * VL);
+                continue;
+            }
+#endif
             for (i64 r = 0; r < m; r++) memcpy(c + r * NV_X * VL, team->b_in + p * NV_X * VL, NV_X * VL * sizeof(real));
 #if PER == 1
             for (i64 r = 0; job->scale_ih && r < m; r++)
@@ -238,6 +255,7 @@ static void forward_thread(Team *team, i64 thread) {
             m += n;
         }
     }
+    amx_end();
     for (i64 i = place.row0; i < B; i += step_rows) { /* the end */
         const i64 b = row_of(job, i);
         for (i64 j = p0 * U * VL; j < least(p1 * U * VL, H); j += VL)
@@ -255,7 +273,8 @@ static void forward_thread(Team *team, i64 thread) {
 
 const int saved_values = SAVED, saved_row_values = SAVED_ROW;
 i64 lanes(void) { return VL; }
-i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * up(N, PER) * gates * U * VL * (i64)sizeof(elem); }
+i64 padded_units(i64 H) { return padded(H); }
+i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * depth(N) * gates * U * VL * (i64)sizeof(elem); }
 
 /* W or R, packed for `forward` once and for all */
 void pack_input(elem *to, const real *from, i64 H, i64 D) { pack(to, from, G_IN, H, D, 0, panels(H)); }
@@ -298,7 +317,7 @@ void pack_recurrent_int8(int8_t *to, real *scales, const real *from, const real 
 
 int forward(const Job *job) {
     for (i64 limit = job->threads;; limit = 1) {
-        Team team = {.job = job, .Hp = padded(job->H), .K_h = up(job->H, PER), .K_d = up(job->D, PER)};
+        Team team = {.job = job, .Hp = padded(job->H), .K_h = depth(job->H), .K_d = depth(job->D)};
         team.work = forward_thread;
         plan(job, &team, limit, !TOTALS && few_or_many(job));
         const i64 P = panels(job->H);
@@ -327,6 +346,10 @@ int forward(const Job *job) {
         team.b_hid = part(&arena, b_size);
         team.h = part(&arena, (size_t)(2 * job->B * team.Hp) * sizeof(item));
         team.inner = part(&arena, (size_t)(INNER * job->B * team.Hp) * sizeof(item));
+        if (team.Hp >= job->H + VL) { /* units that no panel has */
+            memset(team.h, 0, (size_t)(2 * job->B * team.Hp) * sizeof(item));
+            memset(team.inner, 0, (size_t)(INNER * job->B * team.Hp) * sizeof(item));
+        }
         team.totals = part(&arena, totals_size);
         team.carry = part(&arena, (size_t)(STATES * job->B * team.Hp) * sizeof(real));
         team.scratch = part(&arena, (size_t)team.threads * team.scratch_size);

@@ -64,7 +64,7 @@ def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
     alive: list[Tensor | None] = [x, y, *old, *new, *weights]
 
     job = library.Job()
-    job.B, job.T, job.D, job.H, job.heads, job.threads = B, T, D, H, scan.heads, threads()
+    job.B, job.T, job.D, job.H, job.heads, job.threads, job.amx = B, T, D, H, scan.heads, threads(), library.amx()
     job.x_b, job.x_t, _ = x.stride()
     job.y_b, job.y_t, _ = y.stride()
     job.x, job.y, job.source = x.data_ptr(), y.data_ptr(), source()

@@ -24,7 +24,7 @@ typedef struct { /* where threads and memory come from; this struct and Job are 
 } Source;
 
 typedef struct {
-    i64 B, T, D, H, heads, threads;                 /* heads: blocks of R along its diagonal; the rest is 0 */
+    i64 B, T, D, H, heads, threads, amx;            /* heads: blocks of R along its diagonal; the rest is 0 */
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
     const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */
     const uint8_t *resets;                          /* (B, T), or 0 */
@@ -47,6 +47,8 @@ typedef struct {
     real *dstate0[STATES], *dw_ih, *dw_hh, *db, *dunits;    /* db (COLS, Hp), dunits (SUMS, Hp) */
     Source source;
 } Job;
+
+INLINE int by_amx(const Job *job) { return DEEP > 1 && job->amx; } /* whether products run in the matrix unit */
 
 /* parts of one block of memory, one after the other */
 typedef struct { char *at; } Arena;
@@ -137,7 +139,7 @@ INLINE void share(i64 n, i64 grain, i64 who, i64 of, i64 *from, i64 *to) {
 typedef struct Team {
     const Job *job;
     i64 row_groups, unit_groups, threads;
-    i64 Hp, K_h, K_d;     /* padded units; elems of h and of x in a product */
+    i64 Hp, K_h, K_d;     /* padded units; elems of h and of x in a product, padded */
     i64 *active;          /* (T + 1): rows at work at each step */
     Barrier *barriers;    /* one a row group, then one for all */
     const elem *r, *w;    /* packed weights; those of inner gates behind r */
@@ -149,7 +151,7 @@ typedef struct Team {
     real *carry;          /* (STATES, B, Hp) */
     item *h0;             /* backward: (B, Hp), the first h */
     item *dg[2];          /* gradients of the gates of two chunks of steps: (rows, ldg) */
-    elem *dg_pairs;       /* the same by pairs of rows, for bfloat16 */
+    elem *dg_pairs;       /* the same by pairs of rows, for bfloat16; with AMX: (columns, elems, 16 columns, 16 elems) */
     i64 ldg, chunk_rows, K_rows;
     const item **x_rows, **h_rows, **inner_rows;
     const real **h_masks;
@@ -176,10 +178,10 @@ INLINE i64 rows_at(const Team *team, const Place *place, i64 t) { /* of this gro
     return n > place->row0 ? up(n - place->row0, place->row_step) : 0;
 }
 /* the elems of h that the units from j on, or up to j, can see: those of their own heads */
-INLINE i64 head_start(const Job *job, i64 j) { return j / (job->H / job->heads) * (job->H / job->heads) / PER; }
+INLINE i64 head_start(const Job *job, i64 j) { return j / (job->H / job->heads) * (job->H / job->heads) / PER / DEEP * DEEP; }
 INLINE i64 head_end(const Job *job, i64 j) {
     const i64 size = job->H / job->heads;
-    return up(up(least(j, job->H), size) * size, PER);
+    return depth(up(least(j, job->H), size) * size);
 }
 /* how values of units are gathered: see vector.h */
 INLINE V gathered_from(const int how) { return all(how == MOST ? -INFINITY : how == LEAST ? INFINITY : 0); }

@@ -37,8 +37,9 @@ class Library:
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
         self._c = load(source, f"{type(cell).__name__}_{DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
-        for name in ("lanes", "packed_size"):
+        for name in ("lanes", "padded_units", "packed_size"):
             getattr(self._c, name).restype = c_int64
+        self._c.padded_units.argtypes = [c_int64]
         self._c.packed_size.argtypes = [c_int64] * 3
         for name in ("input", "recurrent"):
             getattr(self._c, f"pack_{name}").argtypes = [c_void_p] * 2 + [c_int64] * 2
@@ -61,8 +62,8 @@ class Library:
         return inputs, hidden
 
     def padded(self, H: int) -> int:
-        """Return H rounded up to a multiple of the vector length."""
-        return (H + self._lanes - 1) // self._lanes * self._lanes
+        """Return H as the kernel pads it."""
+        return self._c.padded_units(H)
 
     def saved(self, H: int) -> int:
         """Return how many numbers of each row and step backward needs."""
@@ -90,9 +91,13 @@ class Library:
         self._call(self._c.backward, fields)
 
     def _call(self, function: Callable[[Any], int], fields: dict[str, Any]) -> None:
-        job = self.Job(threads=threads(), source=source(), **fields)
+        job = self.Job(threads=threads(), amx=self.amx(), source=source(), **fields)
         if function(ctypes.addressof(job)):
             raise MemoryError(f"{self.cell}: no memory for the kernel")
+
+    def amx(self) -> bool:
+        """Return whether products run in the matrix unit of the processor (Intel AMX), if the compiler knows it too."""
+        return self.dtype == torch.bfloat16 and permitted_amx()
 
     def pack(self, which: str, weight: Tensor, H: int) -> Tensor:
         """Pack W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it."""
@@ -122,7 +127,7 @@ def _job(states: int, real: Any) -> type[Structure]:
     """Return the C struct Job for a number of parts of the state."""
     each = c_void_p * states
     groups: list[tuple[str, Any]] = [
-        ("B T D H heads threads x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
+        ("B T D H heads threads amx x_b x_t y_b y_t dy_b dy_t dx_b dx_t", c_int64),
         ("order lengths resets x w_ih w_hh b_ih b_hh units mask", c_void_p),
         ("state0 zone", each),
         ("rate", real * states),
@@ -146,6 +151,7 @@ def _runtime() -> ctypes.CDLL:
     runtime.take.argtypes, runtime.take.restype = [ctypes.c_size_t], c_void_p
     runtime.give.argtypes = [c_void_p]
     runtime.in_large_pages.argtypes = [c_void_p, ctypes.c_size_t]
+    runtime.permit_amx.restype = c_int
     return runtime
 
 
@@ -167,6 +173,12 @@ def _own() -> Source:
 def _source(threads: ctypes.CDLL, *names: str) -> Source:
     functions = [*(getattr(threads, name) for name in names), _runtime().take, _runtime().give]
     return Source(*(ctypes.cast(function, c_void_p) for function in functions))
+
+
+@functools.cache
+def permitted_amx() -> bool:
+    """Ask the operating system for the matrix unit of the processor (Intel AMX); return whether it permits its use."""
+    return bool(_runtime().permit_amx())
 
 
 def in_large_pages(t: Tensor) -> Tensor:

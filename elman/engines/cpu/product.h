@@ -14,7 +14,8 @@
 INLINE i64 up(i64 a, i64 b) { return (a + b - 1) / b; }
 INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
 INLINE i64 most(i64 a, i64 b) { return a > b ? a : b; }
-INLINE i64 padded(i64 H) { return up(H, VL) * VL; }
+INLINE i64 depth(i64 N) { return up(up(N, PER), DEEP) * DEEP; } /* elems k of a product over N items */
+INLINE i64 padded(i64 H) { return up(H, most(VL, DEEP * PER)) * most(VL, DEEP * PER); }
 INLINE i64 panels(i64 H) { return up(up(H, VL), U); }
 INLINE i64 wide(i64 N) { return up(N, NV_N * VL); }
 
@@ -278,7 +279,7 @@ static void direct(i64 rows, i64 k0, i64 k1, const real *v, i64 ldv, const real 
 
 /* of R or W for the forward product: panel, elem, gate, vector, lane */
 static void pack(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {
-    const i64 K = up(N, PER), nv = gates * U;
+    const i64 K = depth(N), nv = gates * U;
     for (i64 p = p0; p < p1; p++)
         for (i64 g = 0; g < gates; g++)
             for (i64 u = 0; u < U; u++)
@@ -296,13 +297,13 @@ static void pack(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i6
 }
 /* all of R: the hidden gates together, then each inner gate by itself; nothing for from = 0 */
 static void pack_hidden(elem *to, const real *from, i64 H, i64 p0, i64 p1) {
-    const i64 one = panels(H) * up(H, PER) * U * VL;
+    const i64 one = panels(H) * depth(H) * U * VL;
     if (from && G_HID) pack(to, from, G_HID, H, H, p0, p1);
     for (i64 g = 0; from && g < INNER; g++) pack(to + (G_HID + g) * one, from + (G_HID + g) * H * H, 1, H, H, p0, p1);
 }
 /* of R or W for the backward product: panel of columns, gate, elem of units, vector, lane */
 static void pack_transposed(elem *to, const real *from, i64 gates, i64 H, i64 N, i64 p0, i64 p1) {
-    i64 K = up(H, PER);
+    const i64 K = depth(H);
     for (i64 p = p0; p < p1; p++)
         for (i64 g = 0; g < gates; g++)
             for (i64 k = 0; k < K; k++)
@@ -311,10 +312,10 @@ static void pack_transposed(elem *to, const real *from, i64 gates, i64 H, i64 N,
                     i64 n = (p * NV_N + v) * VL;
                     const real *s = from + (g * H + k * PER) * N + n;
 #ifdef BFLOAT16
-                    E low = rounded(get_some(s, N - n)) >> 16;
-                    E high = {0};
-                    if (2 * k + 1 < H) high = rounded(get_some(s + N, N - n)) & 0xffff0000;
-                    *(E *)d = low | high;
+                    V low = {0}, high = {0};
+                    if (2 * k < H) low = get_some(s, N - n);
+                    if (2 * k + 1 < H) high = get_some(s + N, N - n);
+                    *(E *)d = pairs_of(low, high);
 #else
                     put(d, get_some(s, N - n));
 #endif
@@ -333,17 +334,23 @@ static void pack_rows(elem *to, const item **rows, const real **masks, i64 count
     for (i64 k = k0; k < k1; k++)
         for (i64 n = 0; n < N; n += VL) {
             elem *d = to + ((n / (NV_N * VL) * K + k) * NV_N + n / VL % NV_N) * VL;
-            V one = load_some(rows[k * PER] + n, N - n);
-            if (masks && masks[k * PER]) one *= get_some(masks[k * PER] + n, N - n);
+#ifdef BFLOAT16
+            if (2 * k + 1 < count && N - n >= VL && !(masks && masks[2 * k])) {
+                *(E *)d = halves(rows[2 * k] + n) | halves(rows[2 * k + 1] + n) << 16;
+                continue;
+            }
+#endif
+            V one = {0};
+            if (k * PER < count) one = load_some(rows[k * PER] + n, N - n);
+            if (k * PER < count && masks && masks[k * PER]) one *= get_some(masks[k * PER] + n, N - n);
 #ifdef BFLOAT16
             V two = {0};
             if (2 * k + 1 < count) {
                 two = load_some(rows[2 * k + 1] + n, N - n);
                 if (masks && masks[2 * k + 1]) two *= get_some(masks[2 * k + 1] + n, N - n);
             }
-            *(E *)d = rounded(one) >> 16 | (rounded(two) & 0xffff0000);
+            *(E *)d = pairs_of(one, two);
 #else
-            (void)count;
             put(d, one);
 #endif
         }

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 typedef void Work(void *);
@@ -121,6 +123,16 @@ void parallel(Work *work, void *argument, unsigned wanted, unsigned flags) {
     pthread_mutex_unlock(&pool.lock);
     count = 1;
     pthread_mutex_unlock(&pool.busy);
+}
+
+/* Linux permits the tiles of the matrix unit (Intel AMX) to a process that asks, and to those that it forks. It refuses
+   where there are none, and where the stack for signals of some thread would be too small. */
+int permit_amx(void) {
+#if defined(__linux__) && defined(__x86_64__)
+    return !syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */);
+#else
+    return 0;
+#endif
 }
 
 /* ---- memory that is used again, because new memory costs a page fault for every 4 KiB ---- */

@@ -64,6 +64,14 @@ typedef real elem;
 typedef V E;
 #endif
 
+/* DEEP: the elems k that a product takes at a time, if it runs in the matrix unit; see amx.h */
+#if defined(BFLOAT16) && defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#define AMX
+#define DEEP 16
+#else
+#define DEEP 1
+#endif
+
 /* The instruction where the compiler would not find it; NaN stays NaN. */
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -105,13 +113,22 @@ INLINE E rounded(V v) { /* to the nearest bfloat16, ties to even, in the upper h
     E nan = (E)(v != v);
     return (nan & 0x7fc00000) | (~nan & r);
 }
-INLINE V load(const item *p) {
-    Half h = *(const Half *)p;
-    return (V)(__builtin_convertvector(h, E) << 16);
-}
+#ifdef __AVX512F__
+INLINE E halves(const item *p) { return (E)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)); }
+#else
+INLINE E halves(const item *p) { return __builtin_convertvector(*(const Half *)p, E); }
+#endif
+INLINE V load(const item *p) { return (V)(halves(p) << 16); }
 #ifdef __AVX512BF16__
 INLINE void store(item *p, V v) { *(Half *)p = (Half)_mm512_cvtneps_pbh((__m512)v); }
+INLINE E pairs_of(V low, V high) { /* rounded, the bits of `low` in the lower halves */
+    typedef uint16_t Halves __attribute__((vector_size(BYTES)));
+    const Halves turns = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (E)_mm512_permutexvar_epi16((__m512i)turns, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+}
 #else
+INLINE E pairs_of(V low, V high) { return rounded(low) >> 16 | (rounded(high) & 0xffff0000); }
 INLINE void store(item *p, V v) { *(Half *)p = __builtin_convertvector(rounded(v) >> 16, Half); }
 #endif
 #else
