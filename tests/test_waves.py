@@ -35,7 +35,7 @@ def whole_log_mel(x: np.ndarray, rate: int, bands: int) -> np.ndarray:
     padded = torch.from_numpy(np.pad(x, (0, max(0, size - len(x)))))
     window = torch.hann_window(width)
     spectrum = torch.stft(padded, size, hop, width, window, center=True, pad_mode="constant", return_complex=True)
-    power = waves._filters(rate, size, bands) @ spectrum.abs().square()
+    power = waves.mel_filters(rate, size, bands) @ spectrum.abs().square()
     return power.clamp(min=1e-8).log().t().contiguous().numpy()
 
 
@@ -109,6 +109,6 @@ def test_no_resampling_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_filters() -> None:
-    filters = waves._filters(16000, 512, 24)
+    filters = waves.mel_filters(16000, 512, 24)
     assert filters.shape == (24, 257) and filters.min() == 0 and (filters.max(1).values > 0.5).all()
     assert math.isclose(float(filters.sum(0)[100]), 1, abs_tol=1e-5), "triangles overlap to one"

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated
 
-import numpy as np
-
 from elman.chains import Chain, ChainAnswer, is_chain
 from elman.chains import chain as load_chain
 from elman.chains.listening import ListeningChain
@@ -18,9 +16,9 @@ from elman.cli.arguments import Flag, Flat
 from elman.cli.console import console
 from elman.cli.inputs import Given, Inputs
 from elman.cli.listen import check_source, lines_of, open_source, show_growing
-from elman.data.inputs import check_output, write_output
+from elman.cli.speak import checked_sound, write_spoken
+from elman.data.inputs import check_output
 from elman.data.output import json_line, numbered
-from elman.data.sounds import Wave, sound_bytes
 from elman.errors import ElmanError
 from elman.training.run import Run, is_run
 
@@ -92,10 +90,7 @@ def chain(
     given = Inputs(model, inputs, column)
     given.check_reading(images, skip_bad)
     sounds = model.writes == "sound"
-    if sounds and out is None:
-        raise ElmanError("--out: name the sound file to write, such as --out speech.wav")
-    if sounds and out is not None:
-        sound_bytes(out, np.zeros(1), 16_000)  # the format is known before anything is computed
+    out = checked_sound(out) if sounds else out
     if out is not None and not sounds:
         if json or show:
             raise ElmanError("--out: writes a file instead of what --json and --show give")
@@ -111,7 +106,7 @@ def chain(
                 written.append(one)
                 continue
             if out is not None:
-                name = _write_sound(one, numbered(out, number) if given.several else out)
+                name = write_spoken(one, numbered(out, number) if given.several else out)
             named = given.several and model.reads_pictures
             lines = _lines(one, show=show, json=json, name=name, several=given.several, named=named)
             if lines:
@@ -140,7 +135,7 @@ def _stream(
             start, end = (round(second, 3) for second in line.segment[:2])
             times = f"{start:.2f} - {end:.2f} s"
             one = Reply(Given(times, times, times), answers, "")
-            name = None if out is None else _write_sound(one, numbered(out, number))
+            name = None if out is None else write_spoken(one, numbered(out, number))
             found = _lines(one, show=show, json=json, name=name, several=True, named=False)
             print(*found, sep="\n", end="\n" if found else "", flush=True)
 
@@ -175,13 +170,3 @@ def _lines(one: Reply, *, show: bool, json: bool, name: str | None, several: boo
             text = " ".join(part.text.splitlines()) or f"({part.empty_means})"
             shown.append(f"{task}\t{text}{f' ({name})' if name and part is answer.last else ''}")
     return [*shown, *([""] if several else [])]
-
-
-def _write_sound(one: Reply, name: str) -> str | None:
-    """Write the sound of an answer; return the name of the file, None where there is no sound."""
-    wave = one.answers[0].output if one.answers else ""
-    if not isinstance(wave, Wave):
-        return None
-    check_output(name)
-    write_output(name, sound_bytes(name, wave.samples, wave.rate))
-    return name

@@ -46,6 +46,28 @@ def attention_picture(path: str, source: Sequence[str], target: Sequence[str], w
     save_figure(figure, path)
 
 
+def alignment_picture(path: str, symbols: Sequence[str], weights: np.ndarray, seconds: float) -> None:
+    """Draw which symbols of a text a model attends to while it speaks.
+
+    Args:
+        path: the file; its extension is the format.
+        symbols: the symbols; "" for the end of a piece.
+        weights: (steps, symbols).
+        seconds: the duration of the speech.
+    """
+    figure = new_figure(2.5 + 0.9 * seconds, 1.5 + 0.13 * len(symbols))
+    axes = figure.add_subplot()
+    picture = axes.imshow(
+        weights.T, cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest",
+        extent=(0.0, seconds, len(symbols) - 0.5, -0.5),
+    )  # fmt: skip
+    axes.set_yticks(range(len(symbols)), [_shown(symbol) for symbol in symbols], fontsize=6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("seconds")
+    figure.colorbar(picture, ax=axes, label="weight", fraction=0.03, pad=0.02)
+    save_figure(figure, path)
+
+
 def confusion_picture(path: str, confusion: dict[str, dict[str, int]]) -> None:
     """Draw a confusion matrix as a heat map, with a row for each true label, normalised to the row."""
     names = list(confusion)

@@ -14,10 +14,11 @@ from elman.api import load
 from elman.cli.answering import Answering, Reply
 from elman.cli.console import console
 from elman.cli.inputs import Given, Inputs
+from elman.cli.speak import speak
 from elman.data.inputs import check_output
 from elman.data.output import check_writable, numbered
 from elman.errors import ElmanError
-from elman.tasks.abilities import Attends, Embeds, Explains, Predicts
+from elman.tasks.abilities import Attends, Embeds, Explains, Predicts, Speaks
 from elman.tasks.answers import Answer, Attention, by_words
 
 
@@ -76,6 +77,10 @@ def predict(
         raise ElmanError(f"--show gradient: not for a {model.name} model{hint}")
     if (show == "attention" or plot) and not isinstance(model, Attends):
         raise ElmanError(f"--show attention, --plot: a {model.name} model has no attention")
+    if isinstance(model, Speaks):
+        if show or images is not None or skip_broken or skip_bad:
+            raise ElmanError("--show, --images, --skip-broken, --skip-bad: have no effect on speech; --plot draws it")
+        return speak(model, inputs, out=out, json=json, plot=plot, column=column, options=options or {})
     if out is not None and (json or plot or show or vectors):
         raise ElmanError("--out: writes a file instead of what --json, --plot, --show and --vectors give")
     if images is not None or skip_broken or skip_bad:

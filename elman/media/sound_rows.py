@@ -15,7 +15,7 @@ from elman.data.clips import Clip
 from elman.data.sounds import SoundReader, open_sound
 from elman.errors import ElmanError
 from elman.media.store import Rows, RowStore, computed
-from elman.media.waves import log_mel_blocks
+from elman.media.waves import HOP, WINDOW, log_mel_blocks
 
 #: The computation of the frames; another one is never read.
 _VERSION = 1
@@ -38,11 +38,15 @@ class SoundRows:
         rate (int): the sampling rate of the frames in Hz.
         bands (int): bands of the mel scale.
         channel (int, optional): the channel to read, numbered from 1. Default: None, the mean of all.
+        window, hop (float): see `elman.media.waves.LogMel`.
     """
 
-    def __init__(self, rate: int, bands: int, channel: int | None = None) -> None:
-        self.rate, self.bands, self.channel = rate, bands, channel
-        folder = cache_folder("sounds") / f"log-mel-{_VERSION}-{rate}-{bands}"
+    def __init__(
+        self, rate: int, bands: int, channel: int | None = None, window: float = WINDOW, hop: float = HOP
+    ) -> None:
+        self.rate, self.bands, self.channel, self.window, self.hop = rate, bands, channel, window, hop
+        steps = "" if (window, hop) == (WINDOW, HOP) else f"-{1000 * window:g}-{1000 * hop:g}"
+        folder = cache_folder("sounds") / f"log-mel-{_VERSION}-{rate}-{bands}{steps}"
         self._store = RowStore(folder, (None, bands), np.float16)
 
     def read(
@@ -112,12 +116,16 @@ class SoundRows:
 
     def _frames(self, sound: SoundReader, clip: Clip) -> np.ndarray:
         blocks = sound.blocks(start=clip.start, end=clip.end)
-        return frames_of(blocks, sound.rate, self.rate, self.bands, clip.name)
+        return frames_of(blocks, sound.rate, self.rate, self.bands, clip.name, self.window, self.hop)
 
 
-def frames_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound") -> np.ndarray:
+def frames_of(
+    blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound",
+    window: float = WINDOW, hop: float = HOP,
+) -> np.ndarray:  # fmt: skip
     """Return the log-mel frames of a wave that arrives in blocks, (T, bands) float16; see `log_mel_blocks`."""
-    return np.concatenate([x.astype(np.float16) for x in log_mel_blocks(blocks, rate, wanted, bands, name)])
+    found = log_mel_blocks(blocks, rate, wanted, bands, name, window, hop)
+    return np.concatenate([x.astype(np.float16) for x in found])
 
 
 def _jobs(clips: Iterable[tuple[Clip, str]]) -> list[_Job]:

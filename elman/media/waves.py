@@ -14,7 +14,7 @@ from torch import Tensor
 from elman.errors import ElmanError
 
 #: Seconds of a window, and from one to the next.
-_WINDOW, _HOP = 0.025, 0.010
+WINDOW, HOP = 0.025, 0.010
 #: Frames that are computed at a time: 20 s. A shorter sound is one block.
 _BLOCK = 2048
 
@@ -64,7 +64,7 @@ class Resampler:
 
 @final
 class LogMel:
-    """Compute log-mel frames of a wave that arrives in blocks: windows of 25 ms, every 10 ms.
+    """Compute log-mel frames of a wave that arrives in blocks: the logarithm of the power in bands of the mel scale.
 
     The result is that of the whole wave, however it is divided: frames are computed a fixed number at a time.
 
@@ -74,14 +74,18 @@ class LogMel:
         rate (int): the sampling rate in Hz.
         bands (int): bands of the mel scale. Default: 40.
         block (int): frames that are computed at a time. Default: 2,048.
+        window (float): the length of a window in seconds. Default: 0.025.
+        hop (float): the seconds from one window to the next. Default: 0.010.
     """
 
-    def __init__(self, rate: int, bands: int = 40, block: int = _BLOCK) -> None:
-        self._width, self._hop, self._bands = int(rate * _WINDOW), int(rate * _HOP), bands
+    def __init__(
+        self, rate: int, bands: int = 40, block: int = _BLOCK, window: float = WINDOW, hop: float = HOP
+    ) -> None:
+        self._width, self._hop, self._bands = int(rate * window), int(rate * hop), bands
         self._size = 1 << (self._width - 1).bit_length()
         self._block = block
         self._window = torch.hann_window(self._width)
-        self._filters = _filters(rate, self._size, bands)
+        self._filters = mel_filters(rate, self._size, bands)
         self._waiting = [np.zeros(self._size // 2, dtype=np.float32)]  # the first window is centred on the first sample
         self._count, self._total = self._size // 2, 0
 
@@ -123,15 +127,16 @@ def resample(wave: np.ndarray, rate: int, wanted: int, name: str = "sound") -> n
     return np.concatenate((stream.push(wave), stream.finish()))
 
 
-def log_mel(wave: np.ndarray, rate: int, bands: int = 40) -> np.ndarray:
+def log_mel(wave: np.ndarray, rate: int, bands: int = 40, window: float = WINDOW, hop: float = HOP) -> np.ndarray:
     """Compute the log-mel frames (T, bands) float32 of a wave (N,) float32; see `LogMel`."""
-    frames = LogMel(rate, bands)
+    frames = LogMel(rate, bands, window=window, hop=hop)
     return np.concatenate((frames.push(wave), frames.finish()))
 
 
 def log_mel_blocks(
-    blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound"
-) -> Iterator[np.ndarray]:
+    blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int, name: str = "sound",
+    window: float = WINDOW, hop: float = HOP,
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Compute the log-mel frames of a wave that arrives in blocks at another rate.
 
     Args:
@@ -140,11 +145,12 @@ def log_mel_blocks(
         wanted (int): the sampling rate of the frames in Hz.
         bands (int): bands of the mel scale.
         name (str): the sound, for messages. Default: ``"sound"``.
+        window, hop (float): see `LogMel`.
 
     Yields:
         ndarray: Some frames at a time, (T, bands) float32; T can be 0.
     """
-    stream, frames = Resampler(rate, wanted, name), LogMel(wanted, bands)
+    stream, frames = Resampler(rate, wanted, name), LogMel(wanted, bands, window=window, hop=hop)
     for block in blocks:
         yield frames.push(stream.push(block))
     yield frames.push(stream.finish())
@@ -157,7 +163,7 @@ def log_mel_of(blocks: Iterable[np.ndarray], rate: int, wanted: int, bands: int,
 
 
 @functools.cache
-def _filters(rate: int, size: int, bands: int) -> Tensor:
+def mel_filters(rate: int, size: int, bands: int) -> Tensor:
     """Return triangular filters (bands, size / 2 + 1) of equal width in mel, from 50 Hz to half the rate."""
     low, high = (2595 * math.log10(1 + f / 700) for f in (50.0, rate / 2))
     edges = 700 * (10 ** (torch.linspace(low, high, bands + 2) / 2595) - 1)

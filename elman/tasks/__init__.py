@@ -56,6 +56,11 @@ TASKS: dict[str, Entry | type[Task]] = {
         "Answer",
         "Answer questions about short stories, from bAbI's text format or a table.",
     ),
+    "speak": Entry(
+        "elman.tasks.speak.task",
+        "Speak",
+        "Speak texts: speech synthesis in the voices of recordings with their texts.",
+    ),
     "caption": Entry(
         "elman.tasks.caption.task",
         "Caption",

@@ -19,7 +19,7 @@ from elman.config import Options, parse
 from elman.data.inputs import InputFile
 from elman.data.tokenizer import Tokenizer
 from elman.decoding import Sampling
-from elman.tasks.answers import Answer
+from elman.tasks.answers import Answer, Sounding
 
 
 class Answered(NamedTuple):
@@ -165,6 +165,14 @@ class Listens(ABC):
     @abstractmethod
     def listen(self, rate: int, **options: Any) -> Any:
         """Return what takes blocks of samples (N,) at this rate; see `elman.tasks.transcribe.listening.Listening`."""
+
+
+class Speaks(Attends, ABC):
+    """A model whose answers are sounds."""
+
+    @abstractmethod
+    def predict(self, inputs: Any, **options: Any) -> Sequence[Sequence[Sounding]]:
+        """Return a sound for each input."""
 
 
 class Explains(ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from elman.data.sounds import Wave, write_sound
 from elman.errors import ElmanError
 
 
@@ -119,6 +121,31 @@ class Answer(ABC):
 def log_of(probability: float) -> float:
     """Return the logarithm of a probability; finite where it was rounded to 0."""
     return math.log(max(probability, sys.float_info.min))
+
+
+class Sounding(Answer, ABC):
+    """An answer that is a sound.
+
+    Attributes:
+        wave (ndarray): samples (N,) float32, in [-1, 1].
+        rate (int): the sampling rate in Hz.
+    """
+
+    wave: np.ndarray
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The duration."""
+        return len(self.wave) / self.rate
+
+    @property
+    def output(self) -> Wave:
+        return Wave(self.wave, self.rate)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the sound to a file, whose ending sets the format: .wav, .flac, .ogg, ..."""
+        write_sound(path, self.wave, self.rate)
 
 
 def cells_of(answers: Sequence[Answer]) -> dict[str, Any]:
