@@ -14,8 +14,6 @@ from elman.media.waves import mel_filters
 _MOMENTUM = 0.99
 #: Updates of the linear spectrum.
 _UPDATES = 20
-#: The power to which predicted magnitudes are raised: frames of a network are smoother than those of a voice.
-_SHARPEN = 1.2
 
 
 @final
@@ -49,13 +47,11 @@ class Vocoder:
         self._window = torch.hann_window(self._width)
         self._filters = mel_filters(rate, self._size, bands)
 
-    def wave(self, frames: np.ndarray, sharpen: bool = False) -> np.ndarray:
+    def wave(self, frames: np.ndarray) -> np.ndarray:
         """Return the wave of frames, the same in every call.
 
         Args:
             frames (ndarray): log-mel frames (T, bands).
-            sharpen (bool): whether to raise the contrast of the spectrum, for frames that a network predicts; the power
-                of the sound stays. Default: False.
 
         Returns:
             ndarray: samples ((T - 1) hop,) float32, in [-1, 1].
@@ -63,11 +59,7 @@ class Vocoder:
         if len(frames) < 2:
             return np.zeros(0, dtype=np.float32)
         power = self._linear(torch.from_numpy(np.array(frames, dtype=np.float32)).t().exp())
-        magnitude = power.sqrt()
-        if sharpen:
-            magnitude = magnitude**_SHARPEN
-            magnitude = magnitude * (power.sum() / magnitude.square().sum().clamp(min=1e-20)).sqrt()
-        wave = self._with_phases(magnitude)
+        wave = self._with_phases(power.sqrt())
         return (wave / wave.abs().max().clamp(min=1.0)).numpy()
 
     def _linear(self, mel: Tensor) -> Tensor:

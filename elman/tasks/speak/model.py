@@ -273,7 +273,7 @@ class SpeechSynthesizer(Model, Speaks):
         """Return the pieces of a text as one answer, with pauses between them."""
         rate, waves = self.learnt.state.rate, []
         for k, (part, one) in enumerate(said):
-            waves.append(vocoder.wave(self.network.raw(one.frames).cpu().numpy(), sharpen=False))
+            waves.append(vocoder.wave(self.network.raw(one.frames).cpu().numpy()))
             if k + 1 < len(said):
                 pause = _PAUSE if part.text.rstrip("\"')] ")[-1:] in ".!?;:\u3002\uff01\uff1f" else _SHORT_PAUSE
                 waves.append(np.zeros(int(rate * pause), dtype=np.float32))

@@ -85,7 +85,7 @@ class SpeakConfig(SpeakData, SpeakSound, SpeakModel, TrainConfig):
 
     heading = "Training"
 
-    batch_size: int = Field(16, ge=1, description="Recordings per step and process.")
+    batch_size: int = Field(10, ge=1, description="Recordings per step and process.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "float32", description="bf16 is mixed precision, auto uses it where the processor supports it natively; the "
