@@ -248,7 +248,7 @@ class AttentionTranscriber(Transcriber):
         y, _ = self.writer.write(inputs, *self.writer.begin(encoding), lengths + 1)
         with torch.autocast(targets.device.type, enabled=False):
             nats = cross_entropy(
-                self.writer.head(y).float().transpose(1, 2), following, reduction="none",
+                self.writer.head(y.float()).transpose(1, 2), following, reduction="none",
                 label_smoothing=self.smoothing if self.training else 0.0,
             )  # fmt: skip
             written = (nats * real_steps(lengths + 1, nats.shape[1])).sum(1)
