@@ -20,6 +20,7 @@ from elman.cli.speak import checked_sound, write_spoken
 from elman.data.inputs import check_output
 from elman.data.output import json_line, numbered
 from elman.errors import ElmanError
+from elman.tasks.abilities import Listens
 from elman.training.run import Run, is_run
 
 
@@ -124,7 +125,9 @@ def _stream(
         raise ElmanError("--out: name the sound files to write" if out is None else f"--out: {model.name} writes texts")
     number, shown = 0, console(stderr=True)
     with ExitStack() as stack:
-        sound = open_source(stack, source, microphone, raw)
+        first = model.stages[0].model
+        channel = first.channel if isinstance(first, Listens) else None
+        sound = open_source(stack, source, microphone, raw, channel)
         listening = stack.enter_context(ListeningChain(model, sound.rate))
         for line, answers in lines_of(listening, sound.blocks):
             if shown.is_terminal and not json:

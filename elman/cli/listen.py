@@ -15,7 +15,7 @@ from elman.cli.console import console
 from elman.data.inputs import check_output
 from elman.data.output import json_line
 from elman.data.sound_pipes import Blocks, read_microphone, read_pipe
-from elman.data.sounds import open_sound
+from elman.data.sounds import RATES, open_sound
 from elman.decoding.subtitles import FORMATS, Subtitles
 from elman.errors import ElmanError, unknown_name
 from elman.tasks.abilities import Listens
@@ -41,7 +41,7 @@ def listen(
         device: cpu, cuda, ...
         microphone: listen to the microphone.
         raw: the rate of samples without a header on standard input.
-        channel: the channel to read, from 1. Default: the mean of all.
+        channel: the channel to read, from 1. Default: as in the training.
         json: print a line of JSON for each line that is heard.
         out: the file to write the lines to (.txt, .srt, .vtt, .json).
         options: the options of ``model.listen``.
@@ -49,7 +49,7 @@ def listen(
     Raises:
         ElmanError: the model is not streaming, or the sound cannot be read.
     """
-    check_source(source, microphone, raw)
+    check_source(source, microphone, raw, channel)
     ending = None
     if out is not None:
         ending = os.path.splitext(out)[1].removeprefix(".").lower()
@@ -60,7 +60,7 @@ def listen(
     if not isinstance(model, Listens):
         raise ElmanError(f"{run}: a {model.name} model does not listen")
     with ExitStack() as stack:
-        sound = open_source(stack, source, microphone, raw, channel)
+        sound = open_source(stack, source, microphone, raw, model.channel if channel is None else channel)
         listening = stack.enter_context(model.listen(sound.rate, **(options or {})))
         written = None
         if out is not None and ending is not None:
@@ -79,12 +79,18 @@ def listen(
                 written.write(line.segment)
 
 
-def check_source(source: str | None, microphone: bool, raw: int | None) -> None:
+def check_source(source: str | None, microphone: bool, raw: int | None, channel: int | None = None) -> None:
     """Refuse words that do not go together."""
     if microphone and source is not None:
         raise ElmanError(f"--microphone: listens to the microphone, not to {source}; give one of them")
     if raw is not None and (microphone or source not in (None, "-")):
         raise ElmanError("--raw: is about samples on standard input")
+    if raw is not None and raw not in RATES:
+        raise ElmanError(f"--raw: should be a sampling rate from {RATES[0]:,} to {RATES[-1]:,} Hz, got {raw:,}")
+    if channel is not None and (microphone or raw is not None):
+        raise ElmanError("--channel: is about files and WAV on standard input; --microphone and --raw have one channel")
+    if channel is not None and channel < 1:
+        raise ElmanError(f"--channel: should be the number of a channel, from 1, got {channel}")
 
 
 def show_growing(shown: Console, text: str) -> None:

@@ -237,7 +237,7 @@ def listen_command(arguments: list[str]) -> Any:
         raw
             Sampling rate of standard input without a header: 16-bit little-endian samples of one channel.
         channel
-            Channel to read, from 1. Default: the mean of all.
+            Channel to read, from 1. Default: as in training.
         json
             Print one JSON object per line that is heard, with its words and times.
         out

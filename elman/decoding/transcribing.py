@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -83,7 +82,8 @@ def _by_attention(
     network: AttentionTranscriber, encoding: Encoding, search: CTCSearch, fusion: Fusion | None
 ) -> list[list[Heard]]:
     """The answers of the decoder are the candidates; their score is the mixture of decoder and CTC, and what the fusion
-    adds to the whole text. Their places in time are those of the most probable alignment by CTC.
+    adds to the whole text. Their places in time are those of the most probable alignment by CTC. Those with too many
+    tokens for any alignment are left out, unless all are such.
     """
     candidates = max(search.beam, search.n_best)
     options = parse(Search, {"beam": candidates, "n_best": candidates})
@@ -95,7 +95,8 @@ def _by_attention(
     scores = network.ctc_scores(encoding.keys).cpu().numpy()
     answers = []
     for hypotheses, row, steps in zip(found, scores, encoding.lengths.tolist(), strict=True):
-        heard = [_heard(one, row[:steps], network.share, fusion) for one in hypotheses]
+        possible = [one for one in hypotheses if required_steps(one.ids) <= steps] or hypotheses
+        heard = [_heard(one, row[:steps], network.share, fusion) for one in possible]
         answers.append(sorted(heard, key=lambda one: -one.score)[: search.n_best])
     return answers
 
@@ -103,14 +104,16 @@ def _by_attention(
 def _heard(found: Hypothesis, scores: np.ndarray, share: float, fusion: Fusion | None) -> Heard:
     """An answer of the decoder with its scores and its places in time; ``share``: the weight of CTC."""
     ids, steps = found.ids, len(scores)
-    if required_steps(ids) > steps:  # CTC has no alignment
-        return Heard(ids, -math.inf, found.log_probability, [(0, steps)] * len(ids), [0.0] * len(ids))
+    fused = _fused(fusion, ids) if fusion else 0.0
+    if required_steps(ids) > steps:  # CTC has no alignment: the score is that of the decoder
+        alone = found.log_probability
+        return Heard(ids, alone + fused, alone, [(0, steps)] * len(ids), [0.0] * len(ids))
     lengths = torch.tensor([steps]), torch.tensor([len(ids)])
     targets = torch.tensor([ids], dtype=torch.int64)
     ctc = -ctc_loss(torch.from_numpy(scores)[:, None], targets, *lengths, reduction="none").item()
     both = (1 - share) * found.log_probability + share * ctc
     frames, confidences, _ = align(scores, ids)
-    return Heard(ids, both + (_fused(fusion, ids) if fusion else 0.0), both, frames, confidences)
+    return Heard(ids, both + fused, both, frames, confidences)
 
 
 def _fused(fusion: Fusion, ids: Sequence[int]) -> float:

@@ -157,7 +157,7 @@ class Sound(Medium):
             decoded and is left out.
         """
         inputs = content.inputs
-        self._warn_of_lower_rates([(place, x.rate) for place, x in zip(places, inputs, strict=True)])
+        self.warn_of_lower_rates([(place, x.rate) for place, x in zip(places, inputs, strict=True)])
         clips = [k for k, x in enumerate(inputs) if isinstance(x, Clip)]
         skip = getattr(self.options, "skip_broken", None) if content.form is None else content.form
         found = self._rows.read([inputs[k] for k in clips], [places[k] for k in clips], skip) if clips else []
@@ -189,7 +189,7 @@ class Sound(Medium):
             name = place if isinstance(source, (bytes, bytearray)) else os.fspath(source)
             try:
                 with open_sound(source, channel_of(self.options)) as sound:
-                    self._warn_of_lower_rates([(name, sound.rate)])
+                    self.warn_of_lower_rates([(name, sound.rate)])
                     return frames_of(sound.blocks(start=start, end=end), sound.rate, self.rate, bands, name)
             except ElmanError as error:
                 raise BrokenFile(str(error)) from None
@@ -197,10 +197,10 @@ class Sound(Medium):
         samples = wave.samples
         if samples.ndim != 1 or not len(samples) or not (np.abs(samples) <= LOUDEST).all():
             raise ElmanError(f"{place}: a sound is a wave (N,) of finite numbers, not {samples.shape}")
-        self._warn_of_lower_rates([(place, wave.rate)])
+        self.warn_of_lower_rates([(place, wave.rate)])
         return self._frames_of(wave, place)
 
-    def _warn_of_lower_rates(self, rates: Sequence[tuple[str, int]]) -> None:
+    def warn_of_lower_rates(self, rates: Sequence[tuple[str, int]]) -> None:
         """Log, once for each rate, that sounds lack the high frequencies that the model reads."""
         for rate, count in Counter(rate for _, rate in rates if rate < self.rate).items():
             if rate in self._warned:

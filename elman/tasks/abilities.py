@@ -19,6 +19,7 @@ from elman.config import Options, parse
 from elman.data.inputs import InputFile
 from elman.data.tokenizer import Tokenizer
 from elman.decoding import Sampling
+from elman.errors import ElmanError
 from elman.tasks.answers import Answer, Sounding
 
 
@@ -127,8 +128,10 @@ class Answers(Predicts, ABC):
             options: those of ``Options``.
 
         Raises:
-            ElmanError: an option is unknown or out of range.
+            ElmanError: an option is unknown or out of range, or has no effect on the best answer.
         """
+        if options.get("n_best", 1) > 1:
+            raise ElmanError("n_best: has no effect here; an evaluation compares the best answer")
         self.search = parse(self.Options, {**self.search.model_dump(exclude_unset=True), **options})
 
     @abstractmethod
@@ -161,6 +164,11 @@ class Listens(ABC):
 
     #: The options of `listen`, and of ``elman listen``.
     ListenOptions: ClassVar[type[Options]]
+
+    @property
+    @abstractmethod
+    def channel(self) -> int | None:
+        """The channel of sounds that is read, numbered from 1; None for the mean of all."""
 
     @abstractmethod
     def listen(self, rate: int, **options: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from elman.data.sounds import LOUDEST, RATES
 from elman.decoding.heard import CTCSearch
 from elman.decoding.subtitles import Segment
 from elman.decoding.transcribing import step_search
@@ -76,13 +77,18 @@ class Listening:
         rate (int): The sampling rate of the blocks in Hz.
 
     Raises:
-        ElmanError: The model is not streaming.
+        ElmanError: The model is not streaming, the rate is wrong, or an option has no effect.
     """
 
     def __init__(self, model: Any, options: ListenOptions, rate: int) -> None:
         c, network = model.config, model.network
         if not (c.streaming and isinstance(network, SteppingTranscriber)):
             raise ElmanError("the model reads whole recordings (elman predict); to listen, train it with --streaming")
+        if options.n_best > 1:
+            raise ElmanError("n_best: has no effect here; a line has one answer")
+        if rate not in RATES:
+            raise ElmanError(f"rate: should be a sampling rate from {RATES[0]:,} to {RATES[-1]:,} Hz, got {rate}")
+        model.learnt.medium.warn_of_lower_rates([("the sound to listen to", rate)])
         self._network = network
         self._model, self._options, step = model, options, model.step_seconds
         self._frames = c.stride * max(1, round(options.chunk / step))  # read at a time
@@ -114,8 +120,15 @@ class Listening:
 
     @torch.inference_mode()
     def push(self, block: np.ndarray) -> Iterator[Line]:
-        """Take the next samples (N,) float32; yield what is heard, and the lines that end."""
-        yield from self._hear(self._mel.push(self._resampler.push(np.asarray(block, np.float32))))
+        """Take the next samples (N,) float32; yield what is heard, and the lines that end.
+
+        Raises:
+            ElmanError: They are no samples of a sound.
+        """
+        samples = np.asarray(block, np.float32)
+        if samples.ndim != 1 or not (np.abs(samples) <= LOUDEST).all():  # NaN compares as false
+            raise ElmanError(f"a block is a wave (N,) of finite numbers, not {samples.shape}")
+        yield from self._hear(self._mel.push(self._resampler.push(samples)))
 
     @torch.inference_mode()
     def finish(self) -> Iterator[Line]:
@@ -123,7 +136,7 @@ class Listening:
         rest = self._mel.push(self._resampler.finish())
         yield from self._hear(np.concatenate((rest, self._mel.finish())))
         self._features = np.concatenate((self._features, self._stream.finish()))
-        if len(self._features):
+        while len(self._features):  # again where a line ends: the steps that it has not decided begin the next one
             yield from self._chunk(len(self._features))
         self._decide(self._reader.finish())
         yield from self._end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -81,6 +82,10 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         return "text"
 
     @property
+    def channel(self) -> int | None:
+        return channel_of(self.config)
+
+    @property
     def target(self) -> Tokenizer:
         """The vocabulary of what is written."""
         return self.learnt.target
@@ -141,10 +146,12 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         return round(int(batch.lengths.sum()) * _HOP)
 
     def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
-        """Return the mean of -log p(text | speech) per token, in nats."""
+        """Return the mean of -log p(text | speech) per token, in nats; per step in a batch of silence."""
         b = batch.to(self.device)
-        nats = self.network.loss(self.network.reader(b.frames, b.lengths), b.targets, b.target_lengths)
-        return nats.sum() / b.target_lengths.sum().clamp(min=1), None
+        encoding = self.network.reader(b.frames, b.lengths)
+        nats = self.network.loss(encoding, b.targets, b.target_lengths)
+        tokens = b.target_lengths.sum()
+        return nats.sum() / torch.where(tokens > 0, tokens, encoding.lengths.sum()), None
 
     @property
     def validation_size(self) -> int:
@@ -185,6 +192,9 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
                 nats, tokens = nats + lost[known].sum().item(), tokens + int(b.target_lengths[known].sum())
                 for k, found in zip(chosen, transcribe(self.network, encoding, search, fusion), strict=True):
                     heard[k] = self.text(found[0].ids)
+        for k in [k for k, row in enumerate(examples.rows) if len(row) > _LONGEST]:  # as `predict` reads them
+            pieces = self._search(cut_in_pauses(examples.rows[k], _LONGEST), search, fusion)
+            heard[k] = " ".join(filter(None, (self.text(found[0].ids) for found in pieces)))
         return heard, nats / tokens if tokens else None
 
     def answered(self, examples: Examples) -> list[Answered]:
@@ -208,7 +218,8 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         rows = self.learnt.medium.read([self._clip(one) for one in given])
         pieces = [cut_in_pauses(row, _LONGEST) for row in rows]
         fusion = fusion_of(search, self.target, str(self.device))
-        wider = search.model_copy(update={"n_best": 3 * search.n_best if search.n_best > 1 else 1})
+        several = 3 * search.n_best if search.n_best > 1 else 1
+        wider = search.model_copy(update={"n_best": several, "beam": max(search.beam, several)})
         found = self._search([piece for own in pieces for piece in own], wider, fusion)
         answers, at = [], 0
         for row, own in zip(rows, pieces, strict=True):
@@ -227,7 +238,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         """A part of a recording as the medium reads it; anything else as it is."""
         if not isinstance(given, Part):
             return given
-        (clip,) = read_clips([given.sound], [""], channel_of(self.config), [(given.start, given.end)], None)
+        (clip,) = read_clips([given.sound], [""], self.channel, [(given.start, given.end)], None)
         return clip
 
     def listen(self, rate: int, **options: Any) -> listening.Listening:
@@ -264,13 +275,17 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
 
     def _transcript(self, heard: Sequence[Heard], starts: Sequence[float], seconds: float) -> Transcript:
         """The transcript of the pieces of a recording that start at these seconds."""
-        words = [word for one, start in zip(heard, starts, strict=True) for word in self.words(one, start)]
+        pieces = zip(heard, starts, [*starts[1:], seconds], strict=True)
+        words = [word for one, start, end in pieces for word in self.words(one, start, end)]
         text = " ".join(text for one in heard if (text := self.text(one.ids)))
         scores = sum(one.score for one in heard), sum(one.log_probability for one in heard)
         return Transcript(text, *scores, words, seconds)
 
-    def words(self, heard: Heard, start: float = 0.0) -> list[Word]:
-        """Return the words of what was heard in a recording that starts at this second."""
+    def words(self, heard: Heard, start: float = 0.0, limit: float = math.inf) -> list[Word]:
+        """Return the words of what was heard in a recording that starts at one second and ends at another.
+
+        The last step of the encoder may reach beyond the end.
+        """
         write = self.target.stream_decoder()
         pieces, step = [write(i) for i in heard.ids], self.step_seconds
         words, first = [], 0
@@ -282,7 +297,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
             if text:
                 begin, end = heard.frames[spoken[0]][0], heard.frames[spoken[-1]][1]
                 sure = min(heard.confidences[j] for j in spoken)
-                words.append(Word(text, start + begin * step, start + end * step, sure))
+                words.append(Word(text, start + begin * step, min(limit, start + end * step), sure))
             first = k
         return words
 

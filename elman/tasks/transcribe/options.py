@@ -90,7 +90,7 @@ class TranscribeConfig(TranscribeData, SoundOptions, TranscribeModel, TrainConfi
 
     heading = "Training"
 
-    decibels: float | None = Field(
+    decibels: float = Field(
         50.0, gt=0, description="Noise floor: frames are mixed with noise this many decibels below the loudest, as "
         "rooms and microphones differ there."
     )  # fmt: skip

@@ -16,6 +16,7 @@ from elman.errors import ElmanError
 from elman.media import Content
 from elman.media.sound import Sound, channel_of
 from elman.media.text import spaced
+from elman.networks.transcriber import required_steps
 from elman.tasks.transcribe.examples import Examples, Learned, Recordings, normalize
 from elman.tasks.transcribe.model import SpeechRecognizer
 from elman.tasks.transcribe.options import TranscribeConfig
@@ -95,6 +96,8 @@ class Transcribe(Task):
         target = Tokenizer.train(c.tokens, spaced(c.tokens, train.texts), c.vocab_size)
         if target.vocab_size <= 2 or not any(train.texts):
             raise ElmanError(f"{train.places[0]}: no text says a word")
+        if not any(held.texts):
+            raise ElmanError(f"{held.places[0]}: no validation text says a word; --valid names others")
         return Learned(Sound.learn(c, Content(train.clips)), target)
 
     def restore(self, run: Run) -> Learned:
@@ -112,12 +115,13 @@ class Transcribe(Task):
             data = data.part(np.flatnonzero(seconds <= c.max_seconds).tolist())
         if not training:
             _warn_of_unknown(learnt.target, data)
-        encoded = learnt.medium.encode(Content(data.clips), data.places, training)
+        encoded = learnt.medium.encode(Content(data.clips, c.skip_broken), data.places, training)
         data = data.part([k for k, row in enumerate(encoded) if row is not None])
         rows = [row for row in encoded if row is not None]
         ids = learnt.encode(data.texts, c.tokens)
         if training and c.model != "transducer":
-            need, have = np.array([_required(row) for row in ids]), np.array([len(row) for row in rows]) // c.stride
+            need, have = np.array([required_steps(row.tolist()) for row in ids]), np.array([len(row) for row in rows])
+            have = -(-have // c.stride)
             if (short := np.flatnonzero(need > have)).size:
                 k = short[0]
                 self._leave_out(
@@ -146,11 +150,6 @@ class Transcribe(Task):
             minutes = min(20.0, max(2.0, sum(examples.seconds) / 200))
             config = config.model_copy(update={"minutes": round(minutes, 1)})
         return config
-
-
-def _required(ids: np.ndarray) -> int:
-    """The number of steps that CTC needs for these tokens: one for each, and a blank between two that are equal."""
-    return len(ids) + int((ids[1:] == ids[:-1]).sum())
 
 
 def _warn_of_unknown(target: Tokenizer, data: Recordings) -> None:
