@@ -60,6 +60,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
     """p(text | speech): ``model.predict(["speech.wav"])[0][0].text``."""
 
     unit = "seconds"
+    reads, writes = "sound", "text"
     Options = CTCSearch
     ListenOptions = listening.ListenOptions
     selection = (Criterion("cer"), Criterion("loss"))
@@ -72,14 +73,6 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         super().__init__(task, learnt, sources)
         self.reads_paths = True
         self.search = parse(CTCSearch, {})
-
-    @property
-    def reads(self) -> str:
-        return "sound"
-
-    @property
-    def writes(self) -> str:
-        return "text"
 
     @property
     def channel(self) -> int | None:
