@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 import elman
 from elman import cli
+from elman.data.sound_pipes import read_pipe
 from tests.test_listen import speech
 from tests.test_transcribe import RATE, SMALL, recordings, said, streaming
 
@@ -56,6 +58,8 @@ def test_the_channel_of_the_training_is_heard(
         assert cli.main(words) == 2
         assert "channel 2 is asked for" in capsys.readouterr().err
     assert cli.main(["listen", str(right), sound, "--channel", "1"]) == 0
+    assert cli.main(["chain", str(right), sound, "--stream", "--n-best", "2"]) == 2
+    assert "--n-best: has no effect with --stream" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,30 @@ def test_a_lower_rate_is_warned_of(model: Any, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         model.listen(4000)
     assert "4,000 Hz, below the model's rate" in caplog.text
+
+
+def test_nothing_comes_after_the_end(model: Any) -> None:
+    with model.listen(RATE) as listening:
+        list(listening.finish())
+        with pytest.raises(elman.ElmanError, match="ended"):
+            list(listening.push(said("abc")))
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x7FFFFFDB, 0xFFFFFFFF])
+def test_a_pipe_of_unknown_length_is_read_to_its_end(length: int, caplog: pytest.LogCaptureFixture) -> None:
+    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36, b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", length)
+    with caplog.at_level(logging.WARNING):
+        blocks = read_pipe(io.BytesIO(head + bytes(1000)), "standard input").blocks
+        assert sum(map(len, blocks)) == 500
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("there", "missing"), [(998, "2 of 1,000 bytes"), (997, "3 of 1,000 bytes")])
+def test_a_pipe_that_is_cut_short_is_warned_of(there: int, missing: str, caplog: pytest.LogCaptureFixture) -> None:
+    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36, b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", 1000)
+    with caplog.at_level(logging.WARNING):
+        assert sum(map(len, read_pipe(io.BytesIO(head + bytes(there)), "standard input").blocks)) == there // 2
+    assert f"standard input: is cut short, {missing} are missing" in caplog.text
 
 
 def test_blocks_that_are_no_sound_are_refused(model: Any) -> None:

@@ -74,7 +74,10 @@ def chain(
         With --stream, the sampling rate of standard input without a header.
     """
     runs, inputs = _divided([run, *more])
+    values = {} if options is None else options.model_dump(exclude_unset=True)
     if stream:
+        if values:
+            raise ElmanError(f"--{next(iter(values)).replace('_', '-')}: has no effect with --stream")
         if out is not None and not out.lower().endswith((".wav", ".flac", ".ogg")):
             raise ElmanError("--out: with --stream it names sounds, such as speech.wav; redirect the output for texts")
         if column or images or skip_broken or skip_bad or len(inputs) > 1:
@@ -98,7 +101,6 @@ def chain(
         given.one_file()
     if out is not None and not (sounds and given.several):
         check_output(out)
-    values = {} if options is None else options.model_dump(exclude_unset=True)
     answering, written, numbers = Answering(model, given, values), list[Reply](), itertools.count(1)
     for found in answering.batches():
         for number, one in zip(numbers, found, strict=False):

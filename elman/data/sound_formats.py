@@ -149,10 +149,22 @@ def cut_short(file: IO[bytes]) -> str:
         start, announced = struct.unpack(">II", head[4:12])
     else:
         start, announced = next(((start, n) for name, start, n in _chunks(file, size) if name == b"audio"), (0, 0))
-    if not 0 < announced < 1 << 62 or 0x7FFF0000 <= announced <= 0x80000000 or announced in range(0xFFFF0000, 1 << 32):
+    if not is_known(announced):
         return ""
     present = max(0, size - start)
     return f"{present:,} of {announced:,} bytes of audio are there" if present < announced else ""
+
+
+def is_known(length: int) -> bool:
+    """Return whether the length in a header is one, and not what programs write into a pipe, before they know it.
+
+    Example::
+
+        >>> is_known(100), is_known(0), is_known(0x7FFFF000), is_known(0xFFFFFFFF)
+        (True, False, False, False)
+    """
+    placeholders = range(0x7FFF0000, 0x80000001), range(0xFFFF0000, 1 << 32)
+    return 0 < length < 1 << 62 and not any(length in some for some in placeholders)
 
 
 def mended_length(file: IO[bytes]) -> tuple[int, bytes] | None:

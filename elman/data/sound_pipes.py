@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import struct
 from collections.abc import Iterator
@@ -9,12 +10,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from elman.data.sound_formats import is_known
 from elman.errors import ElmanError
+
+_log = logging.getLogger("elman")
 
 #: Bytes that are read at a time, at most; less where less has arrived.
 _AT_ONCE = 1 << 14
-#: Sizes of a data chunk that say that its length is not known.
-_UNKNOWN = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 #: The types of samples, by the code of their format and their bits.
 _TYPES = {(1, 8): "u1", (1, 16): "<i2", (1, 24): "3u1", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}
 _WANTED = "a pipe must be WAV with PCM or float samples, such as that of: ffmpeg -i INPUT -f wav -"
@@ -69,7 +71,7 @@ def read_pipe(file: IO[bytes], name: str, channel: int | None = None, raw: int |
         raise ElmanError(f"{name}: {'no format of the samples' if kind is None else _what(kind, rate)}; {_WANTED}")
     if channel is not None and channel > channels:
         raise ElmanError(f"{name}: has {channels} channels; channel {channel} is asked for (--channel)")
-    length = None if size in _UNKNOWN or head[:4] == b"RF64" else size
+    length = size if is_known(size) and head[:4] != b"RF64" else None
     return Blocks(rate, _samples(file, name, _TYPES[kind], channels, channel, length))
 
 
@@ -96,6 +98,9 @@ def _samples(
     while left is None or left:
         data = available(_AT_ONCE if left is None else min(left, _AT_ONCE))
         if not data:
+            if left or rest:
+                missing = f"{left:,} of {length:,} bytes are missing" if left else "the last sample is not whole"
+                _log.warning("%s: is cut short, %s", name, missing)
             break
         left = None if left is None else left - len(data)
         data = rest + data

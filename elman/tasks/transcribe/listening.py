@@ -100,6 +100,7 @@ class Listening:
         self._features = np.zeros((0, c.bands * (2 if c.deltas else 1)), np.float32)  # that wait for a whole chunk
         self._loudness = np.zeros(0, np.float32)  # of their frames
         self._stack, self._first = ExitStack(), 0  # the step at which the line begins
+        self._ended = False
         self._begin()
 
     def __enter__(self) -> Listening:
@@ -123,8 +124,10 @@ class Listening:
         """Take the next samples (N,) float32; yield what is heard, and the lines that end.
 
         Raises:
-            ElmanError: They are no samples of a sound.
+            ElmanError: They are no samples of a sound, or come after `finish`.
         """
+        if self._ended:
+            raise ElmanError("the sound has ended; listen anew for another one")
         samples = np.asarray(block, np.float32)
         if samples.ndim != 1 or not (np.abs(samples) <= LOUDEST).all():  # NaN compares as false
             raise ElmanError(f"a block is a wave (N,) of finite numbers, not {samples.shape}")
@@ -133,6 +136,7 @@ class Listening:
     @torch.inference_mode()
     def finish(self) -> Iterator[Line]:
         """Yield the last lines, at the end of the sound."""
+        self._ended = True
         rest = self._mel.push(self._resampler.finish())
         yield from self._hear(np.concatenate((rest, self._mel.finish())))
         self._features = np.concatenate((self._features, self._stream.finish()))
