@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -133,14 +134,17 @@ def test_the_end_of_the_sound_is_heard_after_a_line_has_ended(model: Any) -> Non
     assert listening._first * model.config.stride >= len(said("abc abc")) // (RATE // 100)
 
 
-@pytest.mark.parametrize("ending", ["json", "srt"])
+@pytest.mark.parametrize(("ending", "terminated"), [("json", False), ("json", True), ("srt", False)])
 def test_an_interruption_leaves_a_whole_file(
-    streaming: Any, recordings: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+    streaming: Any, recordings: Path, tmp_path: Path, ending: str, terminated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wave = speech(["ab", "cab"], pause=1.2)[:-RATE]
 
     def blocks() -> Iterator[np.ndarray]:
         yield wave
+        if terminated:
+            signal.raise_signal(signal.SIGTERM)
+            yield wave
         raise KeyboardInterrupt
 
     monkeypatch.setattr(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -111,10 +113,22 @@ def open_source(
 
 
 def lines_of(listening: Any, blocks: Iterator[Any]) -> Iterator[Any]:
-    """Yield the lines of a sound; those that were heard before an interruption are complete."""
+    """Yield the lines of a sound, also of one that Ctrl-C or SIGTERM ends."""
+    with _terminated_as_interrupted():
+        with suppress(KeyboardInterrupt):
+            for block in blocks:
+                yield from listening.push(block)
+        yield from listening.finish()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Raise KeyboardInterrupt for SIGTERM, by which services end a process, so that files are written to their end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for block in blocks:
-            yield from listening.push(block)
-    except KeyboardInterrupt:
-        pass
-    yield from listening.finish()
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -183,11 +183,12 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
                 lost = self.network.loss(encoding, b.targets, b.target_lengths)
                 known = lost.isfinite()
                 nats, tokens = nats + lost[known].sum().item(), tokens + int(b.target_lengths[known].sum())
-                for k, found in zip(chosen, transcribe(self.network, encoding, search, fusion), strict=True):
-                    heard[k] = self.text(found[0].ids)
-        for k in [k for k, row in enumerate(examples.rows) if len(row) > _LONGEST]:  # as `predict` reads them
-            pieces = self._search(cut_in_pauses(examples.rows[k], _LONGEST), search, fusion)
-            heard[k] = " ".join(filter(None, (self.text(found[0].ids) for found in pieces)))
+                if b.lengths.max() > _LONGEST:  # as `predict` reads them
+                    parts = [self._search(cut_in_pauses(examples.rows[k], _LONGEST), search, fusion) for k in chosen]
+                else:
+                    parts = [[found] for found in transcribe(self.network, encoding, search, fusion)]
+                for k, own in zip(chosen, parts, strict=True):
+                    heard[k] = " ".join(filter(None, (self.text(found[0].ids) for found in own)))
         return heard, nats / tokens if tokens else None
 
     def answered(self, examples: Examples) -> list[Answered]:
