@@ -200,7 +200,7 @@ def test_from_python(run: str) -> None:
     model = elman.load(run)
     ((same,),) = elman.Chain([model, elman.chain(run).stages[0]]).predict("abcde")
     assert same.text == "abcde"
-    assert same.score == answer.score
+    assert same.score == pytest.approx(answer.score, rel=1e-2)  # another batch, perhaps in bf16
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
