@@ -174,8 +174,8 @@ def test_a_compiler_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(build, "_flags", lambda: [word for flag in flags for word in flag.split()])
     monkeypatch.setattr(build, "_folder", lambda: tmp_path)
     monkeypatch.setattr(engines.cpu, "_programs", {})
-    for key, library in engines.cpu.LIBRARIES.items():  # which are put back after the test
-        monkeypatch.setitem(engines.cpu.LIBRARIES, key, library)
+    for key, kernel in LIBRARIES.items():  # which are put back after the test
+        monkeypatch.setitem(LIBRARIES, key, kernel)
     _, inputs = drawn(9, 11, 13, 37, "lstm")
     layer = Recurrent(type(CELLS["lstm"])(), 13, 37)  # another object: its kernel is built again
     mine = results(layer, *inputs)

@@ -13,7 +13,6 @@ import torch
 from pydantic import BaseModel, Field, TypeAdapter
 from torch import Tensor
 
-from elman.data.clips import Clip
 from elman.data.padding import pad
 from elman.data.tokenizer import Tokenizer
 from elman.errors import unknown_name
@@ -30,29 +29,6 @@ WINDOW, HOP = 0.05, 0.0125
 #: Quiet frames at both ends are cut: those that are so many decibels below the loudest one, but for a margin.
 _QUIET = 40.0
 _MARGIN = 4, 8
-
-
-class Recordings(NamedTuple):
-    """Recordings with their texts, not decoded yet.
-
-    Attributes:
-        clips (list[Clip]): The recordings.
-        texts (list[str]): What is said in each.
-        places (list[str]): The location of each, for messages.
-        speakers (list[str]): The speaker of each; "" where it is not known.
-        tables (bool): Whether they come from tables.
-    """
-
-    clips: list[Clip]
-    texts: list[str]
-    places: list[str]
-    speakers: list[str]
-    tables: bool
-
-    def part(self, rows: Sequence[int]) -> Recordings:
-        """Return the recordings with these numbers."""
-        clips, texts, places, speakers = ([column[k] for k in rows] for column in self[:4])
-        return Recordings(clips, texts, places, speakers, self.tables)  # type: ignore[arg-type]
 
 
 class Examples(NamedTuple):

@@ -8,33 +8,20 @@ from pydantic import Field, field_validator
 
 from elman.config import Needs, Options
 from elman.media.sound import SoundOptions
+from elman.tasks.spoken.options import SpokenData
 from elman.training.config import TrainConfig
 
-_TABLES = Needs("data in tables", lambda c: c["tables"])
 
-
-class SpeakData(Options):
+class SpeakData(SpokenData):
     """Where recordings and their texts are."""
 
     heading = "Data"
 
-    audio: Annotated[str, _TABLES] = Field("audio", description="Column with the paths of the recordings, in tables.")
-    text: Annotated[str, _TABLES] = Field("text", description="Column with what is said, in tables.")
-    speaker: Annotated[str | None, _TABLES] = Field(
-        None, description="Column with the name of the speaker, in tables; the model learns all of them."
-    )
-    start: Annotated[str, _TABLES] = Field("start", description="Column with the second at which a part begins.")
-    end: Annotated[str, _TABLES] = Field("end", description="Column with the second at which a part ends.")
     lowercase: bool = Field(True, description="Convert texts to lower case, as capitals are not heard.")
     phonemes: str | None = Field(
         None, description="Run of a model that translates words to phonemes; texts are read as its phonemes."
     )
-    max_seconds: float = Field(15.0, gt=0, description="Longer recordings are not used in training.")
-    skip_bad: bool = Field(False, description="Skip rows of tables that cannot be read, and report how many.")
-    skip_broken: bool = Field(False, description="Leave out recordings that cannot be read, and report how many.")
-    valid_fraction: float = Field(
-        0.05, gt=0, lt=1, description="Fraction of the texts that is held out without --valid, at most 2,000."
-    )
+    max_seconds: float = Field(15.0, gt=0, description="Longer training recordings are left out, with a count.")
 
 
 class SpeakSound(Options):

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.clips import Clip, read_clips
+from elman.data.clips import Clip
 from elman.data.source import absolute
-from elman.data.split import hold_out_groups
 from elman.data.tokenizer import Tokenizer
-from elman.data.transcripts import read_transcripts
 from elman.errors import ElmanError
 from elman.media.sound import channel_of
 from elman.media.sound_rows import SoundRows
@@ -21,7 +19,6 @@ from elman.tasks.speak.examples import (
     HOP,
     WINDOW,
     Examples,
-    Recordings,
     Voice,
     VoiceState,
     to_symbols,
@@ -32,6 +29,7 @@ from elman.tasks.speak.model import SpeechSynthesizer
 from elman.tasks.speak.options import SpeakConfig
 from elman.tasks.speak.phonemes import Pronouncer
 from elman.tasks.speak.spelling import clean
+from elman.tasks.spoken.recordings import Recordings, read_recordings
 from elman.training.recipe import Counts
 from elman.training.run import Run
 from elman.training.task import Task
@@ -57,37 +55,13 @@ class Speak(Task):
     config: SpeakConfig
 
     def read(self, data: Sequence[str], like: Recordings | None = None) -> Recordings:
-        c = self.config
-        found = read_transcripts(data, c.audio, c.text, c.speaker, c.start, c.end, c.skip_bad)
-        said = found.utterances
-        texts = [clean(one.text, c.lowercase) for one in said]
-        if silent := [k for k, text in enumerate(texts) if not any(map(str.isalnum, text))]:
-            k = silent[0]
-            count = f"{len(silent):,} of {len(said):,} recordings are left out for that"
-            if len(silent) == len(said):
-                raise ElmanError(f"{said[k].place}: no words in the text {said[k].text!r}; {count}")
-            _log.warning("%s: no words in the text %r; %s", said[k].place, said[k].text, count)
-            kept = sorted(set(range(len(said))) - set(silent))
-            said, texts = [said[k] for k in kept], [texts[k] for k in kept]
-        clips = read_clips(
-            [one.sound for one in said], [one.place for one in said], channel_of(c),
-            [(one.start, one.end) for one in said], c.skip_broken,
-        )  # fmt: skip
-        there = [k for k, clip in enumerate(clips) if clip is not None]
-        if not there:
-            raise ElmanError(f"{said[0].place}: no recording can be read")
-        return Recordings(
-            [clip for clip in clips if clip is not None], [texts[k] for k in there], [said[k].place for k in there],
-            [said[k].speaker for k in there], found.tables,
-        )  # fmt: skip
+        read, written = read_recordings(data, self.config, lambda text: clean(text, self.config.lowercase))
+        silent = [k for k, text in enumerate(read.texts) if not any(map(str.isalnum, text))]
+        return read.without(silent, f"no words in the text {written[silent[0]]!r}" if silent else "")
 
     def split(self, data: Recordings) -> tuple[Recordings, Recordings] | None:
         """Hold out some texts with all their recordings."""
-        chosen = hold_out_groups(data.texts, self.config.valid_fraction)
-        if chosen is None:
-            return None
-        held = [k for k, text in enumerate(data.texts) if text in chosen]
-        return data.part([k for k, text in enumerate(data.texts) if text not in chosen]), data.part(held)
+        return data.divided(data.texts, self.config.valid_fraction)
 
     def contents(self, train: Recordings, held: Recordings) -> list[str]:
         rows = [row for part in (train, held) for row in zip(part.clips, part.texts, part.speakers, strict=True)]
@@ -128,16 +102,9 @@ class Speak(Task):
         Raises:
             ElmanError: none is left, or a speaker is not known.
         """
-        c, seconds = self.config, np.array([clip.duration for clip in data.clips])
-        if training and (long := np.flatnonzero(seconds > c.max_seconds)).size:
-            message = (
-                f"{data.places[long[0]]}: {seconds[long[0]]:.1f} s, longer than --max-seconds {c.max_seconds:g}; "
-                f"{len(long):,} of {len(seconds):,} recordings are left out for that"
-            )
-            if len(long) == len(seconds):
-                raise ElmanError(message)
-            _log.warning("%s", message)
-            data = data.part(np.flatnonzero(seconds <= c.max_seconds).tolist())
+        c = self.config
+        if training:
+            data = data.at_most(c.max_seconds)
         rows = SoundRows(learnt.state.rate, c.bands, channel_of(c), WINDOW, HOP)
         found = rows.read(data.clips, data.places, c.skip_broken)
         data, frames = (

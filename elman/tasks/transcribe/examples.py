@@ -12,7 +12,6 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from elman.data.clips import Clip
 from elman.data.padding import pad
 from elman.data.tokenizer import Tokenizer, TokenKind
 from elman.media.sound import Sound
@@ -23,33 +22,6 @@ from elman.training.run import Run
 _SOUND, _TARGET = "sound.json", "target.json"
 #: Anything but letters, marks, digits, apostrophes inside words, and spaces.
 _PUNCTUATION = re.compile(r"(?<!\w)'|'(?!\w)|[^\w\s']|_")
-
-
-class Recordings(NamedTuple):
-    """Recordings with their texts, not decoded yet.
-
-    Attributes:
-        clips (list[Clip]): The recordings.
-        texts (list[str]): What is said in each.
-        places (list[str]): The location of each, for messages.
-        speakers (list[str]): The speaker of each; "" where it is not known.
-        tables (bool): Whether they come from tables.
-    """
-
-    clips: list[Clip]
-    texts: list[str]
-    places: list[str]
-    speakers: list[str]
-    tables: bool
-
-    def part(self, rows: Sequence[int]) -> Recordings:
-        """Return the recordings with these numbers."""
-        return self._replace(
-            clips=[self.clips[k] for k in rows],
-            texts=[self.texts[k] for k in rows],
-            places=[self.places[k] for k in rows],
-            speakers=[self.speakers[k] for k in rows],
-        )
 
 
 class Examples(NamedTuple):

@@ -10,9 +10,9 @@ from elman.config import Needs, Options
 from elman.data.tokenizer import TokenKind
 from elman.layers.attention import AttentionKind
 from elman.media.sound import SoundOptions
+from elman.tasks.spoken.options import SpokenData
 from elman.training.config import TrainConfig
 
-_TABLES = Needs("data in tables", lambda c: c["tables"])
 _STREAMING = Needs("a streaming model", lambda c: c["streaming"])
 _ATTENTION = Needs("model attention", lambda c: c["model"] == "attention")
 _WRITES = Needs("model transducer or attention", lambda c: c["model"] != "ctc")
@@ -21,20 +21,11 @@ _FORWARD = Needs("model ctc or transducer", lambda c: c["model"] != "attention")
 _NO_CHARACTERS = Needs("tokens word or bpe", lambda c: c["tokens"] != "char")
 
 
-class TranscribeData(Options):
+class TranscribeData(SpokenData):
     """Where the recordings and their texts are."""
 
     heading = "Data"
 
-    audio: Annotated[str, _TABLES] = Field("audio", description="Column with the path of the recording, in tables.")
-    text: Annotated[str, _TABLES] = Field("text", description="Column with what is said, in tables.")
-    speaker: Annotated[str | None, _TABLES] = Field(
-        None, description="Column with the speaker, in tables. Default: speaker, where there is one."
-    )
-    start: Annotated[str, _TABLES] = Field(
-        "start", description="Column with the second at which an utterance starts in its recording, in tables."
-    )
-    end: Annotated[str, _TABLES] = Field("end", description="Column with the second at which it ends, in tables.")
     group: Literal["text", "speaker", "none"] | None = Field(
         None, description="What held-out recordings do not share with the training recordings. Default: text; none if "
         "few sentences are repeated by many recordings, such as commands.",
@@ -46,12 +37,6 @@ class TranscribeData(Options):
     tokens: TokenKind = Field("char", description="Tokens that the model writes.")
     vocab_size: Annotated[int, _NO_CHARACTERS] = Field(
         1000, ge=2, description="Maximum size of the vocabulary of word and bpe tokens."
-    )
-    max_seconds: float = Field(30.0, gt=0, description="Longer training recordings are left out, with a count.")
-    skip_bad: bool = Field(False, description="Skip rows, lines and files that have no text, and report how many.")
-    skip_broken: bool = Field(False, description="Leave out recordings that cannot be read, and report how many.")
-    valid_fraction: float = Field(
-        0.05, gt=0, lt=1, description="Fraction that is held out without --valid, at most 2,000 recordings."
     )
 
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.clips import read_clips
-from elman.data.split import hold_out, hold_out_groups
+from elman.data.split import hold_out
 from elman.data.tokenizer import Tokenizer
-from elman.data.transcripts import read_transcripts
 from elman.errors import ElmanError
 from elman.media import Content
-from elman.media.sound import Sound, channel_of
+from elman.media.sound import Sound
 from elman.media.text import spaced
 from elman.networks.transcriber import required_steps
-from elman.tasks.transcribe.examples import Examples, Learned, Recordings, normalize
+from elman.tasks.spoken.recordings import Recordings, read_recordings
+from elman.tasks.transcribe.examples import Examples, Learned, normalize
 from elman.tasks.transcribe.model import SpeechRecognizer
 from elman.tasks.transcribe.options import TranscribeConfig
 from elman.training.recipe import Counts
@@ -43,26 +42,13 @@ class Transcribe(Task):
     config: TranscribeConfig
 
     def read(self, data: Sequence[str], like: Recordings | None = None) -> Recordings:
-        c = self.config
-        found = read_transcripts(data, c.audio, c.text, c.speaker, c.start, c.end, c.skip_bad)
-        said = found.utterances
-        parts = [(one.start, one.end) for one in said]
-        clips = read_clips(
-            [one.sound for one in said], [one.place for one in said], channel_of(c), parts, c.skip_broken
-        )
-        texts = [normalize(one.text) if c.normalize else one.text for one in said]
-        if none := [k for k, text in enumerate(texts) if not text]:
+        read, written = read_recordings(data, self.config, normalize if self.config.normalize else str)
+        if none := [k for k, text in enumerate(read.texts) if not text]:
             _log.warning(
                 "%s: nothing is left of the text %r without punctuation; it counts as silence, as do %d in all",
-                said[none[0]].place, said[none[0]].text, len(none),
+                read.places[none[0]], written[none[0]], len(none),
             )  # fmt: skip
-        kept = [k for k, clip in enumerate(clips) if clip is not None]
-        if not kept:
-            raise ElmanError(f"{said[0].place}: no recording can be read")
-        return Recordings(
-            [clip for clip in clips if clip is not None], [texts[k] for k in kept], [said[k].place for k in kept],
-            [said[k].speaker for k in kept], found.tables,
-        )  # fmt: skip
+        return read
 
     def split(self, data: Recordings) -> tuple[Recordings, Recordings] | None:
         """Hold out whole sentences, whole speakers, or recordings."""
@@ -75,12 +61,7 @@ class Transcribe(Task):
         if by == "none":
             train, held = hold_out(len(data.clips), self.config.valid_fraction)
             return (data.part(train), data.part(held)) if train and held else None
-        groups = data.texts if by == "text" else data.speakers
-        chosen = hold_out_groups(groups, self.config.valid_fraction)
-        if chosen is None:
-            return None
-        held = [k for k, group in enumerate(groups) if group in chosen]
-        return data.part([k for k, group in enumerate(groups) if group not in chosen]), data.part(held)
+        return data.divided(data.texts if by == "text" else data.speakers, self.config.valid_fraction)
 
     def contents(self, train: Recordings, held: Recordings) -> list[str]:
         pairs = [pair for part in (train, held) for pair in zip(part.clips, part.texts, strict=True)]
@@ -109,11 +90,10 @@ class Transcribe(Task):
         Raises:
             ElmanError: none is left.
         """
-        c, seconds = self.config, np.array([clip.duration for clip in data.clips])
-        if training and (long := np.flatnonzero(seconds > c.max_seconds)).size:
-            self._leave_out(data, long, f"{seconds[long[0]]:.1f} s, longer than --max-seconds {c.max_seconds:g}")
-            data = data.part(np.flatnonzero(seconds <= c.max_seconds).tolist())
-        if not training:
+        c = self.config
+        if training:
+            data = data.at_most(c.max_seconds)
+        else:
             _warn_of_unknown(learnt.target, data)
         encoded = learnt.medium.encode(Content(data.clips, c.skip_broken), data.places, training)
         data = data.part([k for k, row in enumerate(encoded) if row is not None])
@@ -123,22 +103,13 @@ class Transcribe(Task):
             need, have = np.array([required_steps(row.tolist()) for row in ids]), np.array([len(row) for row in rows])
             have = -(-have // c.stride)
             if (short := np.flatnonzero(need > have)).size:
-                k = short[0]
-                self._leave_out(
-                    data, short, f"{have[k]} steps of {10 * c.stride} ms are too few for the {len(ids[k])} tokens of "
+                k, kept = short[0], np.flatnonzero(need <= have)
+                data = data.without(
+                    short, f"{have[k]} steps of {10 * c.stride} ms are too few for the {len(ids[k])} tokens of "
                     f"{data.texts[k]!r} (a smaller --stride gives more)",
                 )  # fmt: skip
-                kept = np.flatnonzero(need <= have).tolist()
-                data, rows, ids = data.part(kept), [rows[k] for k in kept], [ids[k] for k in kept]
+                rows, ids = [rows[k] for k in kept], [ids[k] for k in kept]
         return Examples(rows, ids, data.texts, data.places, [clip.duration for clip in data.clips])
-
-    def _leave_out(self, data: Recordings, rows: np.ndarray, reason: str) -> None:
-        """Log that recordings are left out; ElmanError where these are all."""
-        count = f"{len(rows):,} of {len(data.clips):,} recordings are left out for that"
-        message = f"{data.places[rows[0]]}: {reason}; {count}"
-        if len(rows) == len(data.clips):
-            raise ElmanError(message)
-        _log.warning("%s", message)
 
     def count(self, learnt: Learned, train: Recordings, examples: Examples) -> Counts:
         return Counts(len(examples.rows), round(sum(examples.seconds)))
