@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: The number of training steps in these tests, which replaces the minutes or steps of an example.
-STEPS = 10
+STEPS = 3
 
 
 def blocks(page: Path, language: str) -> list[str]:
