@@ -99,6 +99,8 @@ def _train(
     given: list[str] = []
     if isinstance(model, Predicts) and model.reads_pictures:
         given = ["photo.jpg", *(["what is it?"] if model.takes_questions else [])]
+    elif isinstance(model, Predicts) and model.reads == "sound":
+        given = ["sound.wav"]
     commands = [shlex.join(["elman", *words, *imported]) for words in ((use, out, *given), ("evaluate", out))]
     print(f"saved in {out}; try: {', '.join(commands)}", file=sys.stderr)
     return 0
