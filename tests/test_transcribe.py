@@ -13,6 +13,7 @@ import torch
 
 import elman
 from elman import cli
+from elman.chains import Chain, Stage
 from elman.tasks.transcribe.examples import normalize
 from elman.tasks.transcribe.model import cut_in_pauses
 
@@ -117,6 +118,24 @@ def test_words_have_times_and_confidences(model: Any) -> None:
     assert all(0 < word.confidence <= 1 for word in answer.words)
     assert answer.record()["words"][0]["text"] == "aaa"
     assert answer.seconds == pytest.approx(len(wave) / RATE, abs=0.02)
+
+
+def test_a_chain_is_measured_on_texts_as_the_model_writes_them(model: Any, recordings: Path, tmp_path: Path) -> None:
+    """The stage after a recogniser reads the right text without capitals and marks, as it does in the chain."""
+    letters = "".join(f"{text}\t{text}\n" for text in ("ab", "c ab", "bca", "a", "cc", "b a") * 4)
+    (tmp_path / "pairs.tsv").write_text(f"source\ttarget\n{letters}")
+    copies = elman.train(
+        "translate", tmp_path / "pairs.tsv", steps=1, source_tokens="char", target_tokens="char", hidden_size=8,
+        embedding_size=8, num_layers=1, progress=False,
+    )  # fmt: skip
+    asked: list[str] = []
+    predict = copies.predict
+    copies.predict = lambda inputs, **options: asked.extend(inputs) or predict(inputs, **options)  # type: ignore[func-returns-value]
+    stages = [Stage(model, reference="text"), Stage(copies, reference="text")]
+    Chain(stages, "audio").evaluate([str(recordings / "test.tsv")])
+    heard, right = asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    assert len(heard) == len(right) == 20
+    assert all(text == normalize(text) for text in right)
 
 
 def test_silence_gives_an_empty_text(

@@ -285,9 +285,12 @@ class Chain(Predicts):
             "stage": k + 1, "task": stage.task, "run": stage.run, "reference": stage.reference,
             "in_chain": stage.model.compare(given, [answers[j].at(k) for j in rows], wanted),
         }  # fmt: skip
-        both = [j for j in rows if references[k - 1][j]] if k - 1 in references else []
-        if both and self.stages[k - 1].model.writes == "text":
-            said = stage.model.predict([references[k - 1][j] for j in both], **stage.options)
+        before = self.stages[k - 1].model
+        written = {}
+        if k - 1 in references and isinstance(before, Compares) and before.writes == "text":
+            written = {j: text for j in rows if (text := before.as_written(references[k - 1][j]))}
+        if both := list(written):
+            said = stage.model.predict(list(written.values()), **stage.options)
             own = [names[j] for j in both], [found[0] for found in said], [right[j] for j in both]
             scores["alone"] = stage.model.compare(*own)
         return scores

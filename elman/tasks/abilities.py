@@ -146,6 +146,10 @@ class Attends(Predicts, ABC):
 class Compares(ABC):
     """A model whose answers can be compared with texts that people have written."""
 
+    def as_written(self, reference: str) -> str:
+        """Return a right answer in the form in which the model writes it, such as in lower case. Default: as it is."""
+        return reference
+
     @abstractmethod
     def compare(
         self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]

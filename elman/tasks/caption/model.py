@@ -7,7 +7,7 @@ from typing import Any
 
 from elman.data.pictures import Picture
 from elman.errors import ElmanError
-from elman.metrics.captions import caption_scores
+from elman.metrics.captions import caption_scores, normalize
 from elman.metrics.pointing import Box, Pointed
 from elman.networks.sequence_to_sequence import SequenceToSequence, captioner
 from elman.tasks.abilities import Compares
@@ -63,6 +63,9 @@ class Captioner(VisionModel, Compares):
     def scores(self, examples: Examples, answers: Sequence[Written]) -> dict[str, Any]:
         """Return the scores of `compare`, and those of the attention."""
         return self.compare(examples.inputs, answers, examples.targets) | self.pointing(examples, answers)
+
+    def as_written(self, reference: str) -> str:
+        return normalize(reference) if self.config.normalize else reference
 
     def compare(
         self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]

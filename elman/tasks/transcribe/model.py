@@ -303,8 +303,10 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
         self, inputs: Sequence[Hashable], answers: Sequence[Answer], references: Sequence[str]
     ) -> dict[str, Any]:
         """Return the word and character error rates."""
-        said = [normalize(text) if self.config.normalize else text for text in references]
-        return _error_rates([answer.text for answer in answers], said)
+        return _error_rates([answer.text for answer in answers], [self.as_written(text) for text in references])
+
+    def as_written(self, reference: str) -> str:
+        return normalize(reference) if self.config.normalize else reference
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         (row,) = self.learnt.medium.read(inputs_of(given, False))
