@@ -310,6 +310,14 @@ def test_words_and_pieces_can_be_written(recordings: Path, tokens: str) -> None:
         ("Ünïcode — e\u0301t\u00e9", "ünïcode été"),
         ("snake_case, 3.14%", "snake case 3 14"),
         ("?!", ""),
+        ("'tis \u2018so\u2019, 'n' \u201crock\u201d'", "tis so n rock"),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902\u0964",
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902",
+        ),
+        ("\u0ba4\u0bae\u0bbf\u0bb4\u0bcd!", "\u0ba4\u0bae\u0bbf\u0bb4\u0bcd"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+        ("co\u00adop", "coop"),
         ("Привет, мир!", "привет мир"),
     ],
 )

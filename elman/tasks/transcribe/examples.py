@@ -20,8 +20,10 @@ from elman.training.recipe import Learnt
 from elman.training.run import Run
 
 _SOUND, _TARGET = "sound.json", "target.json"
-#: Anything but letters, marks, digits, apostrophes inside words, and spaces.
-_PUNCTUATION = re.compile(r"(?<!\w)'|'(?!\w)|[^\w\s']|_")
+#: Apostrophes that are not inside a word.
+_QUOTES = re.compile(r"(?<!\S)'+|'+(?!\S)")
+#: Characters inside words of some writing systems that join letters or keep them apart.
+_JOINERS = "\u200c\u200d"
 
 
 class Examples(NamedTuple):
@@ -105,4 +107,13 @@ def normalize(text: str) -> str:
     text = unicodedata.normalize("NFC", text).lower()
     for other in "\u2019\u02bc\u2018\u0060\u00b4":
         text = text.replace(other, "'")
-    return " ".join(_PUNCTUATION.sub(" ", text).split())
+    plain = "".join(_plain(character) for character in text)
+    return " ".join(_QUOTES.sub(" ", plain).split())
+
+
+def _plain(character: str) -> str:
+    """A letter, mark, digit, apostrophe or joiner as it is; nothing for other invisible characters; else a space."""
+    kind = unicodedata.category(character)
+    if kind[0] in "LMN" or character == "'" or character in _JOINERS:
+        return character
+    return "" if kind == "Cf" else " "
