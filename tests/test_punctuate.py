@@ -179,6 +179,21 @@ def test_it_restores(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         model.predict(["do you", "..."])
 
 
+def test_evaluate_measures_what_predict_writes(trained: Path, tmp_path: Path) -> None:
+    """An empty line ends a text for both; a line break does not."""
+    text = (
+        "Bob likes tea,\nbut hates dogs\n\nDo you like\ncats? Anna likes tea, but hates dogs.\n \n\nclara likes tea\n"
+    )
+    (tmp_path / "held.txt").write_text(text)
+    assert cli.main(["evaluate", str(trained), str(tmp_path / "held.txt"), "--answers", str(tmp_path / "a.tsv")]) == 0
+    rows = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()[1:]]
+    assert [row[1] for row in rows] == [
+        "Bob likes tea, but hates dogs", "Do you like cats?", "Anna likes tea, but hates dogs.", "clara likes tea",
+    ]  # fmt: skip
+    ((answer,),) = elman.load(trained).predict(text)
+    assert " ".join(row[2] for row in rows) == " ".join(answer.text.split())
+
+
 def test_long_texts_are_read_in_windows(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text of many windows is restored as in one, whatever the number of windows that are read at a time."""
     model, text = elman.load(trained), some_sentences(150, 5)

@@ -32,28 +32,32 @@ class Passage(NamedTuple):
         words (list[str]): the words as they are written, without marks.
         marks (list[str]): the mark after each word; "" for none.
         begins (list[int]): the words that begin a sentence, by number.
+        paragraphs (list[int]): the words that begin a paragraph.
     """
 
     name: str
     words: list[str]
     marks: list[str]
     begins: list[int]
+    paragraphs: list[int]
 
     def part(self, start: int, end: int) -> Passage:
         """Return the words from start to end, without the last one."""
         begins = [k - start for k in self.begins if start <= k < end]
-        return Passage(self.name, self.words[start:end], self.marks[start:end], begins)
+        paragraphs = [0, *(k - start for k in self.paragraphs if start < k < end)]
+        return Passage(self.name, self.words[start:end], self.marks[start:end], begins, paragraphs)
+
+    def parted(self) -> list[Passage]:
+        """Return its paragraphs, each as a passage."""
+        ends = [*self.paragraphs[1:], len(self.words)]
+        return [self.part(start, end) for start, end in zip(self.paragraphs, ends, strict=True)]
 
 
 def passage(name: str, text: Punctuated) -> Passage:
-    """Return a text as a passage: a sentence begins after `ENDS`, and after an empty line."""
-    before = ["", *text.marks[:-1]]
-    begins = [
-        k
-        for k, (mark, space) in enumerate(zip(before, text.spaces, strict=True))
-        if not k or mark in ENDS or space.count("\n") > 1
-    ]
-    return Passage(name, text.words, text.marks, begins)
+    """Return a text as a passage: a paragraph begins after an empty line, and a sentence there and after `ENDS`."""
+    paragraphs = [k for k, space in enumerate(text.spaces) if not k or space.count("\n") > 1]
+    begins = {*paragraphs, *(k for k, mark in enumerate(text.marks[:-1], 1) if mark in ENDS)}
+    return Passage(name, text.words, text.marks, sorted(begins), paragraphs)
 
 
 class Spellings(BaseModel):

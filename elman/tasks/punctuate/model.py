@@ -145,7 +145,7 @@ class Punctuator(TaggingModel, Answers, Compares):
     def evaluate(self, examples: Running, limit: int | None = None) -> dict[str, Any]:
         """Compute loss (mean nats per word), mark_f1, macro_mark_f1, sentence_f1, case_accuracy, the fraction of words
         that are written with the right letters, accuracy, that of words with the right case and the right mark before
-        them, and labels: the scores of each mark. The texts are read as streams, over the borders of sentences."""
+        them, and labels: the scores of each mark. Each text is read over the borders of its sentences."""
         chosen = evenly_spaced([len(row) for row in examples.examples.words], limit)
         some = examples.examples.part(chosen)
         read = list(self.restored(some, self.search.threshold))
@@ -221,7 +221,7 @@ class Punctuator(TaggingModel, Answers, Compares):
         return [word + spelt[mark] for word, mark in zip(words, marks[2:], strict=True)]
 
     def answered(self, examples: Running) -> list[Answered]:
-        """Return each sentence of the text; it is restored within the text around it."""
+        """Return each sentence; it is restored within the text around it."""
         between = "" if self.config.tokens == "char" else " "
         rows = []
         some = examples.examples

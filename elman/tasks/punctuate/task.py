@@ -112,7 +112,10 @@ class Punctuate(Task):
         return Punctuation.load(run)
 
     def encode(self, learnt: Punctuation, data: Passages, training: bool = False) -> Running:
-        return learnt.encode(data.passages)
+        """Return the text to train on as it runs on, and other text by paragraphs, as it is restored."""
+        if training:
+            return learnt.encode(data.passages)
+        return learnt.encode([part for one in data.passages for part in one.parted()])
 
     def count(self, learnt: Punctuation, train: Passages, examples: Running) -> Counts:
         return Counts(len(train.passages), sum(len(one.words) for one in train.passages))
