@@ -9,15 +9,16 @@ import torch
 
 from elman.config import parse
 from elman.decoding import Sampling, StopText, choose, penalise, tokens, top_k, top_p
+from elman.decoding.sampling import draw
 from elman.errors import ElmanError
 
 LOGITS = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.5, 0.1, 0.1, 0.3]]).log()
 
 
 def draws(sampling: Sampling, count: int = 400, logits: torch.Tensor = LOGITS) -> torch.Tensor:
-    generators = [torch.Generator().manual_seed(row) for row in range(len(logits))]
     seen = torch.zeros_like(logits, dtype=torch.bool)
-    return torch.stack([choose(logits, sampling, seen, generators) for _ in range(count)])
+    drawn = [torch.tensor([draw(row, k) for row in range(len(logits))], dtype=torch.float64) for k in range(count)]
+    return torch.stack([choose(logits, sampling, seen, one) for one in drawn])
 
 
 def test_greedy_and_zero_temperature() -> None:

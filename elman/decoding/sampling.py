@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from elman.config import Options
+from elman.engines.writing import NO_NUMBERS
+from elman.errors import ElmanError
 
 
 class Sampling(Options):
@@ -86,7 +87,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     Returns:
         Tensor: Logits (B, V), minus infinity outside the nucleus.
     """
-    ordered, index = logits.sort(-1, descending=True)
+    ordered, index = logits.sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= p  # the more probable tokens already reach p
     return logits.masked_fill(torch.zeros_like(outside).scatter(-1, index, outside), -math.inf)
@@ -108,33 +109,66 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def choose(logits: Tensor, sampling: Sampling, seen: Tensor | None, generators: Sequence[torch.Generator]) -> Tensor:
-    """Choose the next token of each row.
+def choose(logits: Tensor, sampling: Sampling, seen: Tensor | None, draws: Tensor) -> Tensor:
+    """Choose the next token of each row: the first one up to which the probabilities add up to more than the draw.
 
     Args:
         logits (Tensor): Logits (B, V).
         sampling (Sampling): The options.
         seen (Tensor, optional): Bool (B, V), true for the tokens of the text so far. Required with a repetition
             penalty, otherwise unused.
-        generators (Sequence[torch.Generator]): One generator for each row.
+        draws (Tensor): A number from 0 to below 1 for each row, (B,) float64; see `draw`.
 
     Returns:
         Tensor: Ids (B,).
+
+    Raises:
+        ElmanError: A logit is no number.
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1.0:
         assert seen is not None
         logits = penalise(logits, seen, sampling.repetition_penalty)
+    if not bool(torch.isfinite(logits.amax(-1)).all()):
+        raise ElmanError(NO_NUMBERS)
     if sampling.greedy or sampling.temperature == 0:
         return logits.argmax(-1)
-    if sampling.temperature != 1.0:
-        logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-6)
+    logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-6)
     if sampling.top_k is not None:
         logits = top_k(logits, sampling.top_k)
     if sampling.top_p < 1.0:
         logits = top_p(logits, sampling.top_p)
-    probabilities = logits.softmax(-1)
-    if len(generators) == 1:
-        return torch.multinomial(probabilities, 1, generator=generators[0])[0]
-    rows = [torch.multinomial(p, 1, generator=g) for p, g in zip(probabilities, generators, strict=True)]
-    return torch.cat(rows)
+    sums = logits.exp().cumsum(-1, dtype=torch.float64)
+    total = sums[:, -1:]
+    reached = torch.minimum(draws[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return (sums <= reached).sum(-1)
+
+
+def draw(seed: int, number: int) -> float:
+    """Return one of a sequence of random numbers, uniform from 0 to below 1.
+
+    SplitMix64, Steele et al. 2014, https://doi.org/10.1145/2660193.2660195: a function of the seed and the place in
+    the sequence, so that a text goes on as it would have, wherever and by whatever code it is continued.
+
+    Args:
+        seed (int): The seed, 0 to 2^64 - 1.
+        number (int): The place in the sequence, from 0.
+
+    Example::
+
+        >>> draw(1, 0) == draw(1, 0) != draw(1, 1)
+        True
+    """
+    return (_mixed(_mixed(seed + _STEP) + (number + 1) * _STEP) >> 11) * 2.0**-53
+
+
+#: 2^64 divided by the golden ratio.
+_STEP = 0x9E3779B97F4A7C15
+
+
+def _mixed(z: int) -> int:
+    """Return a number of 64 bits all of which depend on all of another's."""
+    z &= (1 << 64) - 1
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
+    return z ^ z >> 31

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from elman.decoding.sampling import Sampling, choose
+from elman import engines
+from elman.decoding.sampling import Sampling, choose, draw
+from elman.engines.writing import Choice, Writes
 from elman.layers.packed import packed
 
+#: A piece of text that is written at a time should take about so many seconds, and has at most so many tokens.
+_MOMENT, _MOST = 0.02, 64
 #: Number of prompt tokens read at a time, which bounds the memory of their logits.
 _CHUNK = 256
 
@@ -73,22 +78,45 @@ def tokens(
             row[torch.tensor(list(prompt), device=device)] = True
         seen[:, end_id] = False  # the end token is not penalised
     base = secrets.randbits(62) if sampling.seed is None else sampling.seed
-    generators = [torch.Generator(device).manual_seed((base + row) % 2**63) for row in range(len(prompts))]
+    seeds = [(base + row) % 2**63 for row in range(len(prompts))]
+    end = None if end_id in suppressed else end_id
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     chosen: Tensor | None = None
     with packed(network):
-        for _ in range(sampling.max_new_tokens):
+        for number in range(sampling.max_new_tokens):
             if chosen is not None:
                 logits, state = network.step(chosen, state)
-            chosen = choose(logits + banned, sampling, seen, generators)
-            if end_id not in suppressed:
+            draws = torch.tensor([draw(seed, number) for seed in seeds], dtype=torch.float64, device=device)
+            chosen = choose(logits + banned, sampling, seen, draws)
+            if end is not None:
                 ended = ended | (chosen == end_id)
                 chosen = torch.where(ended, end_id, chosen)
             if seen is not None:
                 seen[rows, chosen] = chosen != end_id
             yield chosen
-            if end_id not in suppressed and bool(ended.all()):
+            if end is not None and bool(ended.all()):
                 return
+            if not number and isinstance(network, Writes) and (written := network.written(state)) is not None:
+                choice = Choice(
+                    0.0 if sampling.greedy else sampling.temperature, sampling.top_k or 0, sampling.top_p,
+                    sampling.repetition_penalty, banned, seeds, end,
+                )  # fmt: skip
+                if (writer := engines.writer(written, choice, chosen, seen, ended, 1)) is not None:
+                    yield from _pieces(writer, sampling.max_new_tokens - 1)
+                    return
+
+
+def _pieces(writer: engines.Writer, count: int) -> Iterator[Tensor]:
+    """Yield what a writer writes; it writes as much at a time as takes a moment."""
+    size = 1
+    while count:
+        began = time.perf_counter()
+        piece = writer.write(min(size, count))
+        yield from piece
+        if len(piece) < min(size, count):
+            return
+        count -= len(piece)
+        size = max(1, min(_MOST, 2 * size if time.perf_counter() - began < _MOMENT else size // 2))
 
 
 def _read(network: Network, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:

@@ -21,6 +21,7 @@ from elman.engines.eager import Eager
 from elman.engines.modes import batched, exporting, transform, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, trains
 from elman.engines.torch_fused import TorchFused
+from elman.engines.writing import Choice, Layers, Linear, Writer, Writing, Written
 from elman.errors import ElmanError, unknown_name
 
 #: Every engine by name, in the order in which they are tried. `register` adds to it.
@@ -159,6 +160,21 @@ def pack(scan: Scan) -> object | None:
     return chosen.pack(scan) if isinstance(chosen, Packing) else None
 
 
+def writer(
+    network: Written, choice: Choice, last: Tensor, seen: Tensor | None, ended: Tensor, written: int
+) -> Writer | None:
+    """Return a loop that writes without Python between the tokens, of the first engine that has one for the network.
+
+    See `Writing.writer`. None: no engine has one, or one is forced that has none.
+    """
+    name = _forced_engine()[0]
+    for engine in ENGINES.values() if name is None else [ENGINES[_checked(name)]]:
+        found = engine.writer(network, choice, last, seen, ended, written) if isinstance(engine, Writing) else None
+        if found is not None:
+            return found
+    return None
+
+
 def additive_scores(query: Tensor, keys: Tensor, score: nn.Module) -> Tensor:
     """Return the scores of additive attention, e_ts = v . tanh(q_t + k_s), from the fastest code for the call.
 
@@ -241,13 +257,19 @@ def _checked(name: str) -> str:
 
 __all__ = [
     "ENGINES",
+    "Choice",
     "Cpu",
     "Eager",
     "Engine",
+    "Layers",
+    "Linear",
     "Packing",
     "Scan",
     "State",
     "TorchFused",
+    "Writer",
+    "Writing",
+    "Written",
     "additive_scores",
     "choose",
     "engine",
@@ -258,4 +280,5 @@ __all__ = [
     "torch_layers",
     "torch_steps",
     "unregister",
+    "writer",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from elman import cells
+from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines.modes import readable, shape_of
@@ -300,6 +300,14 @@ class Recurrent(RecurrentLayer, HasRecurrences):
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
+
+    def single(self, state: tuple[Tensor, ...]) -> engines.Scan | None:
+        """Return a single step after a state as a scan whose x is not there yet; None if somebody watches the layer."""
+        if self.training or self.recurrence.observer is not None or self._forward_hooks or self._forward_pre_hooks:
+            return None
+        x = state[0].new_empty(len(state[0]), 1, self.input_size)
+        scan = self.recurrence.scan(self.weights(), x, tuple(state))
+        return scan._replace(zoneout=self.zoneout) if any(self.zoneout) else scan
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         """Return zoneout for each part of the state: drawn masks in training, rates in evaluation."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from elman import cells
 from elman.cells import Cell
+from elman.engines import Layers, Linear
 from elman.errors import unknown_name
 from elman.layers.arguments import flag, size
 from elman.layers.bidirectional import Bidirectional
@@ -137,6 +138,22 @@ class Stack(RecurrentLayer):
             elif self.connection != "dense":
                 y = self._join(k, x, y)
         return y, tuple(new)
+
+    def single(self, state: State) -> Layers | None:
+        """Return a single step of all layers after a state, for `elman.engines.writer`.
+
+        None if a layer is not a `Recurrent`, or somebody watches it.
+        """
+        scans = [
+            layer.single(old) if type(layer) is Recurrent else None
+            for layer, old in zip(self.layers, state or (), strict=True)
+        ]
+        known = [scan for scan in scans if scan is not None]
+        watched = self._forward_hooks or self._forward_pre_hooks or any(one._forward_hooks for one in self.carry)
+        if watched or len(known) < len(scans):
+            return None
+        carries = [Linear(one.weight, one.bias) for one in self.carry]  # type: ignore[arg-type]
+        return Layers(known, self.connection, carries)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split x into features and raw columns."""

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from elman.engines import Linear, Written
+from elman.engines.writing import Writes
 from elman.layers import Connection, SequenceDropout, State, stack
 from elman.layers.heads import linear_cross_entropy
 from elman.layers.recurrent import features_only
 from elman.layers.transformer import Positions, Transformer, TransformerState
 
 
-class LanguageNetwork(nn.Module, ABC):
+class LanguageNetwork(nn.Module, Writes):
     """An embedding, layers over time, and a softmax layer.
 
     Args:
@@ -52,6 +54,10 @@ class LanguageNetwork(nn.Module, ABC):
     @abstractmethod
     def features(self, ids: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         """ids (B, T) to what the softmax layer sees (B, T, H), and the state."""
+
+    def written(self, state: Any) -> Written | None:
+        """The network after a state, as `elman.engines.writer` takes it; None if it cannot be written so."""
+        return None
 
     @abstractmethod
     def step(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -135,6 +141,14 @@ class RecurrentLanguage(LanguageNetwork):
     def step(self, ids: Tensor, state: State = None) -> tuple[Tensor, State]:
         y, state = self.recurrent.step(self.embedding(ids), state)
         return self.logits(y), state
+
+    def written(self, state: State) -> Written | None:
+        layers = self.recurrent.single(state)
+        if layers is None or self.training:
+            return None
+        inner = self.to_embedding
+        linears = [Linear(inner.weight, inner.bias)] if isinstance(inner, nn.Linear) else []
+        return Written(self.embedding.weight, layers, [*linears, Linear(*self._output)])
 
 
 class Context(NamedTuple):

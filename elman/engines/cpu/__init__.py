@@ -14,12 +14,13 @@ from torch import Tensor
 from elman.cells import CELLS, Cell
 from elman.engines.compiler import Plan, Program, TraceError, projection, raw, sizes, trace
 from elman.engines.compiler.settings import fixed, settings
-from elman.engines.cpu import generate, inference
+from elman.engines.cpu import generate, inference, writing
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.modes import to_onnx, transform, unwatched, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, owned, trains
+from elman.engines.writing import Choice, Writer, Writing, Written
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
@@ -36,7 +37,7 @@ _building = threading.RLock()
 _reported: set[str] = set()
 
 
-class Cpu(Engine, Packing):
+class Cpu(Engine, Packing, Writing):
     """Kernels for every cell whose step can be traced, with or without projection, in float32, bfloat16 and float64."""
 
     name = "cpu"
@@ -96,6 +97,25 @@ class Cpu(Engine, Packing):
         kernel = _kernel(scan.cell, _dtype(scan))
         assert kernel is not None
         return inference.pack(LIBRARIES[kernel], scan)
+
+    def writer(
+        self, network: Written, choice: Choice, last: Tensor, seen: Tensor | None, ended: Tensor, written: int
+    ) -> Writer | None:
+        scans = list(network.layers.scans)
+        linears = *network.linears, *network.layers.carries
+        used = [network.embedding, *(t for one in linears for t in one if t is not None)]
+        used += [t for scan in scans for t in (*scan.state, *scan.weights.tensors())]
+        if any(t.dtype is not torch.float32 or t.device.type != "cpu" or watched(t) for t in used):
+            return None
+        if any(scan.cell.raw or scan.cell.projected or self.refusal(scan) for scan in scans):
+            return None
+        scans = [sizes.checked(scan) for scan in scans]
+        keys = [_kernel(scan.cell, _dtype(scan)) for scan in scans]
+        libraries = [LIBRARIES[key] for key in keys if key is not None]
+        if any(one.dtype is not torch.float32 for one in libraries) or writing.library() is None:
+            return None
+        network = network._replace(layers=network.layers._replace(scans=scans))
+        return writing.Loop(libraries, network, choice, last, seen, ended, written)
 
 
 def _dtype(scan: Scan) -> torch.dtype:

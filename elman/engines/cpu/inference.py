@@ -46,10 +46,35 @@ def pack(library: Library, scan: Scan) -> PackedWeights:
     return PackedWeights(library, fields)
 
 
+def job_of(library: Library, scan: Scan, alive: list[Tensor | None]) -> Any:
+    """Return a job with the sizes, weights and rates of a scan, without its x, y and state.
+
+    ``alive`` gets the tensors that the job points to, which must exist as long as it.
+    """
+    real = library.real
+    B, T, D = scan.x.shape
+    job = library.Job()
+    job.B, job.T, job.D, job.H, job.heads = B, T, D, scan.state[0].shape[1], scan.heads
+    job.threads, job.amx, job.source = threads(), library.amx(), source()
+    weights = [_plain(w, real) for w in scan.weights[:4]]
+    alive += weights
+    job.w_ih, job.w_hh, job.b_ih, job.b_hh = [None if w is None else w.data_ptr() for w in weights]
+    if scan.weights.vectors and (units := library.units(torch.stack(scan.weights.vectors).to(real))) is not None:
+        alive.append(units)
+        job.units = units.data_ptr()
+    if scan.zoneout is not None:
+        job.rate = tuple([0.0 if isinstance(k, Tensor) else k for k in scan.zoneout])
+    if isinstance(scan.packed, PackedWeights) and scan.packed.library is library:
+        for name, tensor in scan.packed.fields.items():
+            alive.append(tensor)
+            setattr(job, name, tensor.data_ptr())
+    return job
+
+
 def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
     """Return y (B, T, H) and the final state, without a graph."""
     x, state, real = scan.x, scan.state, library.real
-    B, T, D = x.shape
+    B, T, _ = x.shape
     H, kind = state[0].shape[1], state[0].dtype
     if x.dtype is not library.dtype:
         x = x.to(library.dtype)
@@ -60,25 +85,19 @@ def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
     y = y.transpose(0, 1) if along else y
     old = [_plain(s, real) for s in state]
     new = [torch.empty((B, H), dtype=real, device="cpu") for _ in state]
-    weights = [_plain(w, real) for w in scan.weights[:4]]
-    alive: list[Tensor | None] = [x, y, *old, *new, *weights]
+    alive: list[Tensor | None] = [x, y, *old, *new]
 
-    job = library.Job()
-    job.B, job.T, job.D, job.H, job.heads, job.threads, job.amx = B, T, D, H, scan.heads, threads(), library.amx()
+    job = job_of(library, scan, alive)
     job.x_b, job.x_t, _ = x.stride()
     job.y_b, job.y_t, _ = y.stride()
-    job.x, job.y, job.source = x.data_ptr(), y.data_ptr(), source()
-    job.w_ih, job.w_hh, job.b_ih, job.b_hh = [None if w is None else w.data_ptr() for w in weights]
+    job.x, job.y = x.data_ptr(), y.data_ptr()
     job.state0 = tuple([s.data_ptr() for s in old])  # type: ignore[union-attr]
     job.state1 = tuple([s.data_ptr() for s in new])
 
-    def point(name: str, tensor: Tensor | None) -> None:
-        if tensor is not None:
-            alive.append(tensor)
-            setattr(job, name, tensor.data_ptr())
+    def point(name: str, tensor: Tensor) -> None:
+        alive.append(tensor)
+        setattr(job, name, tensor.data_ptr())
 
-    if scan.weights.vectors:
-        point("units", library.units(torch.stack(scan.weights.vectors).to(real)))
     if scan.lengths is not None:
         lengths, order = scan.lengths.long().clamp(0, T).sort(descending=True, stable=True)
         point("lengths", lengths)
@@ -91,10 +110,6 @@ def run(library: Library, scan: Scan) -> tuple[Tensor, State]:
         zones = [_plain(k, real) if isinstance(k, Tensor) else None for k in scan.zoneout]
         alive += zones
         job.zone = tuple([None if k is None else k.data_ptr() for k in zones])
-        job.rate = tuple([0.0 if isinstance(k, Tensor) else k for k in scan.zoneout])
-    if isinstance(scan.packed, PackedWeights) and scan.packed.library is library:
-        for name, tensor in scan.packed.fields.items():
-            point(name, tensor)
     if library.run_forward(ctypes.addressof(job)):
         raise MemoryError(f"{library.cell}: no memory for the kernel")
     return y, tuple(new) if kind is real else tuple([s.to(kind) for s in new])
