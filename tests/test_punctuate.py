@@ -132,9 +132,20 @@ def test_windows_are_pieces_of_the_running_text() -> None:
             else:
                 assert n == 12 and end not in words[:n]
             assert any(running[i : i + len(names)] == names for i in range(len(running)))
-    assert 40 < whole < 120
+    assert 120 < whole < 200
     parts = [Windows(learnt, text, 12, 16, 0, rank, 2).batch(0).words.tolist() for rank in (0, 1)]
     assert parts[0] != parts[1]
+
+
+def test_every_word_knows_the_mark_that_ends_its_sentence() -> None:
+    learnt, text = learnt_of("Do you? Anna, I do. It", "No end")
+    words = learnt.vocabulary.collate(text.examples, range(2))
+    kinds = learnt.sentence_marks(words)
+    names = [[learnt.marks[k] if k >= 0 else "-" for k in row] for row in kinds.tolist()]
+    assert names[0] == ["?", "?", "?", ".", ".", ".", "", "-"]
+    assert names[1] == ["", "", "", "-", "-", "-", "-", "-"]
+    inside = learnt.vocabulary.collate(text.examples.cut([(0, 1, 6)]), range(1))  # do you anna i do
+    assert [learnt.marks[k] if k >= 0 else "-" for k in learnt.sentence_marks(inside)[0].tolist()] == ["?", "?", *"---"]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,13 +74,17 @@ class Tagger(nn.Module):
 
     def forward(self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor) -> Tensor:
         """Return scores (B, T, K) of words (B, T), given spellings (U, W), their sizes (U,) and indices (B, T)."""
+        return self.head(self.features(words, lengths, spelt, sizes, which)).float()
+
+    def features(self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor) -> Tensor:
+        """Return what scores are computed from, (B, T, 2 H)."""
         x = self.words(words)
         if self.character_size:
             y, _ = self.spelling(self.characters(spelt), None, sizes)
             spelling, _ = self.ends(y, sizes)
             x = torch.cat((x, spelling[which].to(x.dtype)), -1)
         y, _ = self.encoder(self.dropout(x), None, lengths)
-        return self.head(self.dropout(y)).float()
+        return self.dropout(y)
 
     def loss(self, scores: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean of -log p per word, in nats."""
@@ -105,6 +110,30 @@ class Tagger(nn.Module):
         if self.crf is not None:
             return self.crf.decode(scores, lengths), self.crf.marginals(scores, lengths)
         return scores.argmax(-1), scores.softmax(-1)
+
+
+class SentenceTagger(Tagger):
+    """A tagger that also learns something about the whole sentence of each word.
+
+    The tag of a word may depend on words far away, as a question mark does on the beginning of the question. That is
+    learnt sooner if every word of the sentence has to tell.
+
+    Args:
+        words, characters, tags (int): See `Tagger`.
+        kinds (int): The number of kinds of sentences.
+        **options: Those of `Tagger`.
+    """
+
+    def __init__(self, words: int, characters: int, tags: int, kinds: int, **options: Any) -> None:
+        super().__init__(words, characters, tags, **options)
+        self.kinds = nn.Linear(self.encoder.output_size, kinds)
+
+    def kinds_loss(self, features: Tensor, kinds: Tensor) -> Tensor:
+        """Return the mean of -log p(kind) over the words of known kind, given `features`; kinds (B, T), -1: unknown."""
+        known = kinds >= 0
+        if not bool(known.any()):
+            return features.new_zeros(())
+        return cross_entropy(self.kinds(features[known]).float(), kinds[known])
 
 
 class Filler(nn.Module):

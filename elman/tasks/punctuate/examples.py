@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self, final
 
 import numpy as np
+import torch
 from pydantic import BaseModel, TypeAdapter
+from torch import Tensor
 
 from elman.data.punctuated import CASES, ENDS, MARKS, Case, Punctuated, case_of, with_case
 from elman.errors import ElmanError
+from elman.layers.recurrent import real_steps
 from elman.tasks.tagging.examples import Batch, Examples, Vocabulary
 from elman.training.recipe import Learnt
 from elman.training.run import Run
@@ -21,7 +24,7 @@ PUNCTUATION = "punctuation.json"
 #: The word before the first and after the last one of a text.
 END = "\n"
 #: Fraction of the training windows that are whole sentences, and how many of them at most.
-_WHOLE, _SENTENCES = 0.25, 4
+_WHOLE, _SENTENCES = 0.5, 4
 
 
 class Passage(NamedTuple):
@@ -100,6 +103,7 @@ class Punctuation(Learnt):
         self.vocabulary, self.spellings = vocabulary, spellings
         self.marks = ["", *spellings.marks]
         self.cases = [case for case in CASES if case in vocabulary.tags]
+        self._end = int(vocabulary.words.encode_words([END])[0])
         self._numbers = {mark: k for k, mark in enumerate(self.marks)}
 
     @classmethod
@@ -157,6 +161,20 @@ class Punctuation(Learnt):
         """Return the number of the case of each word, and of the mark before it."""
         return np.divmod(tags, len(self.marks))
 
+    def sentence_marks(self, batch: Batch) -> Tensor:
+        """Return the number of the mark that ends the sentence of each word, (B, T), 0 for a text that ends without.
+
+        It is -1 where the end of the sentence is not in the window.
+        """
+        marks, T = batch.tags % len(self.marks), batch.tags.shape[1]
+        ends = torch.tensor([mark != "" and mark in ENDS for mark in self.marks], device=marks.device)[marks]
+        places, real = torch.arange(T, device=marks.device), real_steps(batch.lengths, T)
+        ends = real & (ends | ((batch.words == self._end) & (places > 0)))
+        following = torch.where(ends, places, T).flip(1).cummin(1).values.flip(1)[:, 1:]
+        following = torch.cat((following, following.new_full((len(marks), 1), T)), 1)
+        found = marks.gather(1, following.clamp(max=T - 1))
+        return torch.where(real & (following < T), found, -1)
+
     def chosen(self, words: Sequence[str], probabilities: np.ndarray, threshold: float, begins: bool) -> np.ndarray:
         """Return the tags of words (T,), given the probabilities of all tags (T, K); ``begins``: a text begins here.
 
@@ -191,7 +209,7 @@ def tag_names(cases: Sequence[Case], marks: Sequence[str]) -> list[str]:
 
 
 class Windows:
-    """Training batches: windows at random places of the running text, a quarter of them whole sentences.
+    """Training batches: windows at random places of the running text, half of them whole sentences.
 
     Only whole sentences stand between `END`, so that a model learns both to find the ends of sentences in a stream and
     to end a text. Batch k depends only on k and the arguments.

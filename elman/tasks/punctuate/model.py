@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from elman.config import parse
@@ -18,13 +19,13 @@ from elman.errors import ElmanError
 from elman.metrics.punctuation import punctuation_scores
 from elman.metrics.texts import share
 from elman.metrics.words import error_scores
-from elman.networks.tagger import Tagger
+from elman.networks.tagger import SentenceTagger, Tagger
 from elman.tasks.abilities import Answered, Answers, Compares
 from elman.tasks.answers import Answer, log_of
 from elman.tasks.inputs import inputs_of
 from elman.tasks.punctuate.examples import END, Punctuation, Running, Windows, passage
 from elman.tasks.punctuate.options import Marking, PunctuateConfig
-from elman.tasks.tagging.examples import Examples, Vocabulary
+from elman.tasks.tagging.examples import Batch, Examples, Vocabulary
 from elman.tasks.tagging.model import FrequentTags, TaggingModel
 from elman.training.recipe import file_names
 from elman.training.selection import Criterion
@@ -98,7 +99,22 @@ class Punctuator(TaggingModel, Answers, Compares):
         return self.learnt.vocabulary
 
     def make_network(self) -> Tagger:
-        return self.tagger()
+        if not self.config.sentence_weight:
+            return Tagger(**self.tagger_options())
+        return SentenceTagger(kinds=len(self.learnt.marks), **self.tagger_options())
+
+    def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
+        """Return the mean of -log p per word, in nats, and the weighted one of the mark that ends its sentence."""
+        network, given = self.network, batch.to(self.device)
+        if not isinstance(network, SentenceTagger):
+            return super().loss(given, carry)
+        b = self.with_dropped_words(given)
+        features = network.features(b.words, b.lengths, b.spelt, b.sizes, b.which)
+        scores = network.head(features).float()
+        with torch.autocast(self.device.type, enabled=False):
+            loss = network.loss(scores, b.tags, b.lengths)
+            kinds = network.kinds_loss(features.float(), self.learnt.sentence_marks(given))
+            return loss + self.config.sentence_weight * kinds, None
 
     def batches(self, examples: Running, rank: int, world: int) -> Windows:
         c = self.config

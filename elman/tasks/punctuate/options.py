@@ -32,7 +32,10 @@ class PunctuateConfig(PunctuateData, TaggingConfig):
 
     batch_size: int = Field(8, ge=1, description="Windows per step and process.")
     learning_rate: float = Field(8e-3, gt=0, description="Peak learning rate, reached after the warm-up.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output.")
+    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output.")
+    sentence_weight: float = Field(
+        1.0, ge=0, description="Weight of a second loss in training: every word tells the mark that ends its sentence."
+    )
 
 
 class Marking(Options):

@@ -90,7 +90,7 @@ class Tagger(TaggingModel):
         return self.learnt
 
     def make_network(self) -> networks.Tagger:
-        return self.tagger(self.config.crf)
+        return networks.Tagger(crf=self.config.crf, **self.tagger_options())
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in examples.words]

@@ -40,14 +40,14 @@ class TaggingModel(Model, Predicts, HasBaselines):
     def vocabulary(self) -> Vocabulary:
         """The words, characters and tags."""
 
-    def tagger(self, crf: bool = False) -> Tagger:
-        """Build the network with fresh weights."""
+    def tagger_options(self) -> dict[str, Any]:
+        """Return the sizes of the network: keywords of `Tagger`."""
         c, known = self.config, self.vocabulary
-        return Tagger(
-            known.words.vocab_size, known.characters.vocab_size, len(known.tags), cell=c.cell,
-            embedding_size=c.embedding_size, hidden_size=c.hidden_size, num_layers=c.num_layers,
-            character_size=c.character_size, crf=crf, dropout=c.dropout,
-        )  # fmt: skip
+        return {
+            "words": known.words.vocab_size, "characters": known.characters.vocab_size, "tags": len(known.tags),
+            "cell": c.cell, "embedding_size": c.embedding_size, "hidden_size": c.hidden_size,
+            "num_layers": c.num_layers, "character_size": c.character_size, "dropout": c.dropout,
+        }  # fmt: skip
 
     def begin(self, examples: Examples, resumed: bool) -> None:
         path = self.config.vectors
@@ -59,13 +59,16 @@ class TaggingModel(Model, Predicts, HasBaselines):
 
     def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
         """Return the mean of -log p per word, in nats."""
-        b = batch.to(self.device)
-        words = b.words
-        if self.config.word_dropout:
-            words = drop_words(words, self.config.word_dropout, Tokenizer.unknown_id)
-        scores = self.network(words, b.lengths, b.spelt, b.sizes, b.which)
+        b = self.with_dropped_words(batch.to(self.device))
+        scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
         with torch.autocast(self.device.type, enabled=False):
             return self.network.loss(scores, b.tags, b.lengths), None
+
+    def with_dropped_words(self, batch: Batch) -> Batch:
+        """Return a batch in which some words are unknown, for training."""
+        if not self.config.word_dropout:
+            return batch
+        return batch._replace(words=drop_words(batch.words, self.config.word_dropout, Tokenizer.unknown_id))
 
     @property
     def validation_size(self) -> int:
