@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import cast
@@ -17,11 +17,12 @@ from elman.cells import Cell
 from elman.engines import torch_fused
 from elman.engines.additive import reference
 from elman.engines.cpu import Cpu, additive
+from elman.engines.cpu.stepping import Stepper
 from elman.engines.eager import Eager
 from elman.engines.modes import batched, exporting, transform, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, trains
 from elman.engines.torch_fused import TorchFused
-from elman.engines.writing import Choice, Layers, Linear, Writer, Writing, Written
+from elman.engines.writing import Choice, Layers, Linear, Place, Writer, Writing, Written
 from elman.errors import ElmanError, unknown_name
 
 #: Every engine by name, in the order in which they are tried. `register` adds to it.
@@ -175,6 +176,27 @@ def writer(
     return None
 
 
+def undisturbed() -> bool:
+    """Return whether steps without gradients concern nobody but the cpu engine: no mode of torch, no other engine."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or exporting() or transform() or watched():
+        return False
+    first = next(iter(ENGINES.values()))
+    return isinstance(first, Cpu) and _forced_engine()[0] is None and not torch.is_autocast_enabled("cpu")
+
+
+def stepper(steps: Layers, places: Sequence[Place]) -> Stepper | None:
+    """Return single steps of layers in one call of C, to be kept by whoever owns the layers.
+
+    The owner asks `undisturbed` and `Stepper.fits` before each step. None: each layer is run by `run`.
+
+    Args:
+        steps: a single step of each layer.
+        places: where the weights of all layers are kept.
+    """
+    first = next(iter(ENGINES.values()))
+    return first.stepper(steps, places) if isinstance(first, Cpu) else None
+
+
 def additive_scores(query: Tensor, keys: Tensor, score: nn.Module) -> Tensor:
     """Return the scores of additive attention, e_ts = v . tanh(q_t + k_s), from the fastest code for the call.
 
@@ -264,8 +286,10 @@ __all__ = [
     "Layers",
     "Linear",
     "Packing",
+    "Place",
     "Scan",
     "State",
+    "Stepper",
     "TorchFused",
     "Writer",
     "Writing",
@@ -276,9 +300,11 @@ __all__ = [
     "pack",
     "register",
     "run",
+    "stepper",
     "torch_cells",
     "torch_layers",
     "torch_steps",
+    "undisturbed",
     "unregister",
     "writer",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -33,6 +33,10 @@ class Layers(NamedTuple):
     scans: Sequence[Scan]
     connection: str
     carries: Sequence[Linear]
+
+
+#: Where a module keeps a weight: the dictionary of its parameters, and the name.
+Place = tuple[Mapping[str, Tensor | None], str]
 
 
 class Written(NamedTuple):

@@ -20,6 +20,7 @@ from elman.layers.arguments import flag, floating_dtype, number, probability, si
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
+from elman.layers.stepping import HasSteps, Steps
 
 #: The types accepted for the lengths of rows.
 Lengths = Tensor | Sequence[int] | np.ndarray | None
@@ -110,7 +111,7 @@ def check_layer(name: str, layer: Any) -> RecurrentLayer:
     return layer
 
 
-class Recurrent(RecurrentLayer, HasRecurrences):
+class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
     """A layer that runs one cell over time.
 
     With G gates, the parameters are ``weight_ih`` (G H, D less the raw columns), ``weight_hh`` (G H, P), ``bias_ih``
@@ -171,6 +172,7 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         super().__init__()
         heads = size("heads", heads)
         self.recurrence = Recurrence(cells.get(cell), heads)
+        self._steps = Steps()
         self.input_size = input_size = size("input_size", input_size)
         self.hidden_size = hidden_size = size("hidden_size", hidden_size)
         proj_size, dtype = size("proj_size", proj_size, 0), floating_dtype(dtype)
@@ -298,16 +300,25 @@ class Recurrent(RecurrentLayer, HasRecurrences):
         return self.recurrence.run(scan)
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        if state is not None and (done := self._steps.run(self, x, state, (state,))) is not None:
+            return done[0], done[1][0]
         y, state = self(x.unsqueeze(1), state)
         return y.squeeze(1), state
 
-    def single(self, state: tuple[Tensor, ...]) -> engines.Scan | None:
-        """Return a single step after a state as a scan whose x is not there yet; None if somebody watches the layer."""
-        if self.training or self.recurrence.observer is not None or self._forward_hooks or self._forward_pre_hooks:
+    def parts(self) -> list[nn.Module]:
+        return [self]
+
+    def options(self) -> tuple[Any, ...] | None:
+        cell, recurrence = self.cell, self.recurrence
+        if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1 or cell.raw:
             return None
+        return None if cell.projected else (recurrence, recurrence.packed, recurrence.int8, self.zoneout)
+
+    def single(self, state: State) -> engines.Layers:
         x = state[0].new_empty(len(state[0]), 1, self.input_size)
         scan = self.recurrence.scan(self.weights(), x, tuple(state))
-        return scan._replace(zoneout=self.zoneout) if any(self.zoneout) else scan
+        scan = scan._replace(zoneout=self.zoneout) if any(self.zoneout) else scan
+        return engines.Layers([scan], "plain", [])
 
     def _zoned(self, x: Tensor) -> tuple[float | Tensor, ...]:
         """Return zoneout for each part of the state: drawn masks in training, rates in evaluation."""

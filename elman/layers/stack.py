@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,12 @@ from elman.layers.bidirectional import Bidirectional
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
+from elman.layers.stepping import HasSteps, Steps
 
 Connection = Literal["plain", "residual", "dense", "highway"]
 
 
-class Stack(RecurrentLayer):
+class Stack(RecurrentLayer, HasSteps):
     """Stack layers, each of which reads the output of the one below.
 
     Args:
@@ -78,6 +79,7 @@ class Stack(RecurrentLayer):
             raise unknown_name("connection", connection, get_args(Connection))
         self.layers = nn.ModuleList(layers)
         self.connection = connection
+        self._steps = Steps()
         self.dropout = SequenceDropout(dropout, variational)
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.causal = all(layer.causal for layer in layers)
@@ -124,6 +126,8 @@ class Stack(RecurrentLayer):
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Return y (B, H) and the new state for one step x (B, D)."""
+        if state is not None and (done := self._steps.run(self, x, state, state)) is not None:
+            return done[0], tuple(done[1])
         complete = isinstance(state, (tuple, list)) and len(state) == len(self.layers)
         if not complete or any(part is None for part in state):  # otherwise each layer checks its own part
             self.check_state(x, state)
@@ -139,21 +143,17 @@ class Stack(RecurrentLayer):
                 y = self._join(k, x, y)
         return y, tuple(new)
 
-    def single(self, state: State) -> Layers | None:
-        """Return a single step of all layers after a state, for `elman.engines.writer`.
+    def parts(self) -> list[nn.Module]:
+        return [self, *self.layers, *self.carry]
 
-        None if a layer is not a `Recurrent`, or somebody watches it.
-        """
-        scans = [
-            layer.single(old) if type(layer) is Recurrent else None
-            for layer, old in zip(self.layers, state or (), strict=True)
-        ]
-        known = [scan for scan in scans if scan is not None]
-        watched = self._forward_hooks or self._forward_pre_hooks or any(one._forward_hooks for one in self.carry)
-        if watched or len(known) < len(scans):
-            return None
+    def options(self) -> tuple[Any, ...] | None:
+        found = [layer.options() if type(layer) is Recurrent else None for layer in self.layers]
+        return None if type(self) is not Stack or None in found else (self.connection, *found)
+
+    def single(self, state: State) -> Layers:
+        layers = [layer.single(old) for layer, old in zip(self.layers, state, strict=True)]  # type: ignore[operator]
         carries = [Linear(one.weight, one.bias) for one in self.carry]  # type: ignore[arg-type]
-        return Layers(known, self.connection, carries)
+        return Layers([layer.scans[0] for layer in layers], self.connection, carries)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split x into features and raw columns."""

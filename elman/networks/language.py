@@ -23,6 +23,7 @@ from elman.engines.writing import Writes
 from elman.layers import Connection, SequenceDropout, State, stack
 from elman.layers.heads import linear_cross_entropy
 from elman.layers.recurrent import features_only
+from elman.layers.stepping import watched
 from elman.layers.transformer import Positions, Transformer, TransformerState
 
 
@@ -143,12 +144,11 @@ class RecurrentLanguage(LanguageNetwork):
         return self.logits(y), state
 
     def written(self, state: State) -> Written | None:
-        layers = self.recurrent.single(state)
-        if layers is None or self.training:
+        if self.training or self.recurrent.options() is None or watched(self.recurrent.parts()):
             return None
         inner = self.to_embedding
         linears = [Linear(inner.weight, inner.bias)] if isinstance(inner, nn.Linear) else []
-        return Written(self.embedding.weight, layers, [*linears, Linear(*self._output)])
+        return Written(self.embedding.weight, self.recurrent.single(state), [*linears, Linear(*self._output)])
 
 
 class Context(NamedTuple):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import threading
 import weakref
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,13 +15,14 @@ from torch import Tensor
 from elman.cells import CELLS, Cell
 from elman.engines.compiler import Plan, Program, TraceError, projection, raw, sizes, trace
 from elman.engines.compiler.settings import fixed, settings
-from elman.engines.cpu import generate, inference, writing
+from elman.engines.cpu import generate, inference, layers, writing
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
 from elman.engines.cpu.operation import LIBRARIES, carry
+from elman.engines.cpu.stepping import Stepper, suits
 from elman.engines.modes import to_onnx, transform, unwatched, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, owned, trains
-from elman.engines.writing import Choice, Writer, Writing, Written
+from elman.engines.writing import Choice, Layers, Place, Writer, Writing, Written
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
@@ -101,21 +103,39 @@ class Cpu(Engine, Packing, Writing):
     def writer(
         self, network: Written, choice: Choice, last: Tensor, seen: Tensor | None, ended: Tensor, written: int
     ) -> Writer | None:
-        scans = list(network.layers.scans)
         linears = *network.linears, *network.layers.carries
         used = [network.embedding, *(t for one in linears for t in one if t is not None)]
-        used += [t for scan in scans for t in (*scan.state, *scan.weights.tensors())]
-        if any(t.dtype is not torch.float32 or t.device.type != "cpu" or watched(t) for t in used):
+        if not all(map(suits, used)):
             return None
-        if any(scan.cell.raw or scan.cell.projected or self.refusal(scan) for scan in scans):
+        found = self._layers(network.layers)
+        if found is None:
             return None
-        scans = [sizes.checked(scan) for scan in scans]
-        keys = [_kernel(scan.cell, _dtype(scan)) for scan in scans]
-        libraries = [LIBRARIES[key] for key in keys if key is not None]
-        if any(one.dtype is not torch.float32 for one in libraries) or writing.library() is None:
+        libraries, checked = found
+        return writing.Loop(libraries, network._replace(layers=checked), choice, last, seen, ended, written)
+
+    def stepper(self, steps: Layers, places: Sequence[Place]) -> Stepper | None:
+        """Return single steps of layers whose weights are kept in these places; None if it has none for them."""
+        found = self._layers(steps)
+        if found is None or any(scan.weights.vectors for scan in steps.scans):  # values computed from vectors
             return None
-        network = network._replace(layers=network.layers._replace(scans=scans))
-        return writing.Loop(libraries, network, choice, last, seen, ended, written)
+        weights = [w for scan in steps.scans for w in scan.weights.tensors()]
+        kept = {id(at[name]) for at, name in places}
+        if not all(id(w) in kept for w in weights):  # computed at every call
+            return None
+        return Stepper(*found, places)
+
+    def _layers(self, steps: Layers) -> tuple[list[Library], Layers] | None:
+        """Return the kernels for single steps, and the steps, checked; None if there are none in float32."""
+        for scan in steps.scans:
+            if scan.cell.raw or scan.cell.projected or self.refusal(scan) or _dtype(scan) is not torch.float32:
+                return None
+            if not all(map(suits, (*scan.state, *scan.weights.tensors()))):
+                return None
+        keys = [_kernel(scan.cell, torch.float32) for scan in steps.scans]
+        if layers.library() is None:
+            return None
+        checked = [sizes.checked(scan) for scan in steps.scans]
+        return [LIBRARIES[key] for key in keys if key is not None], steps._replace(scans=checked)
 
 
 def _dtype(scan: Scan) -> torch.dtype:

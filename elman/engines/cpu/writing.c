@@ -1,46 +1,21 @@
 /* Write: token after token, each chosen from the output of a network that has read the one before.
  *
- *     x_1 = embedding of the last token             (B, E)
- *     y_k, state_k = kernel of layer k (x_k)        (B, H)
- *     x_{k+1} = y_k and x_k as they are connected
- *     logits = the linear layers on top             (B, V)
+ *     x = embedding of the last token               (B, E)
+ *     y = recurrent layers (x)                      (B, H)
+ *     logits = the linear layers on top (y)         (B, V)
  *     token = chosen from softmax(logits / temperature)
  *
  * The law is elman/decoding/sampling.py: the same seed gives the same tokens.
  *
- * Above this text stands vector.h.
+ * Above this text stand vector.h and layers.c.
  */
 
-typedef struct { /* the structs are mirrored in writing.py */
-    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-    int (*thread_number)(void);
-    int (*thread_count)(void);
-    void *(*take)(size_t);
-    void (*give)(void *);
-} Source;
-
-typedef struct {               /* y = W x + b */
-    i64 N, K;
-    const real *weight, *bias; /* (N, K), (N) or 0 */
-} Linear;
-
-typedef struct {
-    int (*forward)(void *job); /* of the cell's kernel, and its job of one step */
-    void *job;
-    const real **x, **state0;  /* where the job has these pointers */
-    real **y, **state1;
-    i64 states, D, H;
-    real *state[2];            /* each (states, B, H): before a step and after it, in turn */
-    Linear carry;              /* of a highway connection */
-} Layer;
-
-enum { PLAIN, RESIDUAL, DENSE, HIGHWAY };
-
-typedef struct {
-    i64 B, V, E, layers, linears, threads, connection, width; /* width: the largest number of features anywhere */
+typedef struct { /* mirrored in writing.py */
+    Layers net;
+    i64 V, linears;
     const real *embedding;     /* (V, E) */
-    const Layer *layer;
     const Linear *linear;
+    real **states[2];          /* the parts of all states, before a step and after it, in turn */
     const real *banned;        /* (V): 0, or -infinity for what is never written */
     uint8_t *seen, *ended;     /* (B, V) or 0, what is penalised; (B) or 0, who has written the end */
     i64 end, top_k, greedy;    /* top_k 0: all tokens */
@@ -48,106 +23,24 @@ typedef struct {
     const uint64_t *seeds;     /* (B) */
     i64 *last;                 /* (B): the last token of each row */
     i64 written, turn;         /* tokens so far, of each row; which of the states is the last one */
-    real *features[2], *logits; /* (B, width), (B, V) */
-    double *order;              /* (V): to choose in */
-    Source source;
+    real *logits;              /* (B, V) */
+    double *order;             /* (V): to choose in */
 } Job;
 
-INLINE i64 least(i64 a, i64 b) { return a < b ? a : b; }
-INLINE real sum_of(V x) {
-    real part[BYTES / sizeof(real)];
-    put(part, x);
-    for (i64 half = VL / 2; half; half /= 2)
-        for (i64 k = 0; k < half; k++) part[k] += part[k + half];
-    return part[0];
-}
-
-/* ---- products ---- */
-
-typedef struct {
-    const Linear *linear;
-    const real *x;
-    real *y;
-    i64 B;
-    const Source *source;
-} Product;
-
-static void multiply(const Product *p, i64 n0, i64 n1) {
-    const i64 N = p->linear->N, K = p->linear->K;
-    for (i64 n = n0; n < n1; n++) {
-        const real *w = p->linear->weight + n * K;
-        for (i64 b = 0; b < p->B; b++) {
-            const real *x = p->x + b * K;
-            V sum[4] = {0};
-            i64 k = 0;
-            for (; k + 4 * VL <= K; k += 4 * VL)
-                for (i64 j = 0; j < 4; j++) sum[j] += get(w + k + j * VL) * get(x + k + j * VL);
-            for (; k < K; k += VL) sum[0] += get_some(w + k, K - k) * get_some(x + k, K - k);
-            p->y[b * N + n] = sum_of((sum[0] + sum[1]) + (sum[2] + sum[3])) + (p->linear->bias ? p->linear->bias[n] : 0);
-        }
-    }
-}
-static void multiply_share(void *given) {
-    Product *p = given;
-    const i64 who = p->source->thread_number(), of = p->source->thread_count(), N = p->linear->N;
-    multiply(p, N * who / of, N * (who + 1) / of);
-}
-static void apply(const Job *job, const Linear *linear, const real *x, real *y) {
-    Product p = {linear, x, y, job->B, &job->source};
-    if (job->threads > 1 && linear->N * linear->K > 1 << 18) /* to wake a thread costs as much as to read a megabyte */
-        job->source.parallel(multiply_share, &p, (unsigned)job->threads, 0);
-    else
-        multiply(&p, 0, linear->N);
-}
-
-/* ---- the network ---- */
-
-/* the input of layer k + 1, from the input x and the output y of layer k: in `x` */
-static void join(const Job *job, const Layer *layer, i64 k, real *x, const real *y, real *gate) {
-    const i64 D = layer->D, H = layer->H;
-    if (job->connection == DENSE) {
-        for (i64 b = job->B - 1; b >= 0; b--) { /* from the end, as rows grow in place */
-            memmove(x + b * (D + H), x + b * D, (size_t)D * sizeof(real));
-            memcpy(x + b * (D + H) + D, y + b * H, (size_t)H * sizeof(real));
-        }
-        return;
-    }
-    if (job->connection == PLAIN || !k) {
-        memcpy(x, y, (size_t)(job->B * H) * sizeof(real));
-        return;
-    }
-    if (job->connection == HIGHWAY) apply(job, &layer->carry, x, gate);
-    for (i64 n = 0; n < job->B * H; n += VL) {
-        const i64 left = job->B * H - n;
-        V old = get_some(x + n, left), new = get_some(y + n, left);
-        V t = job->connection == HIGHWAY ? v_sigmoid(get_some(gate + n, left)) : all(1);
-        put_some(x + n, job->connection == HIGHWAY ? t * new + (1 - t) * old : new + old, left);
-    }
-}
-
-/* the features (B, ...) of the last layer, in features[0] */
+/* the logits after the last tokens */
 static int read_last(Job *job) {
-    real *x = job->features[0], *y = job->features[1], *gate = job->features[1] + job->B * job->width;
-    for (i64 b = 0; b < job->B; b++)
-        memcpy(x + b * job->E, job->embedding + job->last[b] * job->E, (size_t)job->E * sizeof(real));
-    for (i64 k = 0; k < job->layers; k++) {
-        const Layer *layer = job->layer + k;
-        *layer->x = x, *layer->y = y;
-        for (i64 s = 0; s < layer->states; s++) {
-            layer->state0[s] = layer->state[job->turn] + s * job->B * layer->H;
-            layer->state1[s] = layer->state[!job->turn] + s * job->B * layer->H;
-        }
-        const int failed = layer->forward(layer->job);
-        if (failed) return failed;
-        if (k + 1 < job->layers || job->connection != DENSE)
-            join(job, layer, k, x, y, gate);
-        else
-            memcpy(x, y, (size_t)(job->B * layer->H) * sizeof(real));
-    }
+    const Layers *net = &job->net;
+    const i64 E = net->D;
+    for (i64 b = 0; b < net->B; b++)
+        memcpy(net->x + b * E, job->embedding + job->last[b] * E, (size_t)E * sizeof(real));
+    const int failed = run_layers(net, job->states[job->turn], job->states[!job->turn]);
+    if (failed) return failed;
     job->turn = !job->turn;
+    real *from = net->x, *to = net->y;
     for (i64 k = 0; k < job->linears; k++) {
-        const int last = k + 1 == job->linears;
-        apply(job, job->linear + k, job->features[k & 1], last ? job->logits : job->features[~k & 1]);
+        apply(net, job->linear + k, from, k + 1 == job->linears ? job->logits : to);
+        real *swap = from;
+        from = to, to = swap;
     }
     return 0;
 }
@@ -242,8 +135,8 @@ static i64 chosen(const Job *job, i64 b) {
 
 static int all_ended(const Job *job) {
     i64 b = 0;
-    while (job->ended && b < job->B && job->ended[b]) b++;
-    return b == job->B;
+    while (job->ended && b < job->net.B && job->ended[b]) b++;
+    return b == job->net.B;
 }
 
 /* Write up to n tokens of each row, (n, B), until all rows have ended: return how many, or what is below 0 if that fails. */
@@ -251,7 +144,7 @@ i64 write_tokens(Job *job, i64 n, i64 *out) {
     i64 t = 0;
     for (; t < n && !all_ended(job); t++) {
         if (read_last(job)) return -1;
-        for (i64 b = 0; b < job->B; b++) {
+        for (i64 b = 0; b < job->net.B; b++) {
             i64 id = chosen(job, b);
             if (id < 0) return -2;
             if (job->ended) {
@@ -259,7 +152,7 @@ i64 write_tokens(Job *job, i64 n, i64 *out) {
                 if (job->ended[b]) id = job->end;
             }
             if (job->seen && id != job->end) job->seen[b * job->V + id] = 1;
-            out[t * job->B + b] = job->last[b] = id;
+            out[t * job->net.B + b] = job->last[b] = id;
         }
         job->written++;
     }

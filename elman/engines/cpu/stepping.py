@@ -1,0 +1,100 @@
+"""Single steps of layers without gradients, from jobs that are kept ready, as a loop of steps in Python needs them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from elman.cells import Cell
+from elman.engines.compiler.settings import fixed, settings
+from elman.engines.cpu.layers import Bound, library
+from elman.engines.cpu.library import Library
+from elman.engines.scan import State
+from elman.engines.writing import Layers, Place
+
+
+class Stepper:
+    """One step of recurrent layers, in float32.
+
+    Jobs hold addresses and sizes, no values. `fits` compares them with those of the weights before every step, so that
+    a step uses the values that the weights have then, however they were changed.
+
+    Args:
+        libraries (Sequence[Library]): the kernel of each layer.
+        layers (Layers): a single step.
+        places (Sequence[Place]): where the weights of all layers are kept.
+    """
+
+    def __init__(self, libraries: Sequence[Library], layers: Layers, places: Sequence[Place]) -> None:
+        scans = layers.scans
+        self._bound = Bound(libraries, layers)
+        self._places = [(at, name, *_seen(at[name])) for at, name in places]
+        self._cells: list[tuple[Cell, Any]] = [(s.cell, None if fixed(s.cell) else settings(s.cell)) for s in scans]
+        self._default = torch.get_default_dtype()
+        B, _, D = scans[0].x.shape
+        self._x, self._y = (B, D), (B, scans[-1].state[0].shape[1])
+        self._states = [[tuple(part.shape) for part in scan.state] for scan in scans]
+        count = sum(map(len, self._states))
+        self._old, self._new = (c_void_p * count)(), (c_void_p * count)()
+        self._struct, self._at_old, self._at_new = map(ctypes.addressof, (self._bound.struct, self._old, self._new))
+        built = library()
+        assert built is not None
+        self._run = built.step_layers
+
+    def fits(self) -> bool:
+        """Return whether the weights lie where they lay, and the cells have the settings that they had."""
+        for at, name, address, shape in self._places:
+            t = at.get(name)
+            if t is None or t.data_ptr() != address or t.shape != shape or not suits(t):
+                return False
+        for cell, values in self._cells:
+            if not fixed(cell) if values is None else settings(cell) != values:
+                return False
+        return torch.get_default_dtype() is self._default
+
+    def step(self, x: Any, states: Sequence[Any]) -> tuple[Tensor, list[State]] | None:
+        """Return y (B, H) and the states after x (B, D); None if x or a state is not what a kernel can read."""
+        if not _is(x, self._x) or len(states) != len(self._states):
+            return None
+        old, new, after = [], [], []
+        for state, shapes in zip(states, self._states, strict=True):
+            if not isinstance(state, (tuple, list)) or len(state) != len(shapes):
+                return None
+            parts = []
+            for part, shape in zip(state, shapes, strict=True):
+                if not _is(part, shape):
+                    return None
+                parts.append(made := torch.empty(shape, dtype=torch.float32, device="cpu"))
+                old.append(part.data_ptr())
+                new.append(made.data_ptr())
+            after.append(tuple(parts))
+        y = torch.empty(self._y, dtype=torch.float32, device="cpu")
+        self._old[:], self._new[:] = old, new  # type: ignore[assignment]
+        self._bound.refresh()
+        if self._run(self._struct, x.data_ptr(), y.data_ptr(), self._at_old, self._at_new):
+            raise MemoryError("no memory for the kernels")
+        return y, after  # type: ignore[return-value]
+
+
+def suits(t: Tensor) -> bool:
+    """Return whether a kernel in float32 can read a tensor as it lies in memory."""
+    kind = type(t)
+    return (
+        (kind is Parameter or kind is Tensor) and t.dtype is torch.float32 and t.is_cpu and t.is_contiguous()
+        and not t.is_neg()
+    )  # fmt: skip
+
+
+def _is(t: Any, shape: tuple[int, ...]) -> bool:
+    return type(t) is Tensor and t.shape == shape and suits(t)
+
+
+def _seen(t: Tensor | None) -> tuple[int, Any]:
+    assert t is not None
+    return t.data_ptr(), t.shape
