@@ -15,6 +15,7 @@ import pytest
 
 import elman
 from elman import cli
+from elman.chains import listening as chains
 from elman.chains.listening import ListeningChain
 from elman.data.sound_pipes import read_pipe
 from tests.test_transcribe import RATE, SMALL, recordings, said, streaming
@@ -266,3 +267,27 @@ def test_the_chain_command_streams(
     ):
         assert cli.main(["chain", *words]) == 2
         assert reason in capsys.readouterr().err
+
+
+def test_a_line_that_a_model_cannot_use_does_not_end_the_stream(
+    streaming: Any, recordings: Path, shouting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    follow = chains.follow
+
+    def refusing(stages: Any, answers: Any) -> Any:
+        if answers[0][0].text == "ab":
+            raise elman.ElmanError("stage 2 (translate): cannot use this")
+        return follow(stages, answers)
+
+    monkeypatch.setattr(chains, "follow", refusing)
+    sound = str(tmp_path / "talk.wav")
+    soundfile.write(sound, speech(["ab", "cab", "ab"]), RATE)
+    assert cli.main(["chain", run_of(recordings), shouting, sound, "--stream"]) == 2
+    output = capsys.readouterr()
+    assert output.out == "CAB\n" and output.err.count(" s: stage 2 (translate): cannot use this") == 2
+    assert cli.main(["chain", run_of(recordings), shouting, sound, "--stream", "--json"]) == 2
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record.get("reason", "") for record in records] == [
+        "stage 2 (translate): cannot use this", "", "stage 2 (translate): cannot use this",
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 import elman
 from elman import cli
 from elman.data.tagged import read_tagged
+from elman.data.words import token_pattern, word_pattern
 from elman.layers.crf import CRF
 from elman.metrics.entities import entities, entity_scores, is_bio
 from elman.networks.tagger import Filler, Tagger
@@ -40,6 +42,17 @@ def test_the_field_is_the_sum_over_all_sequences() -> None:
                 assert marginals[row, t, k].item() == pytest.approx(p[every[:, t] == k].sum().item())
     tags = torch.randint(K, (3, 4))
     assert torch.autograd.gradcheck(lambda s: field.log_probability(s, tags, lengths), scores.requires_grad_())
+
+
+def test_words_and_punctuation_marks_of_any_writing_system() -> None:
+    found = token_pattern().findall(
+        "Don\u2019t, e\u0301te\u0301: \u0928\u092e\u0938\u094d\u0924\u0947! (3.5) \u0e17\u0e35\u0e48 x_1"
+    )
+    assert found == [
+        "Don\u2019t", ",", "e\u0301te\u0301", ":", "\u0928\u092e\u0938\u094d\u0924\u0947", "!", "(", "3", ".", "5", ")",
+        "\u0e17\u0e35\u0e48", "x_1",
+    ]  # fmt: skip
+    assert re.findall(word_pattern(), "rock 'n' roll's") == ["rock", "n", "roll's"]
 
 
 def test_entities_are_counted_as_seqeval_does() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,12 @@ class ChainLine(NamedTuple):
     Attributes:
         line: what the first model hears, a `elman.tasks.transcribe.listening.Line`.
         answers (list[ChainAnswer]): the answers, the best first; none while the line can still change.
+        reason (str): why a line that has ended has no answers; empty otherwise.
     """
 
     line: Any
     answers: list[ChainAnswer]
+    reason: str = ""
 
 
 class ListeningChain:
@@ -59,7 +61,10 @@ class ListeningChain:
         self._listening.__exit__(*error)
 
     def push(self, block: np.ndarray) -> Iterator[ChainLine]:
-        """Take the next samples (N,) float32; yield what is heard, with the answers to the lines that end."""
+        """Take the next samples (N,) float32; yield what is heard, with the answers to the lines that end.
+
+        A line that a later model cannot use has no answers, and the reason. The next lines are answered.
+        """
         for line in self._listening.push(block):
             yield self._answered(line)
 
@@ -69,5 +74,9 @@ class ListeningChain:
             yield self._answered(line)
 
     def _answered(self, line: Any) -> ChainLine:
-        answers: Sequence[ChainAnswer] = follow(self._stages, [[line.answer]])[0] if line.final else []
-        return ChainLine(line, list(answers))
+        if not line.final:
+            return ChainLine(line, [])
+        try:
+            return ChainLine(line, list(follow(self._stages, [[line.answer]])[0]))
+        except ElmanError as error:  # a later model cannot use this line; others may come
+            return ChainLine(line, [], str(error))

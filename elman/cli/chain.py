@@ -84,8 +84,7 @@ def chain(
             raise ElmanError("--stream: takes one sound; --column, --images and --skip-... are for files")
         source = inputs[0] if inputs else None
         check_source(source, microphone, raw)
-        _stream(load_chain(runs, device=device), source, microphone, raw, show=show, json=json, out=out)
-        return 0
+        return _stream(load_chain(runs, device=device), source, microphone, raw, show=show, json=json, out=out)
     if microphone or raw is not None:
         raise ElmanError("--microphone, --raw: need --stream")
     model = load_chain(runs, device=device)
@@ -121,28 +120,37 @@ def chain(
 
 def _stream(
     model: Chain, source: str | None, microphone: bool, raw: int | None, *, show: bool, json: bool, out: str | None
-) -> None:
-    """Print the answer to each line as soon as it has been said; with ``out``, write its sound to a numbered file."""
+) -> int:
+    """Print the answer to each line as soon as it has been said; with ``out``, write its sound to a numbered file.
+
+    Return the exit status: 2 if a model could not use a line, which is reported.
+    """
     if (model.writes == "sound") != (out is not None):
         raise ElmanError("--out: name the sound files to write" if out is None else f"--out: {model.name} writes texts")
-    number, shown = 0, console(stderr=True)
+    number, status, shown = 0, 0, console(stderr=True)
     with ExitStack() as stack:
         first = model.stages[0].model
         channel = first.channel if isinstance(first, Listens) else None
         sound = open_source(stack, source, microphone, raw, channel)
         listening = stack.enter_context(ListeningChain(model, sound.rate))
-        for line, answers in lines_of(listening, sound.blocks):
+        for line, answers, reason in lines_of(listening, sound.blocks):
             if shown.is_terminal and not json:
-                show_growing(shown, "" if answers else " ".join(line.segment.text.split()))
-            if not answers:
+                show_growing(shown, "" if answers or reason else " ".join(line.segment.text.split()))
+            if not answers and not reason:
                 continue
-            number += 1
             start, end = (round(second, 3) for second in line.segment[:2])
             times = f"{start:.2f} - {end:.2f} s"
-            one = Reply(Given(times, times, times), answers, "")
-            name = None if out is None else write_spoken(one, numbered(out, number))
+            one = Reply(Given(times, times, times), answers, reason)
+            if reason:
+                print(f"elman: {one.message}", file=sys.stderr, flush=True)
+                status = 2
+                if not json:
+                    continue
+            number += not reason
+            name = None if out is None or reason else write_spoken(one, numbered(out, number))
             found = _lines(one, show=show, json=json, name=name, several=True, named=False)
             print(*found, sep="\n", end="\n" if found else "", flush=True)
+    return status
 
 
 def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

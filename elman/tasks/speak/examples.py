@@ -15,6 +15,7 @@ from torch import Tensor
 
 from elman.data.padding import pad
 from elman.data.tokenizer import Tokenizer
+from elman.data.words import word_pattern
 from elman.errors import unknown_name
 from elman.tasks.speak.phonemes import Pronouncer
 from elman.tasks.speak.spelling import clean
@@ -23,7 +24,6 @@ from elman.training.run import MAX_COUNT, Run
 
 _SYMBOLS, _VOICE, _LEXICON = "symbols.json", "voice.json", "lexicon.json"
 
-_WORD = re.compile(r"(\w+(?:'\w+)*)")
 #: Seconds of a window, and from one frame to the next.
 WINDOW, HOP = 0.05, 0.0125
 #: Quiet frames at both ends are cut: those that are so many decibels below the loudest one, but for a margin.
@@ -154,13 +154,13 @@ def to_symbols(text: str, pronouncer: Pronouncer | None) -> list[str]:
     """Return the characters of a text; with a pronouncer, the phonemes of its words and the characters between them."""
     if pronouncer is None:
         return list(text)
-    parts = _WORD.split(text)  # every second one is a word
+    parts = re.split(f"({word_pattern()})", text)  # every second one is a word
     return [x for k, part in enumerate(parts) for x in (pronouncer.pronounce(part) if k % 2 else part)]
 
 
 def words_of(texts: Iterable[str]) -> set[str]:
     """Return the words that a pronouncer is asked about."""
-    return {word for text in texts for word in _WORD.findall(text)}
+    return {word for text in texts for word in re.findall(word_pattern(), text)}
 
 
 def collate(examples: Examples, rows: Sequence[int] | np.ndarray, frames_per_step: int) -> Batch:

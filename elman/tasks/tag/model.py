@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from elman.data.buckets import BucketBatches, Buckets
 from elman.data.inputs import InputFile, is_file_argument
 from elman.data.split import evenly_spaced
 from elman.data.tagged import read_words
+from elman.data.words import token_pattern
 from elman.metrics.entities import entity_scores, is_bio
 from elman.networks import tagger as networks
 from elman.tasks.answers import Answer
@@ -25,9 +25,6 @@ from elman.tasks.tagging.options import NoOptions
 from elman.training.recipe import Recipe, file_names
 from elman.training.run import Sources
 from elman.training.selection import Criterion
-
-#: Words and punctuation marks of a text.
-_TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class Tagger(TaggingModel):
         parse(NoOptions, options)
         given = [inputs] if isinstance(inputs, str) else list(inputs)
         inputs_of([" ".join(x) if isinstance(x, list) else x for x in given], True)
-        texts = [list(x) if isinstance(x, list) else _TOKEN.findall(x) for x in given]
+        texts = [list(x) if isinstance(x, list) else token_pattern().findall(x) for x in given]
         found, probabilities, _ = self.tagged(self.untagged(texts))
         answers = []
         for text, tags, p in zip(texts, found, probabilities, strict=True):
@@ -140,7 +137,7 @@ class Tagger(TaggingModel):
         return read_words(argument, column or c.words, c.tag, self.tags) if is_file_argument(argument) else None
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
-        words = _TOKEN.findall(inputs_of(given, True)[0])
+        words = token_pattern().findall(inputs_of(given, True)[0])
         return words, self.uncertainty(words)
 
     def baselines(self, examples: Examples) -> dict[str, float]:
