@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import elman
 from elman import cli
 from elman.data.punctuated import MARKS, case_of, mark_of, read_punctuated, with_case
 from elman.metrics.punctuation import punctuation_scores
+from elman.networks.tagger import SentenceTagger
 from elman.tasks.punctuate.examples import Punctuation, Windows, passage
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "embedding_size": 8, "character_size": 4, "progress": False}
@@ -146,6 +148,14 @@ def test_every_word_knows_the_mark_that_ends_its_sentence() -> None:
     assert names[1] == ["", "", "", "-", "-", "-", "-", "-"]
     inside = learnt.vocabulary.collate(text.examples.cut([(0, 1, 6)]), range(1))  # do you anna i do
     assert [learnt.marks[k] if k >= 0 else "-" for k in learnt.sentence_marks(inside)[0].tolist()] == ["?", "?", *"---"]
+
+
+def test_windows_without_the_end_of_a_sentence_have_gradients() -> None:
+    """Processes that train together need a gradient for every parameter."""
+    network = SentenceTagger(9, 5, 4, 3, embedding_size=4, hidden_size=4, character_size=0)
+    loss = network.kinds_loss(torch.randn(2, 5, 8), torch.full((2, 5), -1))
+    loss.backward()
+    assert loss.item() == 0 and network.kinds.weight.grad is not None and not network.kinds.weight.grad.any()
 
 
 @pytest.fixture(scope="module")

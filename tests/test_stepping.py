@@ -6,7 +6,9 @@ import copy
 import gc
 import pickle
 import random
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -186,6 +188,71 @@ def test_weights_that_are_computed(short: list[bool]) -> None:
     assert not short[-1]
     check(Recurrent("lstm", D, H, heads=2).eval())
     assert not short[-1]
+
+
+def test_parameters_that_appear() -> None:
+    layer = Recurrent("lstm", D, H, bias=False).eval()
+    check(layer)
+    layer.bias_ih = nn.Parameter(torch.randn(4 * H))
+    check(layer)
+    net = stack("gru", D, H, 3, connection="highway").eval()
+    for change in (
+        lambda: setattr(net.carry[0], "bias", None),
+        lambda: setattr(net.carry[0], "bias", nn.Parameter(torch.ones(H))),
+        lambda: parametrize.register_parametrization(net.carry[0], "weight", nn.Tanh()),
+        lambda: net.carry[0].parametrizations.weight.original.mul_(2),  # type: ignore[union-attr, operator]
+        lambda: net.carry.__setitem__(1, Gate(H, H).eval()),
+        lambda: net.dropout.train(),
+    ):
+        with torch.no_grad():
+            change()
+            x = torch.randn(2, D)
+            state = net.step(x)[1]
+            torch.testing.assert_close(net.step(x, state), called(net, x, state), rtol=1e-5, atol=1e-6)
+
+
+class Gate(nn.Linear):
+    """A linear layer that computes something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 5
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    net = stack("lstm", D, H, 2).eval()
+
+    def last(seed: int) -> Any:
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            state = net.initial_state(torch.zeros(1, D))
+            for _ in range(200):
+                _, state = net.step(torch.randn(1, D, generator=draw), state)
+        return state
+
+    expected = [last(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(same, pool.map(last, range(4)), expected))
+
+
+def test_a_layer_is_freed_with_its_last_name() -> None:
+    for make in (lambda: Recurrent("gru", D, H).eval(), lambda: stack("gru", D, H, 2).eval()):
+        layer = make()
+        check(layer)
+        weight = weakref.ref(next(layer.parameters()))
+        gc.disable()
+        try:
+            del layer
+            assert weight() is None
+        finally:
+            gc.enable()
+
+
+def test_another_default_device() -> None:
+    net = stack("lstm", D, H, 2).eval()
+    x = torch.randn(1, D)
+    with torch.no_grad(), torch.device("meta"):
+        y, _ = net.step(x, net.initial_state(x))
+    assert y.device.type == "cpu"
 
 
 def test_int8_inside_packed_and_outside(short: list[bool]) -> None:

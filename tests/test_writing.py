@@ -166,6 +166,51 @@ def test_networks_that_are_written_in_python(loops: list[Any]) -> None:
     assert not any(loops)
 
 
+class Shifted(RecurrentLanguage):
+    """A network with logits of its own."""
+
+    def logits(self, y: torch.Tensor) -> torch.Tensor:
+        return super().logits(y).flip(-1)
+
+
+def test_networks_that_compute_something_else(loops: list[Any]) -> None:
+    tied = network(tie=True)
+    tied.to_embedding = torch.nn.Sequential(tied.to_embedding, torch.nn.Tanh()).eval()
+    other = network()
+    other.__class__ = Shifted
+    patched = network()
+    patched.logits = lambda y: -RecurrentLanguage.logits(patched, y)  # type: ignore[method-assign]
+    for net in (tied, other, patched):
+        assert written(net) == written(net, "eager")
+    watched, seen = network(), []
+    watched.embedding.register_forward_hook(lambda *_: seen.append(1))
+    written(watched, never=[0])
+    assert len(seen) >= 40 and not any(loops)
+
+
+def test_other_defaults_of_torch(loops: list[Any]) -> None:
+    net = network()
+    expected = written(net)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert written(net) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(loops)
+
+
+def test_a_network_that_changes_while_it_writes() -> None:
+    """The text goes on with the weights that it began with."""
+    net = network()
+    expected = written(net, never=[0])
+    found = []
+    for step in tokens(net, [[1, 2, 3], [4], [5, 6]], Sampling(max_new_tokens=40, seed=7), 0, [0], torch.device("cpu")):
+        found.append(step)
+        if len(found) == 3:
+            net.bfloat16()
+    assert torch.stack(found, 1).tolist() == expected
+
+
 @pytest.mark.parametrize("engine", ["cpu", "eager"])
 def test_outputs_that_are_no_numbers(engine: str) -> None:
     net = network()

@@ -88,7 +88,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
         Tensor: Logits (B, V), minus infinity outside the nucleus.
     """
     ordered, index = logits.sort(dim=-1, descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
+    probabilities = ordered.double().softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= p  # the more probable tokens already reach p
     return logits.masked_fill(torch.zeros_like(outside).scatter(-1, index, outside), -math.inf)
 

@@ -164,16 +164,15 @@ def pack(scan: Scan) -> object | None:
 def writer(
     network: Written, choice: Choice, last: Tensor, seen: Tensor | None, ended: Tensor, written: int
 ) -> Writer | None:
-    """Return a loop that writes without Python between the tokens, of the first engine that has one for the network.
+    """Return a loop that writes without Python between the tokens; see `Writing.writer`.
 
-    See `Writing.writer`. None: no engine has one, or one is forced that has none.
+    None: the engine that comes first, or the one that is forced, has none for the network, or a mode of torch watches.
     """
+    if torch.compiler.is_compiling() or exporting() or transform() or watched():
+        return None
     name = _forced_engine()[0]
-    for engine in ENGINES.values() if name is None else [ENGINES[_checked(name)]]:
-        found = engine.writer(network, choice, last, seen, ended, written) if isinstance(engine, Writing) else None
-        if found is not None:
-            return found
-    return None
+    chosen = next(iter(ENGINES.values())) if name is None else ENGINES[_checked(name)]
+    return chosen.writer(network, choice, last, seen, ended, written) if isinstance(chosen, Writing) else None
 
 
 def undisturbed() -> bool:

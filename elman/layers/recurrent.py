@@ -310,9 +310,11 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
 
     def options(self) -> tuple[Any, ...] | None:
         cell, recurrence = self.cell, self.recurrence
-        if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1 or cell.raw:
+        if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1:
             return None
-        return None if cell.projected else (recurrence, recurrence.packed, recurrence.int8, self.zoneout)
+        if cell.raw or cell.projected or self.weight_ih is None or self.weight_ih.dtype is not torch.float32:
+            return None
+        return recurrence, cell, recurrence.packed, recurrence.int8, self.zoneout
 
     def single(self, state: State) -> engines.Layers:
         x = state[0].new_empty(len(state[0]), 1, self.input_size)

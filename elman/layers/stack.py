@@ -144,11 +144,12 @@ class Stack(RecurrentLayer, HasSteps):
         return y, tuple(new)
 
     def parts(self) -> list[nn.Module]:
-        return [self, *self.layers, *self.carry]
+        return [self, self.dropout, *self.layers, *self.carry]
 
     def options(self) -> tuple[Any, ...] | None:
         found = [layer.options() if type(layer) is Recurrent else None for layer in self.layers]
-        return None if type(self) is not Stack or None in found else (self.connection, *found)
+        own = type(self) is Stack and all(type(one) is nn.Linear for one in self.carry)
+        return None if not own or None in found else (self.connection, *found)
 
     def single(self, state: State) -> Layers:
         layers = [layer.single(old) for layer, old in zip(self.layers, state, strict=True)]  # type: ignore[operator]

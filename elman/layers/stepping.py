@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from elman import engines
 from elman.layers.state import Sizes, State, fits
 
 #: Batch sizes for which a step is kept ready, at most.
-_KEPT = 8
+_KEPT = 32
 
 
 class HasSteps:
@@ -45,17 +46,13 @@ def watched(parts: Sequence[nn.Module]) -> bool:
     return bool(modules._global_forward_hooks or modules._global_forward_pre_hooks)
 
 
-def _places(parts: Sequence[nn.Module]) -> list[engines.Place]:
-    every = [(part._parameters, name, weight) for part in parts for name, weight in part._parameters.items()]
-    return [(at, name) for at, name, weight in every if weight is not None]
-
-
 class Steps:
     """Runs single steps without gradients, and keeps what they need from one to the next."""
 
     def __init__(self) -> None:
         self._kept: dict[int, engines.Stepper] = {}
-        self._for: tuple[list[nn.Module], tuple[Any, ...]] | None = None
+        self._for: tuple[list[Any], tuple[Any, ...]] | None = None  # parts, by weak references, and options
+        self._refused = False
 
     def __reduce__(self) -> tuple[type[Steps], tuple[()]]:
         return Steps, ()  # a copy of a layer keeps its own
@@ -70,19 +67,23 @@ class Steps:
         parts, options = layer.parts(), layer.options()
         if options is None or watched(parts) or not isinstance(x, Tensor) or x.dim() != 2:
             return None
-        if self._for != (parts, options):
-            self._for, self._kept = (parts, options), {}
-        kept = self._kept.get(len(x))
+        if self._for is None or self._for[1] != options or [one() for one in self._for[0]] != parts:
+            self._for, self._kept, self._refused = ([weakref.ref(part) for part in parts], options), {}, False
+        rows = len(x)
+        if self._refused or not rows:
+            return None
+        kept = self._kept.get(rows)
         if kept is None or not kept.fits():
-            if not len(x) or not fits(state, layer.sizes(), x):
+            if not fits(state, layer.sizes(), x):
                 return None
-            places = [
-                (part._parameters, name) for part in parts for name, w in part._parameters.items() if w is not None
-            ]
+            if kept is not None:
+                self._kept = {}
+            places = [(part._parameters, name) for part in parts for name in part._parameters]
             kept = engines.stepper(layer.single(state), places)
             if kept is None:
+                self._refused = True  # as long as these are the parts and options
                 return None
             if len(self._kept) == _KEPT:
-                self._kept.clear()
-            self._kept[len(x)] = kept
+                del self._kept[next(iter(self._kept))]
+            self._kept[rows] = kept
         return kept.step(x, states)

@@ -144,7 +144,12 @@ class RecurrentLanguage(LanguageNetwork):
         return self.logits(y), state
 
     def written(self, state: State) -> Written | None:
-        if self.training or self.recurrent.options() is None or watched(self.recurrent.parts()):
+        used = [self, self.embedding, self.to_embedding, *self.recurrent.parts(), *([self.head] if self.head else [])]
+        own = type(self) is RecurrentLanguage and type(self.embedding) is nn.Embedding  # others may compute otherwise
+        linear = type(self.to_embedding) in (nn.Identity, nn.Linear) and (not self.head or type(self.head) is nn.Linear)
+        if not own or not linear:
+            return None
+        if {"step", "logits"} & self.__dict__.keys() or self.recurrent.options() is None or watched(used):
             return None
         inner = self.to_embedding
         linears = [Linear(inner.weight, inner.bias)] if isinstance(inner, nn.Linear) else []

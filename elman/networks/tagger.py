@@ -130,10 +130,10 @@ class SentenceTagger(Tagger):
 
     def kinds_loss(self, features: Tensor, kinds: Tensor) -> Tensor:
         """Return the mean of -log p(kind) over the words of known kind, given `features`; kinds (B, T), -1: unknown."""
-        known = kinds >= 0
-        if not bool(known.any()):
-            return features.new_zeros(())
-        return cross_entropy(self.kinds(features[known]).float(), kinds[known])
+        nats = cross_entropy(
+            self.kinds(features).float().flatten(0, 1), kinds.flatten(), ignore_index=-1, reduction="sum"
+        )
+        return nats / (kinds >= 0).sum().clamp(min=1)
 
 
 class Filler(nn.Module):

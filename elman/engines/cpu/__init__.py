@@ -103,12 +103,11 @@ class Cpu(Engine, Packing, Writing):
     def writer(
         self, network: Written, choice: Choice, last: Tensor, seen: Tensor | None, ended: Tensor, written: int
     ) -> Writer | None:
-        linears = *network.linears, *network.layers.carries
-        used = [network.embedding, *(t for one in linears for t in one if t is not None)]
+        used = [network.embedding, *(t for one in network.linears for t in one if t is not None)]
         if not all(map(suits, used)):
             return None
         found = self._layers(network.layers)
-        if found is None:
+        if found is None or not _chained(network):
             return None
         libraries, checked = found
         return writing.Loop(libraries, network._replace(layers=checked), choice, last, seen, ended, written)
@@ -119,6 +118,7 @@ class Cpu(Engine, Packing, Writing):
         if found is None or any(scan.weights.vectors for scan in steps.scans):  # values computed from vectors
             return None
         weights = [w for scan in steps.scans for w in scan.weights.tensors()]
+        weights += [w for one in steps.carries for w in one if w is not None]
         kept = {id(at[name]) for at, name in places}
         if not all(id(w) in kept for w in weights):  # computed at every call
             return None
@@ -131,11 +131,30 @@ class Cpu(Engine, Packing, Writing):
                 return None
             if not all(map(suits, (*scan.state, *scan.weights.tensors()))):
                 return None
+        for scan, one in zip(steps.scans[1:], steps.carries, strict=False):
+            D = scan.x.shape[2]
+            if one.weight.shape != (D, D) or not all(suits(w) for w in one if w is not None):
+                return None
         keys = [_kernel(scan.cell, torch.float32) for scan in steps.scans]
         if layers.library() is None:
             return None
         checked = [sizes.checked(scan) for scan in steps.scans]
         return [LIBRARIES[key] for key in keys if key is not None], steps._replace(scans=checked)
+
+
+def _chained(network: Written) -> bool:
+    """Return whether each matrix reads as many features as the one before gives; C trusts them."""
+    V, size = network.embedding.shape
+    if network.layers.scans[0].x.shape[2] != size:
+        return False
+    size = network.layers.scans[-1].state[0].shape[1]
+    for linear in network.linears:
+        if linear.weight.dim() != 2 or linear.weight.shape[1] != size:
+            return False
+        size = len(linear.weight)
+        if linear.bias is not None and linear.bias.shape != (size,):
+            return False
+    return size == V
 
 
 def _dtype(scan: Scan) -> torch.dtype:

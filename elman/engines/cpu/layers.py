@@ -66,7 +66,7 @@ def library() -> ctypes.CDLL | None:
     return built
 
 
-class Bound:
+class BoundLayers:
     """Layers whose jobs point to their weights.
 
     Args:
@@ -75,20 +75,23 @@ class Bound:
         least_width (int): features for which there has to be room.
 
     Attributes:
-        struct (LayersStruct): for C. ``states``: how many parts the states have together.
+        struct (LayersStruct): for C.
+        jobs (list): of the kernels.
+        weights (list[Tensor]): what the jobs point to, which has to live as long as they are used.
     """
 
     def __init__(self, libraries: Sequence[Library], layers: Layers, least_width: int = 0) -> None:
         self._alive: list[Any] = []
         scans = layers.scans
         B, _, D = scans[0].x.shape
-        self.jobs = [inference.job_of(*pair, self._alive) for pair in zip(libraries, scans, strict=True)]
-        carries = [None, *layers.carries, *[None] * len(scans)]
-        structs = [self._layer(*one) for one in zip(libraries, scans, self.jobs, carries, strict=False)]
+        self.weights: list[Tensor | None] = []
+        self.jobs = [inference.job_of(*pair, self.weights) for pair in zip(libraries, scans, strict=True)]
+        carries = [None, *layers.carries] if layers.carries else [None] * len(scans)
+        structs = [self._layer(*one) for one in zip(libraries, scans, self.jobs, carries, strict=True)]
         width = max(least_width, *(one.D + one.H for one in structs))
         self.struct = LayersStruct(B=B, D=D, layers=len(structs), connection=_CONNECTIONS.index(layers.connection))
         self.struct.width, self.struct.layer = width, self.array(_LayerStruct, structs)
-        rows = torch.empty(3, B, width)
+        rows = torch.empty((3, B, width), dtype=torch.float32, device="cpu")
         self.struct.x, self.struct.y, self.struct.gate = (self.at(row) for row in rows)
         self._source: Source | None = None
         self.refresh()
@@ -102,8 +105,9 @@ class Bound:
                 job.source, job.threads = now, number
 
     def at(self, t: Tensor) -> int:
-        """Return the address of a tensor, which lives as long as this object."""
-        self._alive.append(t := t.contiguous())
+        """Return the address of a contiguous tensor, whose memory lives as long as this object."""
+        assert t.is_contiguous() and t.device.type == "cpu"
+        self._alive.append(t.detach())  # parameters can get other memory
         return t.data_ptr()
 
     def array(self, kind: type[Structure], items: Sequence[Structure]) -> int:
@@ -112,11 +116,16 @@ class Bound:
         self._alive.append(array)
         return ctypes.addressof(array)
 
+    def keep_weights(self) -> None:
+        """Let the memory of the weights live as long as this object, whatever happens to the parameters."""
+        self._alive += [t.detach() for t in self.weights if t is not None]
+
     def linear(self, one: Linear) -> LinearStruct:
-        """Return a linear layer for C."""
+        """Return a linear layer for C, whose tensors are contiguous; they are among the weights from now on."""
         N, K = one.weight.shape
-        bias = None if one.bias is None else self.at(one.bias)
-        return LinearStruct(N=N, K=K, weight=self.at(one.weight), bias=bias)
+        self.weights += one
+        bias = None if one.bias is None else one.bias.data_ptr()
+        return LinearStruct(N=N, K=K, weight=one.weight.data_ptr(), bias=bias)
 
     def _layer(self, library: Library, scan: Scan, job: Any, carry: Linear | None) -> _LayerStruct:
         job.x_b = job.x_t = job.D

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import weakref
 from collections.abc import Sequence
 from ctypes import c_void_p
 from typing import Any
@@ -13,7 +15,7 @@ from torch.nn import Parameter
 
 from elman.cells import Cell
 from elman.engines.compiler.settings import fixed, settings
-from elman.engines.cpu.layers import Bound, library
+from elman.engines.cpu.layers import BoundLayers, library
 from elman.engines.cpu.library import Library
 from elman.engines.scan import State
 from elman.engines.writing import Layers, Place
@@ -28,19 +30,26 @@ class Stepper:
     Args:
         libraries (Sequence[Library]): the kernel of each layer.
         layers (Layers): a single step.
-        places (Sequence[Place]): where the weights of all layers are kept.
+        places (Sequence[Place]): where the weights of all layers are kept, also those that are None.
     """
 
     def __init__(self, libraries: Sequence[Library], layers: Layers, places: Sequence[Place]) -> None:
         scans = layers.scans
-        self._bound = Bound(libraries, layers)
-        self._places = [(at, name, *_seen(at[name])) for at, name in places]
+        self._lock = threading.Lock()
+        self._bound = BoundLayers(libraries, layers)
+        self._bound.weights.clear()  # those of a step are the layers' own, and `fits` has seen them
+        self._sizes = [(at, len(at)) for at in {id(at): at for at, _ in places}.values()]
+        self._absent = [(at, name) for at, name in places if at[name] is None]
+        self._places = [
+            (at, name, weakref.ref(w), w.data_ptr(), w.shape) for at, name in places if (w := at[name]) is not None
+        ]
         self._cells: list[tuple[Cell, Any]] = [(s.cell, None if fixed(s.cell) else settings(s.cell)) for s in scans]
         self._default = torch.get_default_dtype()
         B, _, D = scans[0].x.shape
         self._x, self._y = (B, D), (B, scans[-1].state[0].shape[1])
         self._states = [[tuple(part.shape) for part in scan.state] for scan in scans]
-        count = sum(map(len, self._states))
+        self._shapes = [self._y, *(shape for shapes in self._states for shape in shapes)]
+        count = len(self._shapes) - 1
         self._old, self._new = (c_void_p * count)(), (c_void_p * count)()
         self._struct, self._at_old, self._at_new = map(ctypes.addressof, (self._bound.struct, self._old, self._new))
         built = library()
@@ -49,9 +58,17 @@ class Stepper:
 
     def fits(self) -> bool:
         """Return whether the weights lie where they lay, and the cells have the settings that they had."""
-        for at, name, address, shape in self._places:
-            t = at.get(name)
-            if t is None or t.data_ptr() != address or t.shape != shape or not suits(t):
+        for at, name, weight, address, shape in self._places:
+            w = at.get(name)
+            if w is None or w is not weight() or w.data_ptr() != address or w.shape != shape:
+                return False
+            if not w.is_contiguous() or w.dtype is not torch.float32:  # of other data at the same address
+                return False
+        for at, count in self._sizes:
+            if len(at) != count:
+                return False
+        for at, name in self._absent:
+            if at.get(name) is not None:
                 return False
         for cell, values in self._cells:
             if not fixed(cell) if values is None else settings(cell) != values:
@@ -62,24 +79,26 @@ class Stepper:
         """Return y (B, H) and the states after x (B, D); None if x or a state is not what a kernel can read."""
         if not _is(x, self._x) or len(states) != len(self._states):
             return None
-        old, new, after = [], [], []
+        old = []
         for state, shapes in zip(states, self._states, strict=True):
             if not isinstance(state, (tuple, list)) or len(state) != len(shapes):
                 return None
-            parts = []
             for part, shape in zip(state, shapes, strict=True):
                 if not _is(part, shape):
                     return None
-                parts.append(made := torch.empty(shape, dtype=torch.float32, device="cpu"))
                 old.append(part.data_ptr())
-                new.append(made.data_ptr())
-            after.append(tuple(parts))
-        y = torch.empty(self._y, dtype=torch.float32, device="cpu")
-        self._old[:], self._new[:] = old, new  # type: ignore[assignment]
-        self._bound.refresh()
-        if self._run(self._struct, x.data_ptr(), y.data_ptr(), self._at_old, self._at_new):
-            raise MemoryError("no memory for the kernels")
-        return y, after  # type: ignore[return-value]
+        y, *new = [torch.empty(shape, dtype=torch.float32, device="cpu") for shape in self._shapes]
+        if not self._lock.acquire(blocking=False):  # another thread is at it
+            return None
+        try:
+            self._old[:], self._new[:] = old, [part.data_ptr() for part in new]  # type: ignore[assignment]
+            self._bound.refresh()
+            if self._run(self._struct, x.data_ptr(), y.data_ptr(), self._at_old, self._at_new):
+                raise MemoryError("no memory for the kernels")
+        finally:
+            self._lock.release()
+        parts = iter(new)
+        return y, [tuple([next(parts) for _ in shapes]) for shapes in self._states]
 
 
 def suits(t: Tensor) -> bool:
@@ -93,8 +112,3 @@ def suits(t: Tensor) -> bool:
 
 def _is(t: Any, shape: tuple[int, ...]) -> bool:
     return type(t) is Tensor and t.shape == shape and suits(t)
-
-
-def _seen(t: Tensor | None) -> tuple[int, Any]:
-    assert t is not None
-    return t.data_ptr(), t.shape

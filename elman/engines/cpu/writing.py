@@ -9,7 +9,7 @@ from ctypes import Structure, c_float, c_int64, c_void_p
 import torch
 from torch import Tensor
 
-from elman.engines.cpu.layers import Bound, LayersStruct, LinearStruct, library
+from elman.engines.cpu.layers import BoundLayers, LayersStruct, LinearStruct, library
 from elman.engines.cpu.library import Library
 from elman.engines.writing import NO_NUMBERS, Choice, Writer, Written
 from elman.errors import ElmanError
@@ -42,11 +42,14 @@ class Loop(Writer):
         self._rows = B = len(last)
         V, E = network.embedding.shape
         widest = max(E, *(len(linear.weight) for linear in network.linears[:-1]), 0)
-        self._bound = bound = Bound(libraries, network.layers, widest)
+        self._bound = bound = BoundLayers(libraries, network.layers, widest)
         job = self._job = _Job(V=V, linears=len(network.linears), written=written)
         job.linear = bound.array(LinearStruct, [bound.linear(one) for one in network.linears])
-        job.embedding, job.banned = bound.at(network.embedding), bound.at(choice.banned)
-        old = [part.clone() for scan in network.layers.scans for part in scan.state]
+        bound.keep_weights()
+        job.embedding, job.banned = bound.at(network.embedding), bound.at(choice.banned.float().contiguous())
+        old = [
+            part.clone(memory_format=torch.contiguous_format) for scan in network.layers.scans for part in scan.state
+        ]
         self._states = [self._pointers(old), self._pointers([torch.empty_like(part) for part in old])]
         job.states = tuple(ctypes.addressof(one) for one in self._states)
         if choice.penalty != 1.0:
@@ -57,12 +60,13 @@ class Loop(Writer):
             job.ended = bound.at(ended.clone())
         job.greedy, job.temperature = choice.temperature == 0, max(choice.temperature, 1e-6)
         job.top_k, job.top_p, job.penalty = choice.top_k, choice.top_p, choice.penalty
-        job.seeds = bound.at(torch.tensor(list(choice.seeds), dtype=torch.int64))
+        job.seeds = bound.at(torch.tensor(list(choice.seeds), dtype=torch.int64, device="cpu"))
         job.last = bound.at(last.clone())
-        job.logits, job.order = bound.at(torch.empty(B, V)), bound.at(torch.empty(V, dtype=torch.float64))
+        job.logits = bound.at(torch.empty((B, V), dtype=torch.float32, device="cpu"))
+        job.order = bound.at(torch.empty(V, dtype=torch.float64, device="cpu"))
 
     def write(self, count: int) -> Tensor:
-        tokens = torch.empty(count, self._rows, dtype=torch.int64)
+        tokens = torch.empty((count, self._rows), dtype=torch.int64, device="cpu")
         self._bound.refresh()
         self._job.net = self._bound.struct
         built = library()

@@ -162,9 +162,9 @@ class Punctuation(Learnt):
         return np.divmod(tags, len(self.marks))
 
     def sentence_marks(self, batch: Batch) -> Tensor:
-        """Return the number of the mark that ends the sentence of each word, (B, T), 0 for a text that ends without.
+        """Return the number of the mark that ends the sentence of each word, (B, T).
 
-        It is -1 where the end of the sentence is not in the window.
+        At the end of a text it is whatever mark stands there, 0 for none. It is -1 where the end is not in the window.
         """
         marks, T = batch.tags % len(self.marks), batch.tags.shape[1]
         ends = torch.tensor([mark != "" and mark in ENDS for mark in self.marks], device=marks.device)[marks]
