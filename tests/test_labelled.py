@@ -13,7 +13,7 @@ import pytest
 import elman
 from elman.data.sounds import read_sound
 from elman.data.split import evenly_spaced, hold_out
-from elman.media.augment import add_noise_floor, shift, stretch, vary_frames, vary_series
+from elman.media.augment import SPEECH, add_noise_floor, shift, stretch, vary_frames, vary_series
 from elman.media.columns import Columns
 from elman.media.labelled import Labelled, read_labelled
 from elman.media.waves import log_mel, resample
@@ -190,6 +190,21 @@ def test_evenly_spaced() -> None:
     assert evenly_spaced([5] * 10, None).tolist() == list(range(10))
     assert evenly_spaced([5] * 10, 15).tolist() == [0, 4, 9]
     assert evenly_spaced([5] * 10, 1).tolist() == [0]
+
+
+def test_how_much_voices_vary() -> None:
+    frames = np.random.default_rng(1).standard_normal((50, 40)).astype(np.float32)
+    calm = SPEECH._replace(speed=(1.0, 1.0), masks=0)
+    none, same = calm.with_voices(0), calm.with_voices(1)
+    assert none.tract == (1, 1) and same.tract == pytest.approx(calm.tract)
+    assert calm.with_voices(4).tract == pytest.approx((0.52, 1.48))
+    varied = vary_frames(frames, None, np.random.default_rng(2), none)
+    np.testing.assert_allclose(varied - varied.mean(), frames - frames.mean(), atol=1e-5)  # another level, no more
+    errors = []
+    for factor in (0.5, 1, 2):
+        one = vary_frames(frames, None, np.random.default_rng(2), calm.with_voices(factor))
+        errors.append(float(np.abs(one - one.mean() - frames + frames.mean()).mean()))
+    assert 0 < errors[0] < errors[1] < errors[2]
 
 
 def test_augmentation() -> None:

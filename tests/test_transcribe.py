@@ -259,6 +259,8 @@ def test_options_without_effect_are_refused(recordings: Path) -> None:
         elman.train("transcribe", recordings / "test.tsv", steps=1, look_ahead=0.5, **SMALL)
     with pytest.raises(elman.ElmanError, match="vocab_size"):
         elman.train("transcribe", recordings / "test.tsv", steps=1, vocab_size=100, **SMALL)
+    with pytest.raises(elman.ElmanError, match="variation"):
+        elman.train("transcribe", recordings / "test.tsv", steps=1, variation=2.0, **SMALL)
 
 
 @pytest.mark.parametrize("kind", ["transducer", "attention"])

@@ -55,6 +55,11 @@ class Variation(NamedTuple):
     width: float
     frames: int
 
+    def with_voices(self, factor: float) -> Variation:
+        """Return the same variation with other ranges of vocal tract and spectrum, ``factor`` times as wide."""
+        low, high = (1 + (edge - 1) * factor for edge in self.tract)
+        return self._replace(tract=(max(low, 0.5), high), bend=self.bend * factor, tilt=self.tilt * factor)
+
 
 #: For labels of sounds, which no change of speed or voice makes another one.
 SOUNDS = Variation((0.65, 1.4), (0.85, 1.15), 1 / 16, 2.5, 1, 1 / 5, 10**6)

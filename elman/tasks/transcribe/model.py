@@ -132,7 +132,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
             return silence_of(row, draw), ids[:0]
         if not c.augment:
             return row, ids
-        varied = vary_frames(row, c.decibels, draw, SPEECH)
+        varied = vary_frames(row, c.decibels, draw, SPEECH.with_voices(c.variation))
         return (varied if network.reader.steps(len(varied)) >= network.required(ids.tolist()) else row), ids
 
     def size(self, batch: Batch) -> int:

@@ -18,6 +18,7 @@ _ATTENTION = Needs("model attention", lambda c: c["model"] == "attention")
 _WRITES = Needs("model transducer or attention", lambda c: c["model"] != "ctc")
 _HEADS = Needs("attention multihead or rotary", lambda c: c["attention"] in ("multihead", "rotary"))
 _FORWARD = Needs("model ctc or transducer", lambda c: c["model"] != "attention")
+_AUGMENTED = Needs("augment", lambda c: c["augment"])
 _NO_CHARACTERS = Needs("tokens word or bpe", lambda c: c["tokens"] != "char")
 
 
@@ -99,6 +100,10 @@ class TranscribeConfig(TranscribeData, SoundOptions, TranscribeModel, TrainConfi
         True,
         description="Change speed, voice, level and noise of recordings at random in training, and mask parts.",
     )
+    variation: Annotated[float, _AUGMENTED] = Field(
+        1.0, ge=0, le=4, description="Factor of the ranges in which augment changes voices; about 1.5 for speakers "
+        "unlike those of the training data.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
