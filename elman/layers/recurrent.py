@@ -312,7 +312,8 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         cell, recurrence = self.cell, self.recurrence
         if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1:
             return None
-        if cell.raw or cell.projected or self.weight_ih is None or self.weight_ih.dtype is not torch.float32:
+        w = self.weight_ih
+        if cell.raw or cell.projected or w is None or w.dtype is not torch.float32 or not w.is_cpu:
             return None
         return recurrence, cell, recurrence.packed, recurrence.int8, self.zoneout
 
