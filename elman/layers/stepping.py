@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
@@ -62,7 +61,7 @@ class Steps:
 
         None: something is not as in the usual loop of steps without gradients, and the layers have to be called.
         """
-        if torch.is_grad_enabled() or not engines.undisturbed():
+        if not engines.undisturbed():
             return None
         parts, options = layer.parts(), layer.options()
         if options is None or watched(parts) or not isinstance(x, Tensor) or x.dim() != 2:

@@ -11,15 +11,7 @@
  * threads.
  */
 
-typedef struct { /* this struct and Job are mirrored in additive.py */
-    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-    int (*thread_number)(void);
-    int (*thread_count)(void);
-    void *(*take)(size_t);
-    void (*give)(void *);
-} Source;
-
-typedef struct {
+typedef struct { /* mirrored in additive.py */
     i64 B, T, S, A, threads;
     i64 q_b, q_t, k_b, k_s;    /* strides */
     const real *q, *k, *v;     /* (B, T, A), (B, S, A), (A) */

@@ -15,15 +15,7 @@
  * units, and wait for each other after every phase of a step.
  */
 
-typedef struct { /* where threads and memory come from; this struct and Job are mirrored in library.py */
-    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-    int (*thread_number)(void);
-    int (*thread_count)(void);
-    void *(*take)(size_t);
-    void (*give)(void *);
-} Source;
-
-typedef struct {
+typedef struct { /* mirrored in library.py */
     i64 B, T, D, H, heads, threads, amx;            /* heads: blocks of R along its diagonal; the rest is 0 */
     i64 x_b, x_t, y_b, y_t, dy_b, dy_t, dx_b, dx_t; /* strides, in items */
     const i64 *order, *lengths;                     /* rows by falling length, their lengths so ordered; or 0 */

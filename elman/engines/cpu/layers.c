@@ -6,15 +6,7 @@
  * Above this text stands vector.h.
  */
 
-typedef struct { /* the structs are mirrored in layers.py */
-    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-    int (*thread_number)(void);
-    int (*thread_count)(void);
-    void *(*take)(size_t);
-    void (*give)(void *);
-} Source;
-
-typedef struct {               /* y = W x + b */
+typedef struct {               /* y = W x + b; this struct and the next are mirrored in layers.py */
     i64 N, K;
     const real *weight, *bias; /* (N, K), (N) or 0 */
 } Linear;

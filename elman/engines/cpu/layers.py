@@ -1,4 +1,4 @@
-"""Recurrent layers for the loops in C: the structs of layers.c, and single steps from Python."""
+"""Recurrent layers for the loops in C: the structs of layers.c, bound to kernels and weights."""
 
 from __future__ import annotations
 

@@ -23,6 +23,14 @@
 typedef int64_t i64;
 #define INLINE static inline __attribute__((always_inline))
 
+typedef struct { /* where threads and memory come from; mirrored in library.py */
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    int (*thread_number)(void);
+    int (*thread_count)(void);
+    void *(*take)(size_t);
+    void (*give)(void *);
+} Source;
+
 #if defined(__AVX512F__)
 #define BYTES 64
 #define REGISTERS 24 /* accumulators that a product may use */
