@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: The number of training steps in these tests, which replaces the minutes or steps of an example.
-STEPS = 3
+STEPS = 1
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -40,8 +41,10 @@ def test_examples_train_by_steps() -> None:
             assert "minutes" not in example
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the examples read."""
+    tmp_path = tmp_path_factory.mktemp("files")
     (tmp_path / "shakespeare.txt").write_text("ROMEO:\nTo be JULIET\nOr not.\n" + some_text(20_000))
     lines = some_text(20_000).splitlines()[:300]
     for name in ("train", "val", "test"):
@@ -96,12 +99,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spoken = "".join(f"{k}.wav\t{lines[k]}\n" for k in range(24))
     (tmp_path / "recordings.tsv").write_text("audio\ttext\n" + spoken)
     world.write_world(tmp_path / "world", 40)
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples(page: Path, folder: Path) -> None:
+@pytest.fixture
+def folder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enter a folder with a copy of the files."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def _with_blocks(language: str) -> Any:
+    """Parametrize a test by the pages with code of that language."""
+    pages = [page for page in PAGES if blocks(page, language)]
+    assert PAGES[0] in pages
+    return pytest.mark.parametrize("page", pages, ids=lambda page: page.name)
+
+
+@_with_blocks("python")
+def test_examples(page: Path, folder: None) -> None:
     registries: list[dict[str, Any]] = [cells.CELLS, layers.POOLINGS]
     before = [set(registry) for registry in registries]
     try:
@@ -124,8 +140,8 @@ def _commands(page: Path) -> list[list[str]]:
     return [[name for word in words for name in _paths(word)] for words in lines if words]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands(page: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@_with_blocks("bash")
+def test_commands(page: Path, folder: None, capfd: pytest.CaptureFixture[str]) -> None:
     for words in _commands(page):
         assert words[0] == "elman"
         status = cli.main(words[1:])
@@ -135,11 +151,11 @@ def test_commands(page: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -
         assert "Traceback" not in shown.err
 
 
-def test_commands_as_processes(folder: Path) -> None:
-    """The first model of the README, each command in a Python of its own."""
-    commands = [words for words in _commands(PAGES[0]) if "runs/shakespeare" in words]
-    assert {words[1] for words in commands} == {"train", "generate", "evaluate"}
-    for words in commands:
+def test_commands_as_processes(folder: None) -> None:
+    """The first model of the README, trained and used in a Python of its own."""
+    commands = {words[1]: words for words in _commands(PAGES[0])[::-1] if "runs/shakespeare" in words}
+    assert set(commands) == {"train", "generate", "evaluate"}
+    for words in (commands["train"], commands["generate"]):
         done = elman_cli(*words[1:])
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
         assert done.stdout or done.stderr

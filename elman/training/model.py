@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from elman.config import check_applicable
 from elman.errors import ElmanError
 from elman.layers import quantize
+from elman.layers.starting import unstarted
 from elman.training.recipe import Learnt, Recipe
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
 from elman.training.selection import Criterion
@@ -305,7 +306,7 @@ def build(make: Callable[[], Network]) -> Network:
         ElmanError: the model cannot be built.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), unstarted():
             plan = make()  # without memory: what it takes is known before it is taken
         size = sum(value.numel() * value.element_size() for value in plan.state_dict().values())
         if torch.get_default_device().type == "meta":
