@@ -15,6 +15,7 @@ from elman.config import parse
 from elman.data.source import sources
 from elman.errors import ElmanError
 from elman.tasks.loading import load, restore, usable_device
+from elman.tasks.starting import start, with_options_of_run
 from elman.training import loggers
 from elman.training.config import TrainConfig
 from elman.training.distributed import World, is_first
@@ -68,6 +69,7 @@ def train(
 
         >>> model = elman.train("language", "shakespeare.txt", minutes=2)
         >>> model.generate("ROMEO:")
+        >>> model = elman.train("language", "mine.txt", init="runs/shakespeare", minutes=1)  # fine-tune a run
     """
     kind = tasks.get(task)
     config = parse(kind.Config, options)
@@ -84,7 +86,7 @@ def train(
         heard.append(Progress())
     with run.claim() if run is not None and is_first() else contextlib.nullcontext():
         if run is None or not run.exists():
-            before = None
+            before, config = None, with_options_of_run(config)
         elif resume:
             before = run
             config, paths, valid_paths = _resumed(run, config, set(options), paths, valid_paths)
@@ -99,6 +101,9 @@ def train(
                 model, examples, held = kind(config).prepare(paths, valid_paths, before, run is not None)
                 if before and before.config().sources.fingerprint != model.sources.fingerprint:
                     raise ElmanError(f"{', '.join(paths)}: not the data that the run in {before.path} was trained on")
+                resumed = run is not None and (run.path / LAST).exists()
+                if not resumed:
+                    start(model)
                 world.wait()  # nobody writes before all have read
                 if run is not None and world.rank == 0:
                     model.write_config(run) if before else model.write_setup(run)
@@ -106,7 +111,7 @@ def train(
                     if config.tensorboard:
                         heard.append(loggers.tensorboard(run))
                 trainer = Trainer(model, examples, held, run, world, heard)
-                trainer.train(resume=run is not None and (run.path / LAST).exists())
+                trainer.train(resume=resumed)
         finally:
             world.leave()
     return model

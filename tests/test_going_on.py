@@ -11,6 +11,7 @@ import pytest
 
 import elman
 from elman.data import toy
+from elman.training.initial import start_from
 from tests.test_classify import reviews
 from tests.test_tagging import sentences
 from tests.test_training import same
@@ -105,11 +106,13 @@ def test_going_on(name: str, tmp_path: Path) -> None:
     if options.get("vectors"):
         (tmp_path / "v.txt").write_text(VECTORS)
         settings["vectors"] = str(tmp_path / "v.txt")
-    elman.train(task, data, out=tmp_path / "whole", steps=6, **settings)
+    model = elman.train(task, data, out=tmp_path / "whole", steps=6, **settings)
     elman.train(task, data, out=tmp_path / "parts", steps=3, **settings)
     elman.train(task, out=tmp_path / "parts", steps=6, resume=True, **settings)
     same(tmp_path / "whole", tmp_path / "parts")
     whole, parts = (json.loads((tmp_path / run / "config.json").read_text()) for run in ("whole", "parts"))
     assert whole == parts
+    started = start_from(model, elman.load(tmp_path / "parts"), "parts")  # every weight of its own run fits a model
+    assert (started.taken, started.afresh) == (started.weights, [])
     if options.get("vectors"):
         assert elman.load(tmp_path / "parts").about()["vectors"].startswith("v.txt covers ")

@@ -161,6 +161,15 @@ class Tokenizer:
         """The number of tokens, special tokens included."""
         return self.inner.get_vocab_size()
 
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """The kind of the vocabulary and the token, of each id.
+
+        A byte of a BPE token can look like a character, so tokens of both kinds are different names.
+        """
+        kind = type(self.inner.model).__name__
+        return [(kind, token) for token, _ in sorted(self.inner.get_vocab().items(), key=lambda pair: pair[1])]
+
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text, (N,), int32."""
         parts = []

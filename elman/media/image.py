@@ -21,6 +21,7 @@ from elman.data.picture_inputs import pictures_in
 from elman.data.pictures import PICTURES, Picture, open_picture, read_pictures
 from elman.errors import ElmanError
 from elman.layers.convolutional import GridSource, NormalizedConvolution, PictureEncoder, from_cells, to_cells
+from elman.layers.naming import Named
 from elman.media.columns import Columns
 from elman.media.encoder import Encoder, feature_weights, load_weights, weights_digest
 from elman.media.encoders import get_encoder, is_pretrained
@@ -345,6 +346,18 @@ class Image(Medium):
         norm = is_pretrained(encoder.name)
         grid = GridSource(self.grid, size, channels, network, head, outputs, encoder.mean, encoder.deviation, norm)
         return Source(grid, size)
+
+    @property
+    def feature_names(self) -> None:
+        """None: the vectors of the grid are learnt."""
+
+    def named(self, source: nn.Module) -> list[Named]:
+        """Name what a frozen encoder gives: that of another encoder means something else."""
+        assert isinstance(source, GridSource)
+        if not self.frozen:
+            return []
+        weight = source.project.weight
+        return [Named(weight, (None, [(self._encoder.name, k) for k in range(weight.shape[1])]))]
 
     def begin(self, source: nn.Module, rows: Sequence[PictureRow]) -> list[KnownVectors]:
         return []

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from elman.data.inputs import InputFile
+from elman.layers.naming import Axis, Named
 from elman.media.columns import Columns
 from elman.media.pretrained import KnownVectors
 
@@ -197,6 +198,15 @@ class Medium(ABC):
     @abstractmethod
     def source(self) -> Source:
         """Build the module that turns a batch into vectors."""
+
+    @property
+    @abstractmethod
+    def feature_names(self) -> Axis:
+        """The names of the D numbers of a vector, such as channels; None where the module learns what they are."""
+
+    @abstractmethod
+    def named(self, source: nn.Module) -> list[Named]:
+        """Return the weights of the source module whose rows or columns have names; see `elman.layers.naming`."""
 
     @abstractmethod
     def begin(self, source: nn.Module, rows: Sequence[Any]) -> list[KnownVectors]:

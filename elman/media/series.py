@@ -22,6 +22,7 @@ from elman.data.tables import is_table, read_table, require_columns
 from elman.data.timestamps import DateOrder
 from elman.data.ts import read_ts
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_rows
 from elman.layers.standardize import Standardize
 from elman.media.augment import vary_series
 from elman.media.columns import Columns
@@ -222,6 +223,15 @@ class Series(Numeric):
     def source(self) -> Source:
         module = Standardize(len(self.learnt.channels), self.options.missing == "mask")
         return Source(module, module.size)
+
+    @property
+    def feature_names(self) -> list[tuple[str, str]]:
+        kinds = ("value", "presence") if self.options.missing == "mask" else ("value",)
+        return [(kind, channel) for kind in kinds for channel in self.learnt.channels]
+
+    def named(self, source: nn.Module) -> list[Named]:
+        assert isinstance(source, Standardize)
+        return named_rows(self.learnt.channels, source.mean, source.deviation)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)

@@ -25,6 +25,7 @@ from elman.data.sound_formats import SOUNDS, UNREADABLE
 from elman.data.sound_inputs import sounds_in
 from elman.data.sounds import LOUDEST, Wave, open_sound
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_rows
 from elman.layers.standardize import Standardize
 from elman.media.augment import add_noise_floor, vary_frames
 from elman.media.columns import Columns
@@ -257,6 +258,16 @@ class Sound(Medium):
     def source(self) -> Source:
         module = Standardize(self.options.bands * (2 if self.options.deltas else 1))
         return Source(module, module.size)
+
+    @property
+    def feature_names(self) -> list[tuple[str, int, int, int]]:
+        """The name of each band, and of its difference: bands of another rate or number are other ones."""
+        kinds = ("band", "difference") if self.options.deltas else ("band",)
+        return [(kind, self.rate, self.options.bands, k) for kind in kinds for k in range(self.options.bands)]
+
+    def named(self, source: nn.Module) -> list[Named]:
+        assert isinstance(source, Standardize)
+        return named_rows(self.feature_names, source.mean, source.deviation)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)

@@ -20,6 +20,7 @@ from elman.data.tokenizer import SPECIAL, Tokenizer, TokenKind
 from elman.data.vectors import first_words
 from elman.errors import ElmanError
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.layers.words import WordVectors
 from elman.media.columns import Columns
 from elman.media.medium import Content, Files, Medium, Source
@@ -170,6 +171,15 @@ class Text(Medium):
     def source(self) -> Source:
         E = self.options.embedding_size
         return Source(WordVectors(self.tokenizer.vocab_size, E, self.tuned), E)
+
+    @property
+    def feature_names(self) -> None:
+        """None: embeddings are learnt."""
+
+    def named(self, source: nn.Module) -> list[Named]:
+        assert isinstance(source, WordVectors)
+        names = self.tokenizer.names
+        return named_rows(names[: source.tuned], source.weight) + named_rows(names[source.tuned :], source.fixed)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, WordVectors)

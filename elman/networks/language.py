@@ -71,13 +71,13 @@ class LanguageNetwork(nn.Module, Writes):
 
     def loss(self, y: Tensor, targets: Tensor) -> Tensor:
         """The mean of -log p(target) over targets (B, T) that are not negative, from `features`."""
-        return linear_cross_entropy(self.to_embedding(y), *self._output, targets)
+        return linear_cross_entropy(self.to_embedding(y), *self.output, targets)
 
     def logits(self, y: Tensor) -> Tensor:
-        return linear(self.to_embedding(y), *self._output)
+        return linear(self.to_embedding(y), *self.output)
 
     @property
-    def _output(self) -> tuple[Tensor, Tensor]:
+    def output(self) -> tuple[Tensor, Tensor]:
         """The softmax layer's weight and bias."""
         if self.head is not None:
             return self.head.weight, self.head.bias
@@ -153,7 +153,7 @@ class RecurrentLanguage(LanguageNetwork):
             return None
         inner = self.to_embedding
         linears = [Linear(inner.weight, inner.bias)] if isinstance(inner, nn.Linear) else []
-        return Written(self.embedding.weight, self.recurrent.single(state), [*linears, Linear(*self._output)])
+        return Written(self.embedding.weight, self.recurrent.single(state), [*linears, Linear(*self.output)])
 
 
 class Context(NamedTuple):

@@ -126,6 +126,11 @@ class Speaker(nn.Module):
         )
         self.frames, self.stop = nn.Linear(H, frames_per_step * bands), nn.Linear(H, 1)
 
+    @property
+    def first_fed(self) -> Tensor | None:
+        """The matrix that reads the last frame of the step before; None where the decoder does not read it."""
+        return self.fed[0].weight if len(self.fed) else None  # type: ignore[return-value]
+
     def read(self, ids: Tensor, lengths: Tensor, speakers: Tensor) -> Memory:
         """Return what the decoder attends to.
 

@@ -91,6 +91,10 @@ class Transcriber(nn.Module, ABC):
         """Return the number of encoder steps that these tokens need at least."""
 
     @abstractmethod
+    def of_tokens(self) -> list[Tensor]:
+        """Return the weights and biases that have a row for each token."""
+
+    @abstractmethod
     def loss(self, encoding: Encoding, targets: Tensor, lengths: Tensor) -> Tensor:
         """Return -log p of the targets (B, U) of ``lengths`` (B,), for each row, in nats (B,)."""
 
@@ -146,6 +150,9 @@ class CTCTranscriber(SteppingTranscriber):
     def required(self, ids: Sequence[int]) -> int:
         return required_steps(ids)
 
+    def of_tokens(self) -> list[Tensor]:
+        return [self.head.weight, self.head.bias]
+
     def loss(self, encoding: Encoding, targets: Tensor, lengths: Tensor) -> Tensor:
         return ctc_nats(self.head, encoding, targets, lengths)
 
@@ -188,6 +195,9 @@ class TransducerTranscriber(SteppingTranscriber):
     def required(self, ids: Sequence[int]) -> int:
         """One step: any number of tokens can be written at it."""
         return 1
+
+    def of_tokens(self) -> list[Tensor]:
+        return [self.predictor.embedding.weight, self.joiner.output.weight, self.joiner.output.bias]
 
     def loss(self, encoding: Encoding, targets: Tensor, lengths: Tensor) -> Tensor:
         predictions = self.predictor(targets, lengths)
@@ -240,6 +250,10 @@ class AttentionTranscriber(Transcriber):
 
     def required(self, ids: Sequence[int]) -> int:
         return required_steps(ids)
+
+    def of_tokens(self) -> list[Tensor]:
+        own, writer = self.head, self.writer
+        return [own.weight, own.bias, writer.target.weight, writer.head.weight, writer.head.bias]
 
     def loss(self, encoding: Encoding, targets: Tensor, lengths: Tensor) -> Tensor:
         end = targets.new_zeros(len(targets), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -20,6 +21,9 @@ class TrainConfig(Options):
         None,
         gt=0,
         description="Stop after this many minutes. Default, where steps is not given either: by the size of the data.",
+    )
+    init: str | None = Field(
+        None, description="Run directory to fine-tune: training starts from its weights, where they fit the new model."
     )
     seed: int = Field(
         0, ge=0, lt=2**62, description="Seed of the initial weights, of dropout and of the order of the data."
@@ -63,6 +67,12 @@ class TrainConfig(Options):
     tensorboard: Annotated[bool, Needs("a run directory, given as out", lambda c: c["out"])] = Field(
         False, description="Write TensorBoard files into the run (extra: tensorboard)."
     )
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def path(cls, value: Any) -> Any:
+        """Take a `Path`, too."""
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from elman.config import check_applicable
 from elman.errors import ElmanError
 from elman.layers import quantize
+from elman.layers.naming import Named
 from elman.layers.starting import unstarted
 from elman.training.recipe import Learnt, Recipe
 from elman.training.run import CONFIG, FORMAT, LAST, MODEL, Run, RunConfig, Sources
@@ -62,6 +63,9 @@ class Model(ABC):
 
     #: What the names of weights in saved runs of earlier versions begin with, and what they begin with now.
     former_names: ClassVar[Mapping[str, str]] = {}
+    #: What the names of modules begin with that models of the task have under several names, and the common name, so
+    #: that one can start from the weights of the other.
+    common_names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, task: Recipe, learnt: Learnt, sources: Sources) -> None:
         self.task, self.learnt, self.sources = task, learnt, sources
@@ -93,6 +97,13 @@ class Model(ABC):
             examples: the training examples.
             resumed (bool): whether the weights are loaded afterwards, so that only what is not part of the network is
                 needed. Otherwise also pretrained embeddings and normalisation.
+        """
+
+    @abstractmethod
+    def named(self) -> list[Named]:
+        """Return every weight whose rows or columns stand for tokens, labels, channels, ..., with their names.
+
+        Training that starts from another run copies such weights by these names, and all others by position.
         """
 
     @abstractmethod
@@ -182,9 +193,10 @@ class Model(ABC):
         return train
 
     def about(self) -> dict[str, str]:
-        """The `summary`, and which pretrained embeddings the training started from."""
+        """The `summary`, and which pretrained embeddings and which run the training started from."""
         files = (f"{v.file} covers {v.known:,} of {v.tokens:,} tokens" for v in self.sources.vectors)
-        return self.summary() | ({"vectors": "; ".join(files)} if self.sources.vectors else {})
+        vectors = {"vectors": "; ".join(files)} if self.sources.vectors else {}
+        return self.summary() | vectors | ({"init": self.sources.init.describe()} if self.sources.init else {})
 
     @property
     def device(self) -> torch.device:

@@ -50,9 +50,35 @@ class NewerFormat(ElmanError):
     """The run was written by a newer version of elman."""
 
 
+class InitialWeights(BaseModel):
+    """The run whose weights a training started from.
+
+    Attributes:
+        run (str): the run directory.
+        task (str): its task.
+        taken (int): how many weights were copied, of `weights` in all.
+        afresh (list[str]): the modules and weights that start afresh.
+        options (list[str]): options of the model that differ from those of the run.
+    """
+
+    run: str
+    task: str
+    taken: int = Field(ge=0, le=MAX_COUNT)
+    weights: int = Field(ge=0, le=MAX_COUNT)
+    afresh: list[str] = []
+    options: list[str] = []
+
+    def describe(self) -> str:
+        """Describe it in one line."""
+        parts = [f"{self.run} ({self.task}): {self.taken:,} of {self.weights:,} weights"]
+        parts += [f"afresh: {', '.join(self.afresh)}"] if self.afresh else []
+        parts += [f"other options: {', '.join(self.options)}"] if self.options else []
+        return "; ".join(parts)
+
+
 class Sources(BaseModel):
     """The data of a training: files, the number of examples and of units such as tokens to train on, a hash of all
-    that was read, and the pretrained embeddings that it started from."""
+    that was read, and the pretrained embeddings and the run that it started from."""
 
     data: list[str]
     valid: list[str]
@@ -60,6 +86,7 @@ class Sources(BaseModel):
     units: int = Field(ge=0, le=MAX_COUNT)
     fingerprint: str
     vectors: list[KnownVectors] = []
+    init: InitialWeights | None = None
 
 
 class RunConfig(BaseModel):

@@ -78,6 +78,7 @@ class Task(Recipe):
         model = self.model(learnt, sources)
         resumed = run is not None and (run.path / LAST).exists()
         if resumed and run is not None:
-            sources.vectors = run.config().sources.vectors
+            before = run.config().sources
+            sources.vectors, sources.init = before.vectors, before.init
         model.begin(examples, resumed)
         return Prepared(model, examples, self.encode(learnt, held))

@@ -13,6 +13,7 @@ from elman import media
 from elman.data.inputs import InputFile
 from elman.data.padding import pad
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_rows
 from elman.layers.standardize import Standardize
 from elman.media import Content, Source
 from elman.media.columns import Columns
@@ -97,6 +98,14 @@ class Pen(Numeric):
 
     def source(self) -> Source:
         return Source(Standardize(2), 2)
+
+    @property
+    def feature_names(self) -> list[str]:
+        return ["x", "y"]
+
+    def named(self, source: nn.Module) -> list[Named]:
+        assert isinstance(source, Standardize)
+        return named_rows(self.feature_names, source.mean, source.deviation)
 
     def begin(self, source: nn.Module, rows: Sequence[np.ndarray]) -> list[KnownVectors]:
         assert isinstance(source, Standardize)

@@ -18,6 +18,7 @@ from elman.data.padding import pad
 from elman.data.split import hold_out
 from elman.data.text import read_text
 from elman.layers import Recurrent
+from elman.layers.naming import Named
 from elman.tasks.abilities import Predicts
 from elman.tasks.answers import Answer
 from elman.training.config import TrainConfig
@@ -94,6 +95,9 @@ class Counter(Model, Predicts):
 
     def begin(self, examples: Any, resumed: bool) -> None:
         """Nothing to initialise."""
+
+    def named(self) -> list[Named]:
+        return []  # rows are bytes in every model
 
     def batches(self, examples: Any, rank: int, world: int) -> BucketBatches:
         rows, numbers = examples

@@ -18,6 +18,7 @@ from elman.data.inputs import InputFile
 from elman.data.labels import label_key, split_labels
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_inputs, named_rows
 from elman.media import Medium
 from elman.media.image import Image
 from elman.metrics.baselines import majority, tfidf
@@ -132,6 +133,14 @@ class Classifier(Model, Attends, Compares, Explains, Describes, HasBaselines):
         if self.config.class_weights == "balanced":
             counts = torch.from_numpy(examples.labels.sum(0)).float()
             self.weight = counts.sum() / (len(counts) * counts)
+
+    def named(self) -> list[Named]:
+        network = self.network
+        return [
+            *self.medium.named(network.source),
+            *named_inputs(self.medium.feature_names, network.encoder),
+            *named_rows(self.names, network.head.weight, network.head.bias),
+        ]
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in examples.rows]

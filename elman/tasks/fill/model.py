@@ -21,6 +21,7 @@ from elman.data.split import evenly_spaced
 from elman.data.tokenizer import Tokenizer
 from elman.errors import ElmanError
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.media.pretrained import fill_embedding
 from elman.media.text import TOKENIZER, encode_all, spaced
 from elman.metrics.texts import share
@@ -122,6 +123,9 @@ class Filler(Model, Predicts, Embeds):
         path = self.config.vectors
         if path is not None and not resumed:
             self.sources.vectors = [fill_embedding(self.network.words, self.tokenizer, path)]
+
+    def named(self) -> list[Named]:
+        return named_rows(self.tokenizer.names, self.network.words.weight, self.network.head.bias)
 
     def batches(self, examples: list[np.ndarray], rank: int, world: int) -> BucketBatches:
         lengths = [len(row) + 2 for row in examples]

@@ -17,6 +17,7 @@ from elman.data.windows import Window, Windows
 from elman.decoding import Sampling, StopText, tokens
 from elman.errors import ElmanError
 from elman.layers import State
+from elman.layers.naming import Named, named_rows
 from elman.media.pretrained import fill_embedding
 from elman.media.text import TOKENIZER
 from elman.networks.language import LanguageNetwork, RecurrentLanguage, TransformerLanguage
@@ -88,6 +89,9 @@ class LanguageModel(Model, Generates, Scores, Carries):
         path = self.config.vectors
         if path is not None and not resumed:
             self.sources.vectors = [fill_embedding(self.network.embedding, self.tokenizer, path)]
+
+    def named(self) -> list[Named]:
+        return named_rows(self.tokenizer.names, self.network.embedding.weight, *self.network.output)
 
     @property
     def validation_size(self) -> int:

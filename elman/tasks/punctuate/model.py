@@ -16,6 +16,7 @@ from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.punctuated import ENDS, read_punctuated
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_rows
 from elman.metrics.punctuation import punctuation_scores
 from elman.metrics.texts import share
 from elman.metrics.words import error_scores
@@ -115,6 +116,12 @@ class Punctuator(TaggingModel, Answers, Compares):
             loss = network.loss(scores, b.tags, b.lengths)
             kinds = network.kinds_loss(features.float(), self.learnt.sentence_marks(given))
             return loss + self.config.sentence_weight * kinds, None
+
+    def named(self) -> list[Named]:
+        network = self.network
+        if not isinstance(network, SentenceTagger):
+            return self.named_tables()
+        return [*self.named_tables(), *named_rows(self.learnt.marks, network.kinds.weight, network.kinds.bias)]
 
     def batches(self, examples: Running, rank: int, world: int) -> Windows:
         c = self.config

@@ -18,6 +18,7 @@ from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.padding import pad
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
+from elman.layers.naming import Named, named_rows
 from elman.layers.recurrent import real_steps
 from elman.media.vocoder import Vocoder
 from elman.metrics.speech import mel_cepstral_distortion
@@ -121,6 +122,19 @@ class SpeechSynthesizer(Model, Speaks):
         if not resumed:
             some = np.unique(np.linspace(0, len(examples.frames) - 1, 1000).astype(int))
             self.network.scale.fit([examples.frames[k].astype(np.float32) for k in some])
+
+    def named(self) -> list[Named]:
+        c, known, network = self.config, self.learnt, self.network
+        kind = "character" if known.pronouncer is None else "phoneme"
+        bands = [(known.state.rate, c.bands, k) for k in range(c.bands)]
+        steps = [(c.frames_per_step, j, band) for j in range(c.frames_per_step) for band in bands]
+        return [
+            *named_rows([(kind, name) for name in known.symbols.names], network.embedding.weight),
+            *(named_rows(known.state.speakers, network.speakers.weight) if network.speakers is not None else []),
+            *named_rows(bands, network.scale.mean, network.scale.deviation),
+            *([Named(network.first_fed, (None, bands))] if network.first_fed is not None else []),
+            *named_rows(steps, network.frames.weight, network.frames.bias),
+        ]
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c = self.config

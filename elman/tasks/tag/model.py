@@ -14,6 +14,7 @@ from elman.data.inputs import InputFile, is_file_argument
 from elman.data.split import evenly_spaced
 from elman.data.tagged import read_words
 from elman.data.words import token_pattern
+from elman.layers.naming import Named, named_rows
 from elman.metrics.entities import entity_scores, is_bio
 from elman.networks import tagger as networks
 from elman.tasks.answers import Answer
@@ -88,6 +89,12 @@ class Tagger(TaggingModel):
 
     def make_network(self) -> networks.Tagger:
         return networks.Tagger(crf=self.config.crf, **self.tagger_options())
+
+    def named(self) -> list[Named]:
+        crf, tags = self.network.crf, self.tags
+        if crf is None:
+            return self.named_tables()
+        return [*self.named_tables(), Named(crf.transitions, (tags, tags)), *named_rows(tags, crf.start, crf.end)]
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in examples.words]

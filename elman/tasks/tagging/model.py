@@ -14,6 +14,7 @@ from torch import Tensor
 from elman.data.buckets import split_into_batches
 from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.media.pretrained import fill_embedding
 from elman.networks.tagger import Tagger
 from elman.tasks.abilities import HasBaselines, Predicts
@@ -53,6 +54,15 @@ class TaggingModel(Model, Predicts, HasBaselines):
         path = self.config.vectors
         if path is not None and not resumed:
             self.sources.vectors = [fill_embedding(self.network.words, self.vocabulary.words, path)]
+
+    def named_tables(self) -> list[Named]:
+        """Name the rows of the embeddings and of what scores the tags."""
+        known, network = self.vocabulary, self.network
+        return [
+            *named_rows(known.words.names, network.words.weight),
+            *(named_rows(known.characters.names, network.characters.weight) if network.character_size else []),
+            *named_rows(known.tags, network.head.weight, network.head.bias),
+        ]
 
     def size(self, batch: Batch) -> int:
         return int(batch.lengths.sum())

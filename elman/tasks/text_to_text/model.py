@@ -14,6 +14,7 @@ from elman.data.buckets import BucketBatches, Buckets
 from elman.data.padding import pad
 from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.media.pretrained import fill_embedding
 from elman.networks.readers import TextReader
 from elman.networks.sequence_to_sequence import SequenceToSequence, recurrent_translator, transformer_translator
@@ -66,6 +67,11 @@ class TextToTextModel(Writer):
         assert isinstance(reader, TextReader)
         sides = ((c.vectors, reader.source, self.source), (c.target_vectors, self.network.target, self.target))
         self.sources.vectors = [fill_embedding(table, vocabulary, path) for path, table, vocabulary in sides if path]
+
+    def named(self) -> list[Named]:
+        reader = self.network.reader
+        assert isinstance(reader, TextReader)
+        return [*self.named_tables(), *named_rows(self.source.names, reader.source.weight)]
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         lengths = np.array([[len(s), len(t) + 1] for s, t in zip(examples.rows, examples.target_ids, strict=True)])

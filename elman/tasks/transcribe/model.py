@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from elman.decoding.fusion import Fusion
 from elman.decoding.heard import CTCSearch, Heard
 from elman.decoding.subtitles import Word
 from elman.decoding.transcribing import transcribe
+from elman.layers.naming import Named, named_inputs, named_rows
 from elman.media.augment import SPEECH, silence_of, vary_frames
 from elman.media.sound import channel_of
 from elman.metrics.words import error_counts
@@ -64,6 +65,7 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
     Options = CTCSearch
     ListenOptions = listening.ListenOptions
     selection = (Criterion("cer"), Criterion("loss"))
+    common_names: ClassVar = {"writer.reader.": "encoder."}
 
     config: TranscribeConfig
     network: Transcriber
@@ -111,6 +113,15 @@ class SpeechRecognizer(Model, Answers, Compares, Listens):
     def begin(self, examples: Examples, resumed: bool) -> None:
         if not resumed:
             self.learnt.medium.begin(self.network.reader.source, examples.rows)
+
+    def named(self) -> list[Named]:
+        network, reader, medium = self.network, self.network.reader, self.learnt.medium
+        frames = [(reader.stride, j, name) for j in range(reader.stride) for name in medium.feature_names]
+        return [
+            *medium.named(reader.source),
+            *named_inputs(frames, reader.encoder),
+            *named_rows(self.target.names, *network.of_tokens()),
+        ]
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, lengths = self.config, [len(row) for row in examples.rows]

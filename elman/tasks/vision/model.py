@@ -15,6 +15,7 @@ from elman.data.picture_inputs import pictures_in
 from elman.data.pictures import read_pictures
 from elman.data.tokenizer import Tokenizer
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.metrics.pointing import Box, Pointed, pointing_scores
 from elman.networks.readers import PictureReader, QuestionReader
 from elman.tasks.abilities import Describes
@@ -69,6 +70,14 @@ class VisionModel(Writer, Describes):
         assert isinstance(reader, (PictureReader, QuestionReader))
         if not resumed:
             self.learnt.medium.begin(reader.pictures, [row.picture for row in examples.rows])
+
+    def named(self) -> list[Named]:
+        reader, medium = self.network.reader, self.learnt.medium
+        assert isinstance(reader, (PictureReader, QuestionReader))
+        named = [*self.named_tables(), *medium.named(reader.pictures)]
+        if isinstance(reader, QuestionReader) and self.learnt.source is not None:
+            named += named_rows(self.learnt.source.names, reader.source.weight)
+        return named
 
     def batches(self, examples: Examples, rank: int, world: int) -> BucketBatches:
         c, reader = self.config, self.network.reader

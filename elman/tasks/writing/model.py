@@ -21,6 +21,7 @@ from elman.data.tokenizer import Tokenizer
 from elman.decoding.beam import Hypothesis, Search, beam_search
 from elman.errors import ElmanError
 from elman.layers.dropout import drop_words
+from elman.layers.naming import Named, named_rows
 from elman.networks.sequence_to_sequence import SequenceToSequence
 from elman.tasks.abilities import Answered, Answers, Attends
 from elman.tasks.answers import Answer, Attention, Axis, best_word
@@ -175,6 +176,11 @@ class Writer(Model, Answers, Attends):
         predicted = torch.cat([self.network.head(part).argmax(-1) for part in y[:, :-1].split(16, 1)], 1)
         own = torch.rand(predicted.shape, device=predicted.device) < self.config.scheduled_sampling
         return torch.cat((inputs[:, :1], torch.where(own, predicted, inputs[:, 1:])), 1)
+
+    def named_tables(self) -> list[Named]:
+        """Name the rows of the embedding of what is written, and of the output layer."""
+        network = self.network
+        return named_rows(self.target.names, network.target.weight, network.head.weight, network.head.bias)
 
     def size(self, batch: Batch) -> int:
         return int((batch.targets >= 0).sum())
