@@ -88,10 +88,9 @@ def tables(tmp_path: Path) -> tuple[str, str]:
     return table(tmp_path / "train.tsv", train), table(tmp_path / "test.tsv", test)
 
 
-@pytest.mark.parametrize("seed", ["0", "1"])
-def test_sentiment_learns_from_tables(tables: tuple[str, str], seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentiment_learns_from_tables(tables: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """It stops early, and the test sentences have no influence on training."""
-    assert status("sentiment", *tables, "--seed", seed, "--epochs", "100000") == 0
+    assert status("sentiment", *tables, "--epochs", "100000") == 0
     output = capsys.readouterr().out
     assert "48 training sentences" in output
     assert "16 test sentences" in output
@@ -99,8 +98,6 @@ def test_sentiment_learns_from_tables(tables: tuple[str, str], seed: str, capsys
     assert progress(output)[-1].count("100.0%") == 2
     assert int(progress(output)[-1].split()[1]) < 2000
     assert output.splitlines()[-1] == "test accuracy 100.0%"
-    if seed == "1":
-        return
     odd = table(Path(tables[1]).with_name("odd.tsv"), [("it is cold", "bad"), ("grey skies , grey", "grey")])
     assert status("sentiment", tables[0], odd) == 0
     with_odd = capsys.readouterr().out
