@@ -46,12 +46,20 @@ class Leaky(Cell):
         return a * state.h + (1 - a) * torch.tanh(x.n + h.n)
 
 
-CELL_FAMILY: dict[str, Cell] = CELLS | {"leaky": Leaky()}
+#: Every cell.
+EVERY_CELL: dict[str, Cell] = CELLS | {"leaky": Leaky()}
+#: The cells of tests/test_parallel_cells.py. They take the same way through all code, so other tests have two of them.
+PARALLEL = ("slstm", *(name for name, cell in CELLS.items() if type(cell).__module__ == "elman.cells.parallel"))
+#: The cells with a matrix memory, of tests/test_memory.py.
+MEMORY_FAMILY: dict[str, Cell] = {name: cell for name, cell in CELLS.items() if cell.memory}
+#: The cells that the properties are tested on: those that are slow to test, and those that are quick.
+CELL_FAMILY: dict[str, Cell] = {k: cell for k, cell in EVERY_CELL.items() if k not in (*PARALLEL, *MEMORY_FAMILY)}
+QUICK_FAMILY: dict[str, Cell] = CELL_FAMILY | {name: CELLS[name] for name in ("slstm", "lru")}
 
 
 def recurrent(name: str, **options: Any) -> Recurrent:
     """A layer of that cell, its parameters all drawn at random so that nothing is hidden by a zero."""
-    cell = CELL_FAMILY[name]
+    cell = EVERY_CELL[name]
     layer = Recurrent(cell, D, H, proj_size=4 if cell.projected else 0, **options)
     for parameter in layer.parameters():
         torch.nn.init.uniform_(parameter, -0.6, 0.6)
@@ -59,7 +67,9 @@ def recurrent(name: str, **options: Any) -> Recurrent:
 
 
 LAYER_FAMILY: dict[str, Callable[[], RecurrentLayer]] = {
-    **{name: (lambda name=name: recurrent(name)) for name in CELL_FAMILY},
+    **{name: (lambda name=name: recurrent(name)) for name in QUICK_FAMILY},
+    "gated_deltanet": lambda: recurrent("gated_deltanet", heads=2, key_size=4),
+    "blocks": lambda: stack("lstm", D, H, 2, blocks=True),
     "bidirectional": lambda: Bidirectional(recurrent("lstm"), recurrent("gru")),
     "plain": lambda: stack("lstm", D, H, 2),
     "mixed": lambda: stack(["lstm", "gru", "mgu"], D, [4, 5, 6], 3),
@@ -80,7 +90,7 @@ def layer(request: pytest.FixtureRequest) -> RecurrentLayer:
     return LAYER_FAMILY[request.param]().double()
 
 
-@pytest.fixture(params=engines.ENGINES)
+@pytest.fixture(params=[name for name in engines.ENGINES if name != "scan"])  # tests/test_affine.py has its properties
 def engine_name(request: pytest.FixtureRequest) -> Iterator[str]:
     with engines.engine(request.param):
         yield request.param

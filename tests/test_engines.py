@@ -11,7 +11,7 @@ from torch import Tensor
 
 import elman
 from elman import engines
-from tests.conftest import D, close, recurrent
+from tests.conftest import CELL_FAMILY, D, close, recurrent
 
 X = torch.randn(2, 3, D)
 
@@ -32,7 +32,7 @@ def chosen(name: str, **options: float) -> str:
 
 def test_every_cell_runs_on_the_fastest_engine_that_can() -> None:
     others = {"projected_lstm": "torch"}
-    for name in elman.cells.CELLS:
+    for name in CELL_FAMILY:
         assert chosen(name) == others.get(name, "cpu")
 
 
@@ -73,7 +73,7 @@ def test_a_fallback_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(elman.ElmanError, match="choose from cpu, eager, torch"), elman.engine("cuda"):
+    with pytest.raises(elman.ElmanError, match="choose from cpu, eager, scan, torch"), elman.engine("cuda"):
         pass
 
 
@@ -122,7 +122,7 @@ def test_an_engine_from_outside() -> None:
 def test_an_engine_from_outside_that_is_tried_first() -> None:
     counting = Counting()
     engines.register(counting, before="cpu")
-    assert list(engines.ENGINES) == ["counting", "cpu", "torch", "eager"]
+    assert list(engines.ENGINES) == ["counting", "cpu", "torch", "scan", "eager"]
     assert chosen("gru") == "counting"
     assert chosen("projected_lstm") == "torch"
     with elman.engine("counting", strict=True), pytest.raises(elman.ElmanError, match="does not run projected cells"):
@@ -150,14 +150,14 @@ def test_what_is_not_an_engine() -> None:
     engines.register(Counting())
     with pytest.raises(elman.ElmanError, match="'counting' is already registered"):
         engines.register(Counting())
-    with pytest.raises(elman.ElmanError, match="unknown engine 'gpu': did you mean cpu.*counting, cpu, eager, torch"):
+    with pytest.raises(elman.ElmanError, match="unknown engine 'gpu': did you mean cpu.*counting, cpu, eager, scan"):
         engines.register(named("mine"), before="gpu")
     for name in ("", "My engine", "1st"):
         with pytest.raises(elman.ElmanError, match="use lower-case letters, digits and underscores"):
             engines.register(named(name))
     with pytest.raises(elman.ElmanError, match="eager engine cannot be removed"):
         engines.unregister("eager")
-    assert list(engines.ENGINES) == ["cpu", "torch", "eager", "counting"]
+    assert list(engines.ENGINES) == ["cpu", "torch", "scan", "eager", "counting"]
 
 
 def named(name: str) -> Counting:

@@ -16,7 +16,7 @@ from elman.data import Tokenizer
 from elman.tasks.language.model import LanguageModel, Text
 from elman.tasks.language.options import LanguageConfig, with_defaults
 from elman.tasks.language.task import Texts
-from tests.conftest import some_text
+from tests.conftest import CELL_FAMILY, some_text
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "embedding_size": 8, "batch_size": 4, "window": 16, "progress": False}
 
@@ -134,10 +134,15 @@ def test_unknown_characters(model: LanguageModel, caplog: pytest.LogCaptureFixtu
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{f"cell {name}": {"cell": name, "proj_size": 8 if name == "projected_lstm" else 0} for name in elman.cells.CELLS},
+    **{
+        f"cell {name}": {"cell": name, "proj_size": 8 if cell.projected else 0}
+        for name, cell in CELL_FAMILY.items()
+        if name in elman.cells.CELLS
+    },
     "two cells": {"cell": ["lstm", "gru"], "num_layers": 2},
     "sizes": {"hidden_size": [16, 24], "num_layers": 2},
     "residual": {"connection": "residual", "num_layers": 3},
+    "blocks": {"cell": "gla", "blocks": True, "num_layers": 2},
     "dense": {"connection": "dense", "num_layers": 2},
     "highway": {"connection": "highway", "num_layers": 2},
     "open bias": {"open_bias": 1.0},

@@ -1,250 +1,322 @@
-"""Data in memory, from pipes and from standard input, for every task."""
+"""Cells with a matrix memory: their papers' equations, the kernels, and a cell of one's own."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import itertools
-import json
-import os
-import sys
-import threading
-from collections import namedtuple
-from pathlib import Path
-from types import SimpleNamespace
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import polars
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 import elman
-import elman.cli.app
-from elman.media.columns import Columns
-from elman.media.labelled import read_labelled
-from tests.conftest import some_text
+from elman.benchmarks import chunkwise
+from elman.cells import Cell
+from elman.cells.memory import DeltaNet
+from elman.layers import Recurrent, stack
+from tests.conftest import MEMORY_FAMILY, close, recurrent
 
-TABLE = Columns("text", "label", "file", None, None, None, None)
-CSV = "text,label\na,x\nb,y\n"
-
-#: Each task's columns, and rows with them.
-TASKS: dict[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {
-    "classify": (("text", "label"), [(f"film {'good' if k % 2 else 'bad'} {k}", k % 2) for k in range(40)]),
-    "translate": (("source", "target"), [(f"a{k} b", f"b a{k}") for k in range(40)]),
-    "tag": (("words", "tags"), [([f"w{k % 5}", "."], ["N", "P"]) for k in range(40)]),
-    "answer": (
-        ("story", "question", "answer"),
-        [(f"Ann is in room {k}. Bo sleeps.", "Where is Ann?", f"room {k % 3}") for k in range(40)],
-    ),
-}
-SMALL = {"steps": 1, "hidden_size": 8, "embedding_size": 8, "progress": False}
+D, H, HEADS, K = 5, 6, 2, 3
+U = H // HEADS
 
 
-class Frame:
-    """The part of the interface of a pandas DataFrame that is used."""
-
-    iloc = dtypes = None
-
-    def __init__(self, columns: dict[str, list]) -> None:
-        self.columns, self._columns = list(columns), columns
-
-    def __getitem__(self, name: str) -> list:
-        return self._columns[name]
-
-    def __len__(self) -> int:
-        return len(self._columns[self.columns[0]])
+def layer_of(cell: str | Cell | type[Cell], **options: Any) -> Recurrent:
+    """A layer in float64, its parameters all drawn at random."""
+    layer = Recurrent(cell, D, **{"hidden_size": H, "heads": HEADS, "key_size": K, "dtype": torch.float64, **options})
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.6, 0.6)
+    return layer
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_data_in_memory(task: str, tmp_path: Path) -> None:
-    names, rows = TASKS[task]
-    columns = {name: [row[k] for row in rows] for k, name in enumerate(names)}
-    Row = namedtuple("Row", names)  # type: ignore[misc]
+def sigma(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x)
+
+
+def mlstm(g: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> np.ndarray:
+    """Without the stabiliser, whose m cancels out as long as nothing overflows: C, n are those of the paper, (19, 20).
+
+    With C and n scaled by exp(m), max(|n q|, exp(-m)) becomes max(|n q|, 1).
+    """
+    f, i, k = sigma(g["f"]), np.exp(g["i"]), g["k"] / np.sqrt(K)
+    state["C"] = f * state["C"] + i * np.outer(g["v"], k)
+    state["n"] = f * state["n"] + i * k
+    return sigma(g["o"]) * (state["C"] @ g["q"]) / max(abs(state["n"] @ g["q"]), 1)
+
+
+def gla(g: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> np.ndarray:
+    state["C"] = state["C"] @ np.diag(sigma(g["g"]) ** (1 / 16)) + np.outer(g["v"], g["k"])
+    return g["o"] * sigma(g["o"]) * (state["C"] @ g["q"]) / np.sqrt(K)
+
+
+def deltanet(g: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> np.ndarray:
+    """As Householder-like updates: C' = C (I - b k k^T) + b v k^T."""
+    b, k = sigma(g["b"]), unit(g["k"])
+    state["C"] = state["C"] @ (np.eye(K) - b * np.outer(k, k)) + b * np.outer(g["v"], k)
+    return state["C"] @ unit(g["q"])
+
+
+def gated_deltanet(g: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> np.ndarray:
+    a, b, k = sigma(g["a"]), sigma(g["b"]), unit(g["k"])
+    state["C"] = state["C"] @ (a * (np.eye(K) - b * np.outer(k, k))) + b * np.outer(g["v"], k)
+    return g["o"] * sigma(g["o"]) * (state["C"] @ unit(g["q"]))
+
+
+ORACLES: dict[str, Callable] = {"mlstm": mlstm, "gla": gla, "deltanet": deltanet, "gated_deltanet": gated_deltanet}
+
+
+@pytest.mark.parametrize("name", MEMORY_FAMILY)
+def test_the_equations_of_the_paper(name: str) -> None:
+    layer, x = layer_of(name), torch.randn(2, 40, D, dtype=torch.float64)
+    y = layer(x)[0].detach().numpy()
+    w, b = layer.weight_ih.detach().numpy(), layer.bias_ih.detach().numpy()  # type: ignore[union-attr]
+    sizes = [U] * len(layer.cell.input_gates) + [K] * len(layer.cell.key_gates) + [1] * len(layer.cell.head_gates)
+    ends = np.cumsum([HEADS * size for size in sizes])
+    for row in range(2):
+        states = [{"C": np.zeros((U, K)), "n": np.zeros(K)} for _ in range(HEADS)]
+        for t in range(40):
+            parts = np.split(w @ x[row, t].numpy() + b, ends[:-1])
+            for head in range(HEADS):
+                pieces = [part.reshape(HEADS, -1)[head] for part in parts]
+                gates = dict(zip(layer.cell.gates, pieces, strict=True))
+                h = ORACLES[name](gates, states[head])
+                np.testing.assert_allclose(y[row, t, head * U : (head + 1) * U], h, rtol=1e-9, atol=1e-12)
+
+
+def test_the_stabiliser_prevents_overflow() -> None:
+    layer = layer_of("mlstm")
+    with torch.no_grad():
+        layer.weight_ih[-2 * HEADS : -HEADS] *= 2000  # i: exp(i) would be infinite
+    y, _ = layer(torch.randn(2, 50, D, dtype=torch.float64))
+    assert torch.isfinite(y).all()
+
+
+class Softmax(Cell):
+    """A user's own cell: keys by softmax, a count for each key, a running maximum for each head, two memories."""
+
+    input_gates = ("v", "w")
+    key_gates = ("k", "q")
+    head_gates = ("g",)
+    state = ("h", "a")
+    memory = ("C", "M")
+    key_state = ("n",)
+    head_state = ("m",)
+
+    def step(self, x: Any, h: Any, state: Any, w: Any) -> tuple[Tensor, ...]:
+        k, q = torch.softmax(x.k, -1), torch.softmax(x.q, -1)
+        m = torch.where(x.g > state.m, x.g, 0.9 * state.m)
+        a = 0.5 * state.a + torch.tanh(x.v)
+        n = state.n * 0.8 + k
+        C = state.C + (x.v - (state.C * k).sum(-1, keepdim=True)) * k / (1 + n)
+        M = torch.sigmoid(m) * state.M + torch.tanh(C) * x.w
+        C = torch.where(x.k > 0, C, x.g * C)
+        read = (M * q).mean(-1, keepdim=True) + (C * q).sum(-1, keepdim=True)
+        return torch.tanh(read) * a.abs(), a, C, M, n, m
+
+
+def results(layer: Recurrent, engine: str, data: dict[str, Any]) -> list[Tensor]:
+    """The output, the final state, and all gradients."""
+    x = data["x"].detach().requires_grad_()
+    state = [part.detach().requires_grad_() for part in data["state"]]
+    with elman.engine(engine, strict=True):
+        y, final = layer(x, tuple(state), data["lengths"], data["resets"])
+    loss = (y * data["weight"]).sum() + sum((part * part).sum() for part in final)
+    grads = torch.autograd.grad(loss, [x, *state, *layer.parameters()], allow_unused=True, materialize_grads=True)
+    return [y.detach(), *(part.detach() for part in final), *grads]
+
+
+@settings(max_examples=8)
+@given(data=st.data())
+def test_the_kernel_equals_eager(data: st.DataObject) -> None:
+    cell: Any = data.draw(st.sampled_from([*MEMORY_FAMILY, Softmax]))
+    heads, units, keys = data.draw(st.sampled_from([(2, 3, 4), (1, 17, 16), (3, 32, 5)]))
+    B, T = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 31, 32, 33, 70]))
+    layer = layer_of(cell, hidden_size=heads * units, heads=heads, key_size=keys)
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    x = torch.randn(B, T, D, dtype=torch.float64)
     given = {
-        "columns": columns,
-        "tuples": rows,
-        "lists": [list(row) for row in rows],
-        "named": [Row(*row) for row in rows],
-        "dicts": [dict(zip(names, row, strict=True)) for row in rows],
-        "iterator": (dict(zip(names, row, strict=True)) for row in rows),
-        "polars": polars.DataFrame(columns),
-        "lazy": polars.DataFrame(columns).lazy(),
-        "pandas": Frame(columns),
+        "x": x,
+        "state": [torch.randn_like(part) for part in layer.initial_state(x)],
+        "lengths": data.draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B)),
+        "resets": (torch.rand(B, T) < 0.1) if data.draw(st.booleans()) else None,
+        "weight": torch.randn(B, T, heads * units, dtype=torch.float64),
     }
-    prints = set()
-    for kind, data in given.items():
-        model = elman.train(task, data, out=tmp_path / kind, **SMALL)
-        assert model.sources.data == ["<data in memory, 40 rows>"]
-        prints.add(model.sources.fingerprint)
-        held = model.evaluate(model.held_out())
-        assert held["loss"] > 0
-    assert len(prints) == 1
-    saved = elman.load(tmp_path / "columns")
-    assert saved.evaluate(saved.read(polars.DataFrame(columns)))["loss"] > 0
-    with pytest.raises(
-        elman.ElmanError, match="<data in memory, 40 rows>: was read during training and cannot be read again"
-    ):
-        saved.held_out()
-    assert elman.train(task, rows, out=tmp_path / "columns", resume=True, progress=False, steps=2).sources.examples
-    with pytest.raises(elman.ElmanError, match="not the data that the run"):
-        elman.train(task, rows[:30], out=tmp_path / "columns", resume=True, progress=False, steps=3)
-    with pytest.raises(elman.ElmanError, match=f"has no column '{names[-1]}'"):
-        elman.train(task, {name: cells for name, cells in columns.items() if name != names[-1]}, **SMALL)
-    valid = elman.train(task, rows[:30], valid=rows[30:], **SMALL)
-    assert valid.sources.valid == ["<data in memory, 10 rows>"]
+    close(results(layer, "cpu", given), results(layer, "eager", given), 1e-9)
 
 
-@pytest.mark.parametrize("task", ["language", "fill", "punctuate"])
-def test_texts_in_memory(task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    text = some_text(3000)
-    lines = text.removesuffix("\n").split("\n")
-    (tmp_path / "a.txt").write_text("\n".join(lines))
-    options = {"steps": 1, "hidden_size": 8, "progress": False}
-    prints = {
-        elman.train(task, data, **options).sources.fingerprint
-        for data in (
-            tmp_path / "a.txt", {"text": lines}, polars.Series("x", lines), polars.DataFrame({"y": lines}),
-            [{"text": line} for line in lines], io.StringIO("\n".join(lines)), io.BytesIO("\n".join(lines).encode()),
-        )
-    }  # fmt: skip
-    assert len(prints) == 1
-    with pytest.raises(elman.ElmanError, match="has no column 'text' and more than one other: a, b"):
-        elman.train(task, {"a": lines, "b": lines}, **options)
-    (tmp_path / "a.csv").write_text("text\n" + text)
-    elman.train(task, tmp_path / "a.csv", **options)
-    assert "a.csv: the table is read as plain text, including its separators" in caplog.text
+@pytest.mark.parametrize("cell", ["mlstm", Softmax])
+def test_float32_on_two_threads(cell: Any) -> None:
+    layer = layer_of(cell, hidden_size=32, heads=2, key_size=8, dtype=torch.float32)
+    given: dict[str, Any] = {"x": torch.randn(6, 64, D), "lengths": [64, 60, 50, 40, 3, 0], "resets": None}
+    given |= {"state": layer.initial_state(given["x"]), "weight": torch.randn(6, 64, 32)}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    ours = results(layer, "cpu", given)
+    torch.set_num_threads(before)
+    for a, b in zip(ours, results(layer, "eager", given), strict=True):
+        assert float((a - b).abs().max()) <= 1e-4 * float(b.abs().max()) + 1e-6
 
 
-def test_predictions_for_data_in_memory() -> None:
-    rows = TASKS["classify"][1]
-    model = elman.train("classify", rows, **SMALL)
-    texts = [text for text, _ in rows[:3]]
-    said = [answer.record() for (answer,) in model.predict(texts)]
-    for given in (
-        polars.Series(texts), polars.DataFrame({"text": texts, "other": texts}), {"text": texts}, np.array(texts),
-        np.array(texts, dtype=object), tuple(texts), Frame({"text": texts}),
-    ):  # fmt: skip
-        assert [answer.record() for (answer,) in model.predict(given)] == said
-    with pytest.raises(elman.ElmanError, match="has no column 'text' and more than one other: a, b"):
-        model.predict({"a": texts, "b": texts})
-    with pytest.raises(elman.ElmanError, match="input 2 of 2: a text is needed, not int"):
-        model.predict(["a", 1])
+@pytest.mark.parametrize("name", [*MEMORY_FAMILY])
+@pytest.mark.parametrize("engine", ["cpu", "eager"])
+def test_chunks_and_steps_give_what_the_whole_gives(name: str, engine: str) -> None:
+    layer, x = layer_of(name), torch.randn(2, 40, D, dtype=torch.float64)
+    with torch.no_grad(), elman.engine(engine):
+        y, final = layer(x)
+        first, state = layer(x[:, :33])
+        rest, state = layer(x[:, 33:], state)
+        close((torch.cat((first, rest), 1), state), (y, final))
+        state = None
+        for t in range(40):
+            one, state = layer.step(x[:, t], state)
+            close(one, y[:, t])
+        close(state, final)
 
 
-def test_series_in_memory() -> None:
-    draw = np.random.default_rng(0)
-    rows = [(draw.standard_normal((5 + k % 3, 2)) + k % 2, "ab"[k % 2]) for k in range(20)]
-    found = read_labelled(rows, TABLE)
-    assert found.medium == "series" and found.form.channels == ["1", "2"]
-    assert found.inputs[1].tolist() == rows[1][0].tolist()
-    model = elman.train("classify", rows, steps=1, hidden_size=4, progress=False)
-    assert model.predict([rows[0][0]])[0][0].text in "ab"
-    assert read_labelled([([1.0, 2.0], "a"), ([3.0], "b")], TABLE).inputs[0].tolist() == [[1], [2]]
-    for kind in (
-        torch.tensor, polars.DataFrame, lambda x: x.astype(object), lambda x: torch.tensor(x, requires_grad=True)
-    ):  # fmt: skip
-        again = read_labelled([(kind(x), label) for x, label in rows], TABLE)
-        assert again.medium == "series" and [x.tolist() for x in again.inputs] == [x.tolist() for x, _ in rows]
+def test_nothing_at_all() -> None:
+    layer = layer_of("mlstm")
+    for B, T in ((0, 3), (2, 0)):
+        y, state = layer(torch.randn(B, T, D, dtype=torch.float64))
+        assert y.shape == (B, T, H)
+        assert state[1].shape == (B, H, K)
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_size": 2}, {"key_size": 1}])
+def test_heads_of_one_unit_or_one_key(sizes: dict[str, int]) -> None:
+    layer, x = layer_of(DeltaNet, **sizes), torch.randn(2, 7, D, dtype=torch.float64)
+    y, state = layer(x, lengths=[7, 2])
+    assert y.shape[-1] == layer.hidden_size
+    assert state[1].shape == (2, layer.hidden_size, layer.key_size)
+
+
+def test_the_default_sizes() -> None:
+    assert (Recurrent("gla", 4, 192).heads, Recurrent("gla", 4, 192).key_size) == (3, 64)
+    assert (Recurrent("gla", 4, 100).heads, Recurrent("gla", 4, 100).key_size) == (1, 100)
+    assert (Recurrent("lstm", 4, 192).heads, Recurrent("lstm", 4, 192).key_size) == (1, 0)
+    assert "heads=2, key_size=3" in repr(layer_of("mlstm"))
+
+
+def test_autocast_and_second_derivatives() -> None:
+    layer = layer_of("gated_deltanet", dtype=torch.float32)
+    x = torch.randn(2, 40, D, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = layer(x)
+    assert y.dtype is torch.bfloat16
+    assert state[1].dtype is torch.float32
+    torch.testing.assert_close(y.float(), layer(x)[0], atol=0.1, rtol=0.1)
+    layer, x = layer.double(), torch.randn(1, 4, D, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,))
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("options", "message"),
     [
-        ({"text": ["a"], "label": ["x", "y"]}, "the columns have unequal lengths: text 1, label 2"),
-        ({"text": "a", "label": "x"}, "column 'text' is str; a list with one cell for each row is required"),
-        ([("a", "x"), ("b",)], "row 2 of 2: 1 cells; rows are tuples such as"),
-        ([("a", "x"), 3], "row 2 of 2: int; rows are tuples"),
-        ((["a", "b", "c", "d", "e"], ["x"] * 5), "row 1 of 2: 5 cells; .* give columns as"),
-        (7, "paths, a table or rows are required, not int"),
-        (b"abc", "paths, a table or rows are required, not bytes"),
-        ({"text": ["a", None], "label": ["x", "y"]}, "row 2: the text is empty"),
-        ({"text": ["a", "b"], "label": ["x", float("nan")]}, "row 2: no label"),
-        ({"text": [b"a", b"b"], "label": ["x", "y"]}, "column 'text' contains neither a text nor a series"),
-        ({"text": ["a\ud800"], "label": ["x"]}, "column 'text' contains an unpaired surrogate"),
-        ([("a", "x", 1), ("b", "y", 2)], "3 cells in each row; the 2 cells text, label are required"),
-        ([("a", object()), ("b", "y")], "a cell is object, which is not a text, a number or an array"),
-        ([[("The", "D"), ("dog", "N")]], r"row 1 of 1: a list of pairs .* a sentence is one pair, its words and its"),
-        ([(np.ones((2, 2), complex), "x"), (np.ones((2, 2)), "y")], "row 1: column 'text' contains neither"),
-        ([], "no data: give one file or more"),
-        (polars.DataFrame(), "has no column 'text'"),
+        ({"zoneout": 0.1}, "zoneout must be 0"),
+        ({"recurrent_dropout": 0.1}, "no recurrent matrix"),
+        ({"heads": 4}, "heads must divide"),
+        ({"key_size": -1}, "key_size"),
+        ({"cell": "lstm"}, "key_size must be 0"),
     ],
 )
-def test_wrong_data_in_memory(data: Any, message: str) -> None:
-    with pytest.raises(elman.ElmanError, match=message) as caught:
-        elman.train("classify", data, progress=False)
-    assert "\n" not in str(caught.value)
+def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recurrent(**{"cell": "mlstm", "input_size": D, "hidden_size": H, "key_size": 3, **options})
 
 
-def test_pandas(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    names, rows = TASKS["classify"]
-    frame = pandas.DataFrame(rows, columns=list(names), index=range(7, 47))
-    frame.loc[7, "label"] = None  # the labels become floats
-    with pytest.raises(elman.ElmanError, match="row 1: no label"):
-        elman.train("classify", frame, **SMALL)
-    found = read_labelled(frame, TABLE._replace(skip_bad=True))
-    assert found.inputs == [text for text, _ in rows[1:]]
-    assert set(found.labels) == {("0.0",), ("1.0",)}
-    assert elman.train("language", frame["text"], steps=1, hidden_size=4, progress=False).sources.examples == 1
-    assert read_labelled(frame.dropna().astype({"label": "category"}), TABLE).inputs == found.inputs
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"memory": (), "key_gates": ("k",)}, "declare memory, too"),
+        ({"hidden_gates": ("v",)}, "has no hidden_gates"),
+        ({"weights": {"p": 0.0}}, "has no weights"),
+        ({"memory": "C"}, r'must be a tuple of names: \("C",\)'),
+        ({"key_gates": ("v",)}, "distinct"),
+        ({"biases": {"z": 1.0}}, "not input gates: \\['z'\\]"),
+    ],
+)
+def test_declarations_that_do_not_fit(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        type("Wrong", (Cell,), {"input_gates": ("v",), "memory": ("C",), "step": DeltaNet.step, **attributes})
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-def test_pipes(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    for data in (CSV.encode(), gzip.compress(CSV.encode()), b'{"text":"a","label":"x"}\n{"text":"b","label":"y"}\n'):
-        writer = threading.Thread(target=path.write_bytes, args=(data,))
-        writer.start()
-        found = read_labelled(str(path), TABLE)
-        writer.join()
-        assert found.labels == [("x",), ("y",)]
-        assert found.places[0] == f"<{path}>, row 1"
+def test_a_state_of_another_size_is_refused() -> None:
+    layer, x = layer_of("mlstm"), torch.randn(2, 3, D, dtype=torch.float64)
+    h, C, n, m = layer.initial_state(x)
+    with pytest.raises(ValueError, match=r"\(h, C, n, m\) must have the shapes \(\(2, 6\), \(2, 6, 3\), \(2, 2, 3\)"):
+        layer(x, (h, C[:, :, :2], n, m))
 
 
-def standard_input(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda C, k: C @ k.transpose(-1, -2), r"write \(C \* k\)\.sum"),
+        (lambda C, k: (C * k).sum(-1), "keepdim=True"),
+        (lambda C, k: (C * k).sum(-2, keepdim=True), "sum"),
+        (lambda C, k: (C * k).cumsum(-1).sum(-1, keepdim=True), "cumsum"),
+        (lambda C, k: torch.rand_like(C).sum(-1, keepdim=True), "rand"),
+    ],
+)
+def test_a_step_without_a_kernel_says_why(change: Callable, message: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Own(Cell):
+        input_gates, key_gates, memory = ("v",), ("k",), ("C",)
+
+        def step(self, x: Any, h: Any, state: Any, w: Any) -> tuple[Tensor, ...]:
+            C = state.C + x.v * x.k
+            return change(C, x.k), C
+
+    layer, x = layer_of(Own), torch.randn(2, 3, D, dtype=torch.float64)
+    with pytest.raises(elman.ElmanError, match=message), elman.engine("cpu", strict=True):
+        layer(x)
+    with caplog.at_level(logging.WARNING, "elman"):
+        try:
+            layer(x)
+        except ValueError as error:
+            assert "keepdim=True" in str(error)  # noqa: PT017
 
 
-def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = ("text;label\n" + "".join(f"{a};{b}\n" for a, b in TASKS["classify"][1])).encode()
-    options = ["--steps", "1", "--hidden-size", "8", "--out", "run"]
-    standard_input(monkeypatch, io.BytesIO(data))
-    assert elman.cli.app.main(["train", "classify", "-", *options]) == 0
-    standard_input(monkeypatch, io.BytesIO(data))
-    assert elman.cli.app.main(["evaluate", "run", "-", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 40
-    assert elman.cli.app.main(["evaluate", "run"]) == 2
-    message = "<standard input>: was read during training and cannot be read again; give the data"
-    assert message in capsys.readouterr().err
-    standard_input(monkeypatch, io.BytesIO(b""))
-    assert elman.cli.app.main(["train", "classify", "-", "--out", "other"]) == 2
-    assert "<standard input>: is empty" in capsys.readouterr().err
+def test_layers_of_layers_and_rows() -> None:
+    deep = stack(["mlstm", "lstm"], D, 8, 2, bidirectional=True).double()
+    x = torch.randn(3, 9, D, dtype=torch.float64)
+    y, state = deep(x, lengths=[9, 4, 1])
+    alone, _ = deep(x[1:2, :4])
+    close(y[1:2, :4], alone)
+    close(elman.layers.state.join_rows([state, state])[0][0][1], torch.cat([state[0][0][1]] * 2))
 
 
-class Endless(io.RawIOBase):
-    """A stream that never ends."""
+def test_it_learns_to_recall() -> None:
+    """Pairs of a key and a value, then a key: which value?"""
+    torch.manual_seed(0)
+    layer, head = Recurrent("deltanet", 16, 16, heads=1, key_size=16), torch.nn.Linear(16, 8)
+    optimiser = torch.optim.Adam([*layer.parameters(), *head.parameters()], 1e-2)
+    for _ in range(150):
+        keys, values = torch.rand(64, 8).argsort(1)[:, :4], torch.randint(8, (64, 4))
+        asked = torch.randint(4, (64, 1))
+        x = torch.cat((torch.eye(8)[keys], torch.eye(8)[values]), -1)
+        question = torch.cat((torch.eye(8)[keys.gather(1, asked)], torch.zeros(64, 1, 8)), -1)
+        y, _ = layer(torch.cat((x, question), 1))
+        scores, answer = head(y[:, -1]), values.gather(1, asked)[:, 0]
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(scores, answer).backward()
+        optimiser.step()
+    assert (scores.argmax(1) == answer).float().mean() > 0.7  # by chance 0.125
 
-    def readable(self) -> bool:
-        return True
 
-    def readinto(self, buffer: Any) -> int:
-        buffer[:] = b"y" * len(buffer)
-        return len(buffer)
+def test_the_chunkwise_form_of_the_benchmark() -> None:
+    layer, x = layer_of("mlstm"), torch.randn(2, 2 * chunkwise.CHUNK, D, dtype=torch.float64)
+    close(chunkwise.mlstm(layer, x), layer(x)[0])
 
 
-def test_endless_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.data.source.MAX_STREAM_BYTES", 1 << 20)
-    monkeypatch.setattr("elman.data.source._MAX_ROWS", 1000)
-    standard_input(monkeypatch, io.BufferedReader(Endless()))
-    message = "<standard input>: gives more than 1 MiB and may never end; save it to a file first"
-    with pytest.raises(elman.ElmanError, match=message):
-        elman.train("language", "-", out=tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(elman.ElmanError, match="more than 1,000 rows, which may never end"):
-        elman.train("classify", (("a", "x") for _ in itertools.count()), progress=False)
-    if os.path.exists("/dev/zero"):
-        with pytest.raises(elman.ElmanError, match="</dev/zero>: gives more than 1 MiB"):
-            read_labelled("/dev/zero", TABLE)
+def test_no_scan_over_memories() -> None:
+    assert "has a matrix memory" in str(elman.engines.affine(elman.cells.get("gla")).reason)
+
+
+def test_the_family() -> None:
+    assert set(ORACLES) == set(MEMORY_FAMILY)
+    assert recurrent("mlstm").cell.parts == ("h", "C", "n", "m")

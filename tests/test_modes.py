@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import elman
 from elman.cells import Cell
 from elman.layers import Recurrent
-from tests.conftest import CELL_FAMILY, close
+from tests.conftest import CELL_FAMILY, EVERY_CELL, close
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own, of compilers and exporters
@@ -34,7 +34,7 @@ B, T, D, H = 3, 5, 4, 6
 
 def fresh(name: str, **options: Any) -> Recurrent:
     """A layer with a cell of its own, which no kernel has been made for."""
-    cell = type(CELL_FAMILY[name])()
+    cell = type(EVERY_CELL[name])()
     layer = Recurrent(cell, D, H, proj_size=3 if cell.projected else 0, **options)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -0.6, 0.6)

@@ -14,7 +14,7 @@ import elman
 from elman import engines
 from elman.layers import Bidirectional, Recurrent, RecurrentLayer, last_step, reverse
 from elman.layers import state as states
-from tests.conftest import CELL_FAMILY, D, H, close, recurrent
+from tests.conftest import D, H, close, recurrent
 
 B, T = 4, 7
 LENGTHS = torch.tensor([7, 3, 1, 0])
@@ -320,7 +320,3 @@ def test_wrong_arguments(arguments: dict[str, Tensor], message: str) -> None:
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recurrent(**{"cell": "lstm", "input_size": D, "hidden_size": H, **options})
-
-
-def test_the_family_has_every_cell() -> None:
-    assert set(elman.cells.CELLS) < set(CELL_FAMILY)

@@ -21,7 +21,7 @@ from elman import engines
 from elman.cells import Cell
 from elman.layers import Recurrent, Stack, packed, quantize, stack
 from elman.layers.recorder import Recorder
-from tests.conftest import CELL_FAMILY, recurrent
+from tests.conftest import QUICK_FAMILY, recurrent
 
 D, H = 5, 6
 
@@ -69,7 +69,7 @@ def flat(state: Any) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [part for one in state for part in flat(one)]
 
 
-@pytest.mark.parametrize("name", list(CELL_FAMILY))
+@pytest.mark.parametrize("name", list(QUICK_FAMILY))
 def test_every_cell(name: str, short: list[bool]) -> None:
     layer = recurrent(name).eval()
     check(layer)

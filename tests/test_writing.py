@@ -17,11 +17,11 @@ from elman.errors import ElmanError
 from elman.layers import quantize
 from elman.layers.recorder import Recorder
 from elman.networks.language import RecurrentLanguage
-from tests.conftest import CELL_FAMILY
+from tests.conftest import QUICK_FAMILY
 
 V = 11
 #: Every cell that a language network may have and that has kernels of one step.
-NAMES = [name for name, cell in CELL_FAMILY.items() if not cell.raw and not cell.projected]
+NAMES = [name for name, cell in QUICK_FAMILY.items() if not cell.raw and not cell.projected]
 
 
 def network(cell: str = "lstm", **options: Any) -> RecurrentLanguage:
@@ -56,7 +56,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_cell(name: str, loops: list[Any]) -> None:
-    net = network(CELL_FAMILY[name])  # type: ignore[arg-type]
+    net = network(QUICK_FAMILY[name])  # type: ignore[arg-type]
     assert written(net) == written(net, "eager")
     assert loops[0] is not None and loops[1] is None
 
@@ -220,7 +220,7 @@ def test_outputs_that_are_no_numbers(engine: str) -> None:
         written(net, engine)
     net = network()
     with torch.no_grad():
-        net._output[1][3] = torch.nan
+        net.output[1][3] = torch.nan
     with pytest.raises(ElmanError, match="not numbers"):
         written(net, engine)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import elman.nn
-from elman.benchmarks import peers
+from elman.benchmarks import chunkwise, peers
 from elman.benchmarks.machine import peak, read_seconds
 from elman.benchmarks.pairs import Row, side_by_side
 from elman.cells import CELLS, Cell
@@ -53,8 +53,12 @@ def layers(rounds: int) -> Iterator[Row]:
     yield from compare_torch("LSTM", "forward", rounds)
     if mixed_precision("auto", torch.device("cpu")):  # on other processors torch takes seconds per call
         yield from compare_torch("LSTM", "forward + backward, bf16", rounds)
-    for cell in ("peephole_lstm", "coupled_lstm", "mgu", "layer_norm_lstm", "projected_lstm", "original_gru", Leaky):
+    for cell in (
+        "peephole_lstm", "coupled_lstm", "mgu", "layer_norm_lstm", "projected_lstm", "original_gru", "mingru", "lru",
+        Leaky,
+    ):  # fmt: skip
         yield from compare_eager(cell, rounds)
+    yield from compare_chunkwise(rounds)
     yield from compare_peers(rounds)
 
 
@@ -107,8 +111,38 @@ def compare_eager(cell: str | type[Cell], rounds: int) -> Iterator[Row]:
 
         pair = side_by_side(_both(layer, x), loop, min(rounds, 5))
         ratios.append(pair.ratio)
-        yield Row(f"{name}, forward + backward", f"{B}, {T}, {H}", "eager engine", pair)
+        matrices = sum(p.numel() for p in layer.parameters() if p.dim() == 2)
+        share = 6 * B * T * matrices / pair.ours / peak()
+        yield Row(f"{name}, forward + backward", f"{B}, {T}, {H}", "eager engine", pair, share)
     yield Row.mean(f"{name}, forward + backward", "eager engine", ratios)
+
+
+def compare_chunkwise(rounds: int) -> Iterator[Row]:
+    """Compare the mLSTM with its chunkwise form in operations of torch, 4 heads of 64 units, forward and backward.
+
+    Args:
+        rounds: number of measurements per row.
+
+    Yields:
+        The rows of the table.
+    """
+    B, T, H = 16, 256, 256
+    layer, x = Recurrent("mlstm", H, H), torch.randn(B, T, H, requires_grad=True)
+    bf16 = mixed_precision("auto", torch.device("cpu"))
+    for name, dtype in [("", torch.float32), (", bf16", torch.bfloat16)][: 1 + bf16]:
+
+        def ours(dtype: torch.dtype = dtype) -> None:
+            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+                y = layer(x)[0]
+            y.sum().backward()
+
+        def theirs(dtype: torch.dtype = dtype) -> None:
+            with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+                y = chunkwise.mlstm(layer, x)
+            y.sum().backward()
+
+        pair = side_by_side(ours, theirs, rounds)
+        yield Row(f"mlstm, forward + backward{name}", f"{B}, {T}, {H}", "chunkwise in torch", pair)
 
 
 def compare_peers(rounds: int) -> Iterator[Row]:

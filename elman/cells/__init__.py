@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from elman.cells.cell import Cell, Weights, chrono
 from elman.cells.gru import GRU, MGU, OriginalGRU
-from elman.cells.lstm import LSTM, CoupledLSTM, LayerNormLSTM, PeepholeLSTM, ProjectedLSTM
+from elman.cells.lstm import LSTM, SLSTM, CoupledLSTM, LayerNormLSTM, PeepholeLSTM, ProjectedLSTM
+from elman.cells.memory import MLSTM, DeltaNet, GatedDeltaNet, GatedLinearAttention
+from elman.cells.parallel import LRU, QRNN, RGLRU, SRU, GatedMinGRU, GatedMinLSTM, MinGRU, MinLSTM, ring
 from elman.cells.rnn import IndRNN, RNNReLU, RNNTanh
 from elman.errors import unknown_name
 
@@ -18,9 +20,22 @@ CELLS: dict[str, Cell] = {
     "coupled_lstm": CoupledLSTM(),
     "layer_norm_lstm": LayerNormLSTM(),
     "projected_lstm": ProjectedLSTM(),
+    "slstm": SLSTM(),
     "gru": GRU(),
     "original_gru": OriginalGRU(),
     "mgu": MGU(),
+    "mingru": MinGRU(),
+    "gated_mingru": GatedMinGRU(),
+    "minlstm": MinLSTM(),
+    "gated_minlstm": GatedMinLSTM(),
+    "qrnn": QRNN(),
+    "sru": SRU(),
+    "rg_lru": RGLRU(),
+    "lru": LRU(),
+    "mlstm": MLSTM(),
+    "gla": GatedLinearAttention(),
+    "deltanet": DeltaNet(),
+    "gated_deltanet": GatedDeltaNet(),
 }
 
 #: Ends the error message for an unknown name.
@@ -78,8 +93,10 @@ def register(name: str, cell: Cell | type[Cell]) -> None:
 
 
 __all__ = [
-    "CELLS", "Cell", "Weights", "chrono", "get", "register",
+    "CELLS", "Cell", "Weights", "chrono", "get", "register", "ring",
     "RNNTanh", "RNNReLU", "IndRNN",
-    "LSTM", "PeepholeLSTM", "CoupledLSTM", "LayerNormLSTM", "ProjectedLSTM",
+    "LSTM", "PeepholeLSTM", "CoupledLSTM", "LayerNormLSTM", "ProjectedLSTM", "SLSTM",
     "GRU", "OriginalGRU", "MGU",
+    "MinGRU", "GatedMinGRU", "MinLSTM", "GatedMinLSTM", "QRNN", "SRU", "RGLRU", "LRU",
+    "MLSTM", "GatedLinearAttention", "DeltaNet", "GatedDeltaNet",
 ]  # fmt: skip

@@ -67,6 +67,14 @@ class Cell(ABC):
         biases (Mapping[str | tuple[str, ...], Start]): Initial values of input biases, in the form of ``weights``. The
             key is a gate, or a tuple of gates whose function returns one row per gate:
             ``{("f", "i"): chrono(1000)}``, see `chrono`. Default: ``{}``.
+        memory (tuple[str, ...]): Names of state matrices, of U values by K keys in each head. A cell that declares one
+            is computed head by head, with the parts below, and has no recurrent matrix; see `elman.cells.MLSTM`.
+            Default: ``()``.
+        key_gates (tuple[str, ...]): Names of gates ``W x + b`` with one number for each of the K keys of a head.
+            Default: ``()``.
+        head_gates (tuple[str, ...]): Names of gates ``W x + b`` with one number for each head. Default: ``()``.
+        key_state (tuple[str, ...]): Names of state vectors over the keys of a head. Default: ``()``.
+        head_state (tuple[str, ...]): Names of state numbers of a head. Default: ``()``.
 
     Raises:
         TypeError: A declaration of the subclass is invalid.
@@ -97,6 +105,12 @@ class Cell(ABC):
     open_gates: ClassVar[tuple[str, ...]] = ()
     biases: ClassVar[Mapping[str | tuple[str, ...], Start]] = {}
 
+    memory: ClassVar[tuple[str, ...]] = ()
+    key_gates: ClassVar[tuple[str, ...]] = ()
+    head_gates: ClassVar[tuple[str, ...]] = ()
+    key_state: ClassVar[tuple[str, ...]] = ()
+    head_state: ClassVar[tuple[str, ...]] = ()
+
     InputGates: ClassVar[type[Any]]
     HiddenGates: ClassVar[type[Any]]
     State: ClassVar[type[Any]]
@@ -104,28 +118,39 @@ class Cell(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in ("input_gates", "hidden_gates", "inner_gates", "state", "open_gates", "raw"):
+        for name in _NAMES:
             if isinstance(getattr(cls, name), str):
                 raise TypeError(f'{cls.__name__}.{name} must be a tuple of names: ("{getattr(cls, name)}",)')
         if not cls.input_gates:
             raise TypeError(f"{cls.__name__} declares no input_gates; declare at least one")
+        for name in ("key_gates", "head_gates", "key_state", "head_state"):
+            if getattr(cls, name) and not cls.memory:
+                raise TypeError(f"{cls.__name__}.{name} belongs to a matrix memory; declare memory, too")
+        for name in _NO_MEMORY:
+            if cls.memory and getattr(cls, name):
+                raise TypeError(f"{cls.__name__}: a cell with a matrix memory has no {name}")
         if cls.state[:1] != ("h",):
             raise TypeError(f"{cls.__name__}.state must begin with 'h', the output, got: {cls.state}")
         gates = cls.hidden_gates + cls.inner_gates
-        if unknown := set(cls.open_gates) - set(cls.input_gates + gates):
+        inputs = cls.input_gates + cls.key_gates + cls.head_gates
+        if unknown := set(cls.open_gates) - set(inputs + gates):
             raise TypeError(f"{cls.__name__}.open_gates contains names that are not gates: {sorted(unknown)}")
-        if unknown := {g for key in cls.biases for g in _gates(key)} - set(cls.input_gates):
+        if unknown := {g for key in cls.biases for g in _gates(key)} - set(inputs):
             raise TypeError(f"{cls.__name__}.biases contains names that are not input gates: {sorted(unknown)}")
         if cls.biases and not cls.gate_bias:
             raise TypeError(f"{cls.__name__}.biases needs gate_bias = True")
-        cls.InputGates = _bundle(cls, "inputs", cls.input_gates + cls.raw)
+        cls.InputGates = _bundle(cls, "inputs", inputs + cls.raw)
         cls.HiddenGates = _bundle(cls, "hidden_gates", gates)
-        cls.State = _bundle(cls, "state", cls.state)
+        cls.State = _bundle(cls, "state", cls.state + cls.memory + cls.key_state + cls.head_state)
         cls.Vectors = _bundle(cls, "weights", tuple(cls.weights))
 
     @abstractmethod
     def step(self, x: Any, h: Any, state: Any, w: Any) -> Tensor | tuple[Tensor, ...]:
         """Compute one step of a batch. Every tensor is (B, H) unless stated otherwise.
+
+        With a matrix memory, a step computes all heads of a batch, R = B heads: gates and states of units are
+        (R, U, 1), those of keys (R, 1, K), those of heads (R, 1, 1), and the memory is (R, U, K). U and K are the
+        units and the keys of a head.
 
         Args:
             x: The input: ``x.i`` is ``W_i x + b_i`` for a gate ``i`` in ``input_gates``. ``x.dt`` is the column ``dt``
@@ -136,14 +161,24 @@ class Cell(ABC):
             w: The per-unit parameters (H,): ``w.p_i`` for a name ``p_i`` in ``weights``.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: The new state in the order of ``state``, or the tensor alone if the state is h
+            Tensor | tuple[Tensor, ...]: The new state in the order of ``parts``, or the tensor alone if the state is h
             alone.
         """
 
     @property
     def pointwise(self) -> bool:
         """Whether each unit depends on its own gates and state only, so that a kernel can fuse the step."""
-        return not (self.inner_gates or self.projected or self.mixes_units)
+        return not (self.inner_gates or self.projected or self.mixes_units or self.memory)
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The names of all gates of x: ``input_gates``, ``key_gates``, ``head_gates``."""
+        return self.input_gates + self.key_gates + self.head_gates
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of all parts of the state: ``state``, ``memory``, ``key_state``, ``head_state``."""
+        return self.state + self.memory + self.key_state + self.head_state
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -156,6 +191,15 @@ class Cell(ABC):
 
     def __repr__(self) -> str:
         return type(self).__name__
+
+
+#: The declarations that are tuples of names.
+_NAMES = (
+    "input_gates", "hidden_gates", "inner_gates", "state", "open_gates", "raw", "memory", "key_gates", "head_gates",
+    "key_state", "head_state",
+)  # fmt: skip
+#: What a cell with a matrix memory cannot declare.
+_NO_MEMORY = ("hidden_gates", "inner_gates", "weights", "raw", "projected", "mixes_units")
 
 
 def _gates(key: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import logsigmoid
 
 from elman.cells.cell import Cell
 
@@ -165,3 +166,38 @@ class LayerNormLSTM(Cell):
         c = f * state.c + i * g
         (n,) = _norm((c,))
         return o * tanh(w.s_c * n + w.b_c), c
+
+
+class SLSTM(Cell):
+    """An LSTM with an exponential input gate and a normaliser, the sLSTM of xLSTM.
+
+    ::
+
+        i =   exp(W_i x + b_i + R_i h + b_hi)        c' = f * c + i * z
+        f = sigma(W_f x + b_f + R_f h + b_hf)        n' = f * n + i
+        z =  tanh(W_z x + b_z + R_z h + b_hz)        h' = o * c' / n'
+        o = sigma(W_o x + b_o + R_o h + b_ho)
+
+    The state has c and n divided by exp(m), where m' = max(log f + m, log i), so that no gate overflows. At the first
+    step and after a reset n is 0, and m is taken as minus infinity: m' = log i. Then n' is 1 or more at every step.
+    A state from elsewhere may have any n; n' below 0.5 counts as 0.5 in h'.
+
+    ``heads`` of the layer makes R block-diagonal, as in the paper.
+
+    Beck et al. 2024, equations 8 to 17, https://arxiv.org/abs/2405.04517
+    """
+
+    input_gates = hidden_gates = ("i", "f", "z", "o")
+    state = ("h", "c", "n", "m")
+    open_gates = ("f",)
+
+    def step(self, x: Any, h: Any, state: Any, w: Any) -> tuple[Tensor, ...]:
+        log_i = x.i + h.i
+        log_f = torch.where(state.n == 0, log_i, logsigmoid(x.f + h.f) + state.m)
+        m = torch.maximum(log_f, log_i)
+        i, f = torch.exp(log_i - m), torch.exp(log_f - m)
+        z = tanh(x.z + h.z)
+        o = sigmoid(x.o + h.o)
+        c = f * state.c + i * z
+        n = f * state.n + i
+        return o * c / torch.clamp(n, min=0.5), c, n, m

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from elman.cells import Cell
 from elman.engines import torch_fused
 from elman.engines.additive import reference
+from elman.engines.associative import Associative, affine
+from elman.engines.compiler.affine import Affine, Stage
 from elman.engines.cpu import Cpu, additive
 from elman.engines.cpu.stepping import Stepper
 from elman.engines.eager import Eager
@@ -26,7 +29,7 @@ from elman.engines.writing import Choice, Layers, Linear, Place, Writer, Writing
 from elman.errors import ElmanError, unknown_name
 
 #: Every engine by name, in the order in which they are tried. `register` adds to it.
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Cpu(), TorchFused(), Eager())}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Cpu(), TorchFused(), Associative(), Eager())}
 
 _forced: ContextVar[tuple[str, bool] | None] = ContextVar("elman_engine", default=None)
 _reported: set[tuple[str, str]] = set()
@@ -124,10 +127,16 @@ def choose(scan: Scan) -> Engine:
             raise ElmanError(f"the engine {name!r} cannot run this: {why}")
     portable = exporting() and not isinstance(scan.x.shape[1], torch.SymInt)
     engines = ENGINES.values() if name is not None else _in_order(scan)
-    chosen = next(e for e in engines if (e.portable or not portable) and e.refusal(scan) is None)
+    chosen = next(e for e in engines if (e.portable or not portable) and e.refusal(scan) is None and _gains(e, scan))
     if name and why:
         _report(name, "a layer in a compiled program" if torch.compiler.is_compiling() else why, chosen.name)
     return chosen
+
+
+def _gains(engine: Engine, scan: Scan) -> bool:
+    """Return whether an engine is faster than those after it."""
+    least = engine.least_steps
+    return least is None or scan.x.shape[1] >= least.get(scan.x.device.type, math.inf)
 
 
 def _in_order(scan: Scan) -> Iterable[Engine]:
@@ -278,6 +287,8 @@ def _checked(name: str) -> str:
 
 __all__ = [
     "ENGINES",
+    "Affine",
+    "Associative",
     "Choice",
     "Cpu",
     "Eager",
@@ -287,6 +298,7 @@ __all__ = [
     "Packing",
     "Place",
     "Scan",
+    "Stage",
     "State",
     "Stepper",
     "TorchFused",
@@ -294,6 +306,7 @@ __all__ = [
     "Writing",
     "Written",
     "additive_scores",
+    "affine",
     "choose",
     "engine",
     "pack",

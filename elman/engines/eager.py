@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from elman.cells import Cell, Weights
+from elman.engines import memory
 from elman.engines.modes import shape_of
 from elman.engines.scan import Engine, Scan, State, owned
 
@@ -22,7 +23,9 @@ class Eager(Engine):
         return None
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
-        scan = _hold_raw_columns(scan.wiped())
+        if scan.cell.memory:
+            return memory.loop(memory.layout(scan), memory.gates_of(scan), scan.state, scan.lengths, scan.resets)
+        scan = hold_raw_columns(scan.wiped())
         cell, w = scan.cell, scan.weights
         hidden = _HiddenProducts(cell, w, scan.hidden_mask)
         vectors = cell.Vectors(*w.vectors)
@@ -39,7 +42,7 @@ class Eager(Engine):
                 *gate.chunk(len(cell.input_gates), -1),
                 *(scan.x[:, t, features + k, None].expand(-1, H) for k in range(len(cell.raw))),
             )
-            new = _as_tuple(cell, cell.step(x, hidden(state.h), state, vectors))
+            new = as_tuple(cell, cell.step(x, hidden(state.h), state, vectors))
             if w.weight_hr is not None:
                 new = (linear(new[0], w.weight_hr), *new[1:])
             new = tuple(n.to(old.dtype) for n, old in zip(new, state, strict=True))  # autocast may differ
@@ -60,7 +63,7 @@ class Eager(Engine):
         return torch.stack(outputs, 1), owned(tuple(state))
 
 
-def _hold_raw_columns(scan: Scan) -> Scan:
+def hold_raw_columns(scan: Scan) -> Scan:
     """Return the scan with the raw columns beyond each row's length as they are at its last step.
 
     The loop computes these steps and discards their results. Their gradient must not be NaN, as it might be for a time
@@ -102,7 +105,8 @@ class _HiddenProducts:
         return self.cell.HiddenGates(*parts, *self.inner)
 
 
-def _as_tuple(cell: Cell, new: Tensor | tuple[Tensor, ...]) -> State:
+def as_tuple(cell: Cell, new: Tensor | tuple[Tensor, ...]) -> State:
+    """Return what a step returned as a tuple of the parts of the state."""
     parts = (new,) if isinstance(new, Tensor) else tuple(new)
     if len(parts) != len(cell.state):
         raise TypeError(f"{cell}.step must return {', '.join(cell.state)}; it returned {len(parts)} values")

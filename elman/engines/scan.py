@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -100,11 +100,14 @@ class Engine(ABC):
         portable: whether exported and traced programs contain operations of torch alone. Default: True.
         fast_single_steps: whether a single step with gradients costs less than in engines that are registered before
             it. Then it comes first for such steps. Default: False.
+        least_steps: by type of device, the number of steps from which it is faster than the engines after it. Shorter
+            sequences, and those on other devices, run on it only where it is forced. None: it always is. Default: None.
     """
 
     name: str
     portable: bool = True
     fast_single_steps: bool = False
+    least_steps: ClassVar[Mapping[str, int] | None] = None
 
     @abstractmethod
     def refusal(self, scan: Scan) -> str | None:

@@ -333,5 +333,5 @@ def _run_active(
 def _where(rows: Tensor, new: State, old: State) -> State:
     """Return the new state for rows (B,) that are true, the old one for the others."""
     if isinstance(new, Tensor):
-        return torch.where(rows[:, None], new, old)
+        return torch.where(rows.view(-1, *[1] * (new.dim() - 1)), new, old)
     return tuple(_where(rows, a, b) for a, b in zip(new, old, strict=True))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from elman.layers.bidirectional import Bidirectional
+from elman.layers.block import Block
 from elman.layers.hierarchical import Hierarchical, MultiRate
 from elman.layers.recurrent import Recurrent, RecurrentLayer
 from elman.layers.stack import Stack
@@ -40,17 +41,18 @@ def named_inputs(names: Axis, layer: RecurrentLayer) -> list[Named]:
         names (Sequence[Hashable]): the name of each of the D numbers. None: they have none.
         layer (RecurrentLayer): the layer.
     """
-    return (
-        []
-        if names is None
-        else [Named(one.weight_ih, (None, names)) for one in _first(layer) if one.weight_ih is not None]
-    )
+    if names is None:
+        return []
+    return [Named(t, (None, names) if t.dim() > 1 else (names,)) for t in _first(layer)]
 
 
-def _first(layer: RecurrentLayer) -> Iterator[Recurrent]:
-    """The layers that read the input of a layer."""
+def _first(layer: RecurrentLayer) -> Iterator[Tensor]:
+    """Yield the weights that read the input of a layer: matrices (·, D), and vectors (D,)."""
     if isinstance(layer, Recurrent):
-        yield layer
+        yield from (w for w in (layer.weight_ih,) if w is not None)
+    elif isinstance(layer, Block):
+        yield from (layer.norm.weight, layer.inward.weight, layer.gate.weight)
+        yield from layer.skip.parameters()
     elif isinstance(layer, Bidirectional):
         for direction in layer.directions:
             yield from _first(direction)  # type: ignore[arg-type]

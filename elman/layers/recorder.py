@@ -85,7 +85,7 @@ class Recorder:
             ordered = steps[::-1] if recurrence in self._reverse else steps
             keys = [key for key in ordered[0][0] if all(key in values for values, _ in ordered)]
             values = {key: torch.cat([values[key].detach() for values, _ in ordered]) for key in keys}
-            for k, part in enumerate(recurrence.cell.state):
+            for k, part in enumerate(recurrence.cell.parts):
                 values[part] = torch.cat([state[k].detach() for _, state in ordered])
             records.append(Recorded(self._names[recurrence], values, [state[0] for _, state in ordered]))
         return records

@@ -61,6 +61,8 @@ class Recurrence:
 
     def pack(self, weights: Weights) -> object | None:
         """Return the weights in the order in which the engine reads them; None if the engine does not pack."""
+        if self.cell.memory:  # its matrices are read once a call
+            return None
         w = weights.weight_ih
         H = w.shape[0] // len(self.cell.input_gates)
         sizes = [H if weights.weight_hr is None else weights.weight_hr.shape[0], *[H] * (len(self.cell.state) - 1)]

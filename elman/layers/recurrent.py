@@ -14,6 +14,7 @@ from torch.nn.functional import dropout
 from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
+from elman.engines.memory import Layout
 from elman.engines.modes import readable, shape_of
 from elman.errors import ElmanError
 from elman.layers.arguments import flag, floating_dtype, number, probability, size
@@ -133,9 +134,12 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         zoneout (float | dict[str, float]): the probability that a unit keeps its old value in a step, in [0, 1); in
             evaluation, its expectation is used. A number for the whole state, or one for each part,
             ``{"h": 0.05, "c": 0.5}`` (Krueger et al. 2017, https://arxiv.org/abs/1606.01305). Default: 0.0
-        heads (int): the number of equal groups of units that see only their own h. The recurrent matrix is then
+        heads (int | None): the number of equal groups of units that see only their own h. The recurrent matrix is then
             block-diagonal, and ``weight_hh`` is (G H, H / heads) (Beck et al. 2024,
-            https://arxiv.org/abs/2405.04517). Default: 1
+            https://arxiv.org/abs/2405.04517). With a matrix memory, the number of memories. Default: 1; with a matrix
+            memory, H / 64 where 64 divides H, otherwise 1
+        key_size (int): the number of keys of a head, K, for a cell with a matrix memory; 0 for the units of a head.
+            Default: 0
         device (torch.device | str | None): of the parameters; None: torch's default. Default: None
         dtype (torch.dtype | None): of the parameters; None: torch's default. Default: None
 
@@ -165,16 +169,20 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         weight_drop: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: float | dict[str, float] = 0.0,
-        heads: int = 1,
+        heads: int | None = None,
+        key_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        heads = size("heads", heads)
-        self.recurrence = Recurrence(cells.get(cell), heads)
-        self._steps = Steps()
+        cell = cells.get(cell)
         self.input_size = input_size = size("input_size", input_size)
         self.hidden_size = hidden_size = size("hidden_size", hidden_size)
+        if heads is None:
+            heads = hidden_size // 64 if cell.memory and hidden_size % 64 == 0 else 1
+        heads, key_size = size("heads", heads), size("key_size", key_size, 0)
+        self.recurrence = Recurrence(cell, heads)
+        self._steps = Steps()
         proj_size, dtype = size("proj_size", proj_size, 0), floating_dtype(dtype)
         if self.cell.projected != (proj_size > 0):
             needs = "needs a proj_size above 0" if self.cell.projected else "projects nothing: proj_size must be 0"
@@ -191,12 +199,17 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         self.zoneout = self._zoneouts(zoneout)
         if hidden_size % heads:
             raise ValueError(f"heads must divide hidden_size, {hidden_size}; {heads} does not")
-        if heads > 1 and (proj_size or self.cell.inner_gates or not self._hidden_gates):
-            raise ValueError(f"{self.cell}: heads are for cells with a plain recurrent matrix")
+        if heads > 1 and not cell.memory and (proj_size or self.cell.inner_gates or not self._hidden_gates):
+            raise ValueError(f"{self.cell}: heads are for cells with a plain recurrent matrix or a matrix memory")
+        if key_size and not cell.memory:
+            raise ValueError(f"{self.cell} has no matrix memory: key_size must be 0, not {key_size}")
+        if cell.memory and any(self.zoneout):
+            raise ValueError(f"{self.cell} has a matrix memory: zoneout must be 0")
+        self.key_size = key_size or hidden_size // heads if cell.memory else 0
         if (weight_drop or recurrent_dropout) and not self._hidden_gates:
             raise ValueError(f"{self.cell} has no recurrent matrix: weight_drop and recurrent_dropout must be 0")
 
-        gates_in = len(self.cell.input_gates) * hidden_size
+        gates_in = sum(self._rows)
         gates_hid = (len(self.cell.hidden_gates) + len(self.cell.inner_gates)) * hidden_size
         bias = flag("bias", bias) and self.cell.gate_bias
 
@@ -224,18 +237,19 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
     def reset_parameters(self) -> None:
         """Initialise all parameters again, as described for the class."""
         w = self.weights()
-        for matrix, gates in ((w.weight_ih, self.cell.input_gates), (w.weight_hh, self._hidden_gates)):
-            if matrix is not None:
-                start = nn.init.xavier_uniform_ if matrix is w.weight_ih else orthogonal_
-                for block in matrix.chunk(len(gates) * (1 if matrix is w.weight_ih else self.heads)):
-                    start(block)
+        assert w.weight_ih is not None
+        for block in w.weight_ih.split(self._rows):
+            nn.init.xavier_uniform_(block)
+        if w.weight_hh is not None:
+            for block in w.weight_hh.chunk(len(self._hidden_gates) * self.heads):
+                orthogonal_(block)
         for bias in (w.bias_ih, w.bias_hh):
             if bias is not None:
                 bias.zero_()
         if w.bias_ih is not None:
-            for gate, part in zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True):
+            parts = dict(zip(self.cell.gates, w.bias_ih.split(self._rows), strict=True))
+            for gate, part in parts.items():
                 part.fill_(self.open_bias if gate in self.cell.open_gates else 0.0)
-            parts = dict(zip(self.cell.input_gates, w.bias_ih.chunk(len(self.cell.input_gates)), strict=True))
             for gates, start_at in self.cell.bias_starts().items():
                 self._start([parts[gate] for gate in gates], start_at, f"biases of {', '.join(gates)}")
         if w.weight_hr is not None:
@@ -246,8 +260,8 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
     def _start(self, vectors: list[Tensor], start_at: Start, what: str) -> None:
         """Initialise vectors (H,) in place."""
         if callable(start_at):
-            values = torch.as_tensor(start_at(self.hidden_size))
-            wanted = (len(vectors), self.hidden_size)
+            wanted = (len(vectors), len(vectors[0]))
+            values = torch.as_tensor(start_at(wanted[1]))
             if values.shape != wanted and (len(vectors) > 1 or values.shape != wanted[1:]):
                 raise ValueError(f"{self.cell}: the start of the {what} must be {wanted}, it is {tuple(values.shape)}")
             for vector, value in zip(vectors, values.reshape(wanted), strict=True):
@@ -276,7 +290,18 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         vectors = tuple(getattr(self, name) for name in self.cell.weights)
         return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr, vectors)  # type: ignore[arg-type]
 
-    def sizes(self) -> tuple[int, ...]:
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.cell, self.heads, self.hidden_size // self.heads, self.key_size)
+
+    @property
+    def _rows(self) -> list[int]:
+        """The rows of ``weight_ih`` that belong to each gate."""
+        return self._layout.rows if self.cell.memory else [self.hidden_size] * len(self.cell.input_gates)
+
+    def sizes(self) -> tuple[int | torch.Size, ...]:
+        if self.cell.memory:
+            return self.cell.State(*self._layout.shapes)
         return self.cell.State(self.output_size, *[self.hidden_size] * (len(self.cell.state) - 1))
 
     def recurrences(self) -> list[Bound]:
@@ -313,7 +338,7 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1:
             return None
         w = self.weight_ih
-        if cell.raw or cell.projected or w is None or w.dtype is not torch.float32 or not w.is_cpu:
+        if cell.raw or cell.projected or cell.memory or w is None or w.dtype is not torch.float32 or not w.is_cpu:
             return None
         return recurrence, cell, recurrence.packed, recurrence.int8, self.zoneout
 
@@ -327,7 +352,7 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         """Return zoneout for each part of the state: drawn masks in training, rates in evaluation."""
         if not self.training:
             return self.zoneout
-        shapes = [(*x.shape[:2], size) for size in self.sizes()]
+        shapes = [(*x.shape[:2], size) for size in self.sizes()]  # type: ignore[misc]
         return tuple(torch.bernoulli(x.new_full(shape, rate)) for shape, rate in zip(shapes, self.zoneout, strict=True))
 
     def extra_repr(self) -> str:
@@ -336,6 +361,7 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
             "weight_drop": self.weight_drop,
             "recurrent_dropout": self.recurrent_dropout,
             "heads": self.heads if self.heads > 1 else 0,
+            "key_size": self.key_size,
             "zoneout": dict(zip(self.cell.state, self.zoneout, strict=True)) if any(self.zoneout) else 0,
         }
         given = "".join(f", {k}={v}" for k, v in options.items() if v)

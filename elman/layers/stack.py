@@ -14,6 +14,7 @@ from elman.engines import Layers, Linear
 from elman.errors import unknown_name
 from elman.layers.arguments import flag, size
 from elman.layers.bidirectional import Bidirectional
+from elman.layers.block import Block
 from elman.layers.dropout import SequenceDropout
 from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
@@ -198,7 +199,8 @@ def stack(
     weight_drop: float = 0.0,
     recurrent_dropout: float = 0.0,
     zoneout: float | dict[str, float] = 0.0,
-    heads: int = 1,
+    heads: int | None = None,
+    blocks: bool = False,
 ) -> Stack:
     """Construct a `Stack` of `Recurrent` or `Bidirectional` layers of matching sizes.
 
@@ -220,7 +222,10 @@ def stack(
         weight_drop (float): The dropout probability of recurrent weights. Default: 0.0.
         recurrent_dropout (float): The dropout probability of h in the recurrent product. Default: 0.0.
         zoneout (float | dict[str, float]): The zoneout probability, or one for each part of the state. Default: 0.0.
-        heads (int): The number of blocks of a block-diagonal recurrent matrix. Default: 1.
+        heads (int, optional): The number of blocks of a block-diagonal recurrent matrix, or of matrix memories.
+            Default: ``None``, see `Recurrent`.
+        blocks (bool): Whether every layer is inside a `Block` of its size, with ``dropout`` also inside; for the plain
+            connection. Default: ``False``.
 
     Returns:
         Stack: The layers.
@@ -240,7 +245,9 @@ def stack(
 
     lists = [value for value in (cell, hidden_size, backward_size) if isinstance(value, (list, tuple))]
     num_layers = size("num_layers", num_layers if num_layers is not None else len(lists[0]) if lists else 1)
-    flag("bidirectional", bidirectional)
+    flag("bidirectional", bidirectional), flag("blocks", blocks)
+    if blocks and connection != "plain":
+        raise ValueError(f"blocks have residual connections of their own; connection must be plain, got: {connection}")
 
     def each(name: str, value: object) -> list:
         values = list(value) if isinstance(value, (list, tuple)) else [value] * num_layers
@@ -259,13 +266,15 @@ def stack(
     for kind, forward_size, size_back in zip(kinds, sizes, backward_sizes, strict=True):
         directions = [
             Recurrent(
-                kind, features + len(kind.raw), units, bias=bias, proj_size=proj_size if kind.projected else 0,
-                open_bias=open_bias, weight_drop=weight_drop, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-                heads=heads,
+                kind, (units if blocks else features) + len(kind.raw), units, bias=bias,
+                proj_size=proj_size if kind.projected else 0, open_bias=open_bias, weight_drop=weight_drop,
+                recurrent_dropout=recurrent_dropout, zoneout=zoneout, heads=heads,
             )
             for units in ([forward_size, size_back] if bidirectional else [forward_size])
         ]  # fmt: skip
-        layer = Bidirectional(*directions) if bidirectional else directions[0]
+        layer: RecurrentLayer = Bidirectional(*directions) if bidirectional else directions[0]
+        if blocks:
+            layer = Block(layer, features, layer.output_size, dropout=dropout)
         layers.append(layer)
         features = layer.output_size + (features if connection == "dense" else 0)
     return Stack(layers, connection, dropout, variational)

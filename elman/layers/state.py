@@ -12,7 +12,8 @@ from elman.engines.modes import shape_of
 
 #: The state of a layer: (h,) or (h, c) for one cell, each (B, ·); a tuple of states for a stack; None for zeros.
 State = Any
-#: The sizes of the tensors of a state, nested like the state; named tuples where the parts have names.
+#: The sizes of the tensors of a state, nested like the state: numbers, or a torch.Size where a tensor has more
+#: dimensions. Named tuples where the parts have names.
 Sizes = Any
 
 
@@ -24,10 +25,10 @@ def zeros(sizes: Sizes, x: Tensor) -> State:
         x (Tensor): An input (B, ...), which gives the batch size, dtype and device.
 
     Returns:
-        State: Tensors (B, size), nested like ``sizes``.
+        State: Tensors (B, size) or (B, *size), nested like ``sizes``.
     """
-    if isinstance(sizes, int):
-        return x.new_zeros(x.shape[0], sizes)
+    if isinstance(sizes, (int, torch.Size)):
+        return x.new_zeros(x.shape[0], *_dimensions(sizes))
     return tuple([zeros(part, x) for part in sizes])
 
 
@@ -45,16 +46,21 @@ def fits(state: State, sizes: Sizes, x: Tensor) -> bool:
     Returns:
         bool: Whether the state fits.
     """
-    if isinstance(sizes, int):
+    if isinstance(sizes, (int, torch.Size)):
         return (
             isinstance(state, Tensor)
-            and shape_of(state) == (shape_of(x)[0], sizes)
+            and shape_of(state) == (shape_of(x)[0], *_dimensions(sizes))
             and (state.dtype is x.dtype or (state.is_floating_point() and torch.is_autocast_enabled(x.device.type)))
             and state.device == x.device
         )
     if not isinstance(state, (tuple, list)) or len(state) != len(sizes):
         return False
     return all(fits(part, wanted, x) for part, wanted in zip(state, sizes, strict=True))
+
+
+def _dimensions(size: int | torch.Size) -> tuple[int, ...]:
+    """Return the dimensions of a tensor of a state after the first."""
+    return (size,) if isinstance(size, int) else size
 
 
 def misfit(state: State, sizes: Sizes, x: Tensor) -> str:
@@ -98,7 +104,7 @@ def shapes(state: State) -> str:
 
 def _names(sizes: Sizes, name: str = "") -> str:
     """Return the names of the parts of a state, nested like the state."""
-    if isinstance(sizes, int):
+    if isinstance(sizes, (int, torch.Size)):
         return name
     names = getattr(sizes, "_fields", [""] * len(sizes))
     return _tuple([_names(part, name) for part, name in zip(sizes, names, strict=True)])

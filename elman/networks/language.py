@@ -90,8 +90,8 @@ class RecurrentLanguage(LanguageNetwork):
 
     Args:
         vocab_size, embedding_size, tie: see `LanguageNetwork`.
-        cell, hidden_size, num_layers, connection, proj_size, open_bias, weight_drop, recurrent_dropout, zoneout: see
-            `elman.layers.stack`.
+        cell, hidden_size, num_layers, connection, blocks, proj_size, open_bias, weight_drop, recurrent_dropout,
+            zoneout: see `elman.layers.stack`.
         dropout (float): dropout of embeddings, between layers, and of the features.
         variational (bool): one dropout mask through time.
     """
@@ -108,6 +108,7 @@ class RecurrentLanguage(LanguageNetwork):
         hidden_size: Sequence[int] = (320,),
         num_layers: int | None = None,
         connection: Connection = "plain",
+        blocks: bool = False,
         dropout: float = 0.0,
         variational: bool = False,
         proj_size: int = 0,
@@ -123,6 +124,7 @@ class RecurrentLanguage(LanguageNetwork):
             list(hidden_size) if len(hidden_size) > 1 else hidden_size[0],
             num_layers,
             connection=connection,
+            blocks=blocks,
             dropout=dropout,
             variational=variational,
             proj_size=proj_size,

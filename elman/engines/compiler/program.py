@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,11 +15,12 @@ class TraceError(TypeError):
 
 @dataclass(frozen=True)
 class Size:
-    """The number ``factor * (H + more) ** power``, where H is the number of units."""
+    """The number ``factor * (H + more) ** power``, where H is the number of units, or another size called ``of``."""
 
     factor: float
     power: float
     more: float = 0.0
+    of: str = "H"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,6 +173,48 @@ def ancestors(nodes: Sequence[Node | None]) -> list[Node]:
     return list(order)
 
 
+class Merge:
+    """Merges what several traces with different sizes have in common. Equal nodes become one.
+
+    Args:
+        sizes: the sizes that numbers may depend on, by name: the size in each trace.
+    """
+
+    def __init__(self, sizes: Mapping[str, Sequence[int]]) -> None:
+        self._sizes = sizes
+        self._merged: dict[tuple[Node, ...], Node] = {}
+        self._equal: dict[tuple, Node] = {}
+
+    def __call__(self, values: tuple, where: str = "the step") -> Any:
+        """Return what the values of all traces have in common: a node, a number, or a `Size`.
+
+        Raises:
+            TraceError: they differ in another way.
+        """
+        first = values[0]
+        if all(isinstance(v, Node) for v in values):
+            if values not in self._merged:
+                self._merged[values] = self._nodes(values, where)
+            return self._merged[values]
+        if all(v == first or (v != v and first != first) for v in values):
+            return first
+        return _size(values, self._sizes, where)
+
+    def _nodes(self, nodes: tuple[Node, ...], where: str) -> Node:
+        first = nodes[0]
+        where = first.where or where
+        if len({(n.op, n.kind, len(n.arguments)) for n in nodes}) > 1:
+            raise TraceError(f"{where}: the step computes something else for another number of units")
+        arguments = tuple(self(values, where) for values in zip(*(n.arguments for n in nodes), strict=True))
+        if not arguments:  # an input
+            return self._equal.setdefault((first.op,), first) if first.op == "index" else first
+        plain = tuple(a if isinstance(a, Node) else (type(a), repr(a)) for a in arguments)
+        node = self._equal.setdefault((first.op, first.kind, plain), Node(first.op, arguments, first.kind, where=where))
+        if first.letter and not node.letter:
+            object.__setattr__(node, "letter", first.letter)
+        return node
+
+
 def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
     """Return the program for any number of rows and units, from programs that were traced with different numbers.
 
@@ -184,61 +227,46 @@ def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
     Raises:
         TraceError: a number differs between the programs and is not a multiple of a power of H, or of H plus a number.
     """
-    merged: dict[tuple[Node, ...], Node] = {}
-    equal: dict[tuple, Node] = {}
-
-    def merge(values: tuple, where: str) -> Any:
-        first = values[0]
-        if all(isinstance(v, Node) for v in values):
-            if values not in merged:
-                merged[values] = merge_nodes(values, where)
-            return merged[values]
-        if all(v == first or (v != v and first != first) for v in values):
-            return first
-        return _size(values, units, where)
-
-    def merge_nodes(nodes: tuple[Node, ...], where: str) -> Node:
-        first = nodes[0]
-        where = first.where or where
-        if len({(n.op, n.kind, len(n.arguments)) for n in nodes}) > 1:
-            raise TraceError(f"{where}: the step computes something else for another number of units")
-        arguments = tuple(merge(values, where) for values in zip(*(n.arguments for n in nodes), strict=True))
-        if not arguments:  # an input
-            return equal.setdefault((first.op,), first) if first.op == "index" else first
-        plain = tuple(a if isinstance(a, Node) else (type(a), repr(a)) for a in arguments)
-        node = equal.setdefault((first.op, first.kind, plain), Node(first.op, arguments, first.kind, where=first.where))
-        if first.letter and not node.letter:
-            object.__setattr__(node, "letter", first.letter)
-        return node
+    merge = Merge({"H": units})
 
     def merge_field(name: str) -> tuple:
-        return tuple(merge(values, "the step") for values in zip(*(getattr(p, name) for p in programs), strict=True))
+        return tuple(merge(values) for values in zip(*(getattr(p, name) for p in programs), strict=True))
 
     program = programs[0]
     if any(len(p.units) != len(program.units) or not program.derive.same(p.derive) for p in programs):
         raise TraceError("the step: what it computes from its weights depends on the number of rows or units")
     fields = "units new inner input_grads hidden_grads state_grads unit_grads"
-    inputs = {name: merge(tuple(p.inputs[name] for p in programs), "the step") for name in program.inputs}
+    inputs = {name: merge(tuple(p.inputs[name] for p in programs)) for name in program.inputs}
     others: dict[str, Any] = {name: merge_field(name) for name in fields.split()}
     return program._replace(inputs=inputs, **others)
 
 
-def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
-    """Return the multiple of a power of H, or of H plus a number, that is values[k] for H = units[k]."""
+def _size(values: Sequence[Any], sizes: Mapping[str, Sequence[int]], where: str) -> Size:
+    """Return the multiple of a power of a size, or of the size plus a number, that the values are."""
     if all(isinstance(v, (int, float)) and v != 0 for v in values) and values[0] / values[1] > 0:
-        for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
-            ratio = (values[0] / values[1]) ** (1 / power)
-            if ratio == 1:
-                break
-            more = (units[0] - ratio * units[1]) / (ratio - 1)
-            more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
-            if min(units) + more > 0:
-                size = Size(values[0] / (units[0] + more) ** power, power, more)
-                fitted = [size.factor * (H + more) ** power for H in units]
-                if all(abs(f - v) <= 1e-9 * abs(v) for f, v in zip(fitted, values, strict=True)):
-                    return size
-    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels support multiples of H, "
-                     "1 / H, sqrt(H) and 1 / sqrt(H) only")  # fmt: skip
+        for name, units in sizes.items():
+            if (size := _power(values, units, name)) is not None:
+                return size
+    *others, last = sizes
+    names = f"{', '.join(others)} or {last}" if others else last
+    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels support multiples of "
+                     f"n, 1 / n, sqrt(n) and 1 / sqrt(n) only, where n is {names}")  # fmt: skip
+
+
+def _power(values: Sequence[float], units: Sequence[int], name: str) -> Size | None:
+    """Return the multiple of a power of n, or of n plus a number, that is values[k] for n = units[k]; None if none."""
+    for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
+        ratio = (values[0] / values[1]) ** (1 / power)
+        if ratio == 1:
+            break
+        more = (units[0] - ratio * units[1]) / (ratio - 1)
+        more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
+        if min(units) + more > 0:
+            size = Size(values[0] / (units[0] + more) ** power, power, more, name)
+            fitted = [size.factor * (n + more) ** power for n in units]
+            if all(abs(f - v) <= 1e-9 * abs(v) for f, v in zip(fitted, values, strict=True)):
+                return size
+    return None
 
 
 def name_of(function: Any) -> str:

@@ -36,6 +36,7 @@ def settings(cell: Cell) -> Hashable:
 #: Attributes that are read when a class is created. Changing them later has no effect.
 _DECLARED = frozenset(
     {"input_gates", "hidden_gates", "inner_gates", "state", "weights", "raw", "open_gates", "gate_bias", "biases",
+     "memory", "key_gates", "head_gates", "key_state", "head_state",
      "InputGates", "HiddenGates", "State", "Vectors", "_abc_impl", "__abstractmethods__"}
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from elman.engines.compiler.author import Author
 from elman.engines.compiler.formulas import FORMULAS, POINTWISE
 from elman.engines.compiler.operations import BOOLEAN, BOOLEAN_ARGUMENTS, CONSTANTS, COPIES, FILLS, LITERALS
 from elman.engines.compiler.program import Node, Program, TraceError, ancestors, generalise, kind_of, of
-from elman.engines.compiler.recording import Parts, Recorder, key_of
+from elman.engines.compiler.recording import Parts, Recorder, gradients, key_of
 from elman.engines.compiler.units import READS_VALUE, Units
 
 #: The rows and units of the traced tensors. Three traces show which numbers depend on them.
@@ -41,10 +41,10 @@ def trace(cell: Cell, dtype: torch.dtype = torch.float32) -> Program:
         TraceError: the step cannot be made into a kernel. It changes a tensor in place, reads the value of a tensor,
             uses an operation that kernels do not support, or reads across units in a way that they do not support.
     """
-    return generalise([_Trace(cell, *sizes, dtype).program() for sizes in _SIZES], [H for _, H in _SIZES])
+    return generalise([Trace(cell, *sizes, dtype).program() for sizes in _SIZES], [H for _, H in _SIZES])
 
 
-class _Trace(TorchDispatchMode, Recorder):
+class Trace(TorchDispatchMode, Recorder):
     """Records the operations below autograd: those of the step, then those of its gradient."""
 
     def __init__(self, cell: Cell, B: int, H: int, dtype: torch.dtype) -> None:
@@ -95,13 +95,9 @@ class _Trace(TorchDispatchMode, Recorder):
                     raise TraceError(
                         f"{cell}.step: the new state has no gradient: it depends on none of x, h, state and w"
                     )
-                # like torch.autograd.grad, which would import sympy: a third of a second
-                gradients = torch.autograd.Variable._execution_engine.run_backward(
-                    tuple(n for n, _ in pairs), tuple(d for _, d in pairs), False, False, (*wanted, *self.detached),
-                    allow_unreachable=True, accumulate_grad=False,
-                )  # fmt: skip
+                found = gradients([n for n, _ in pairs], [d for _, d in pairs], [*wanted, *self.detached])
             results = [self._single(n) for n in new]
-            nodes = [None if g is None else self._single(g) for g in gradients[: len(wanted)]]
+            nodes = [None if g is None else self._single(g) for g in found[: len(wanted)]]
         read = set(ancestors([*results, *nodes, *self.inner.values()]))
         used = [k for k, leaf in enumerate(leaves) if self.nodes[key_of(leaf)] in read]
         counts = (len(gates), len(products), len(old))
@@ -144,14 +140,18 @@ class _Trace(TorchDispatchMode, Recorder):
                 what += f" (tried with {self.B} rows of {self.H} units)"
             raise TraceError(f"{self.code.co_filename}, line {lines[-1] if lines else '?'}: {what}") from error
         new = (new,) if isinstance(new, Tensor) else tuple(new)
-        if len(new) != len(self.cell.state):
+        if len(new) != len(self.cell.parts):
             raise TraceError(
-                f"{self.cell}.step must return {', '.join(self.cell.state)}; it returned {len(new)} values"
+                f"{self.cell}.step must return {', '.join(self.cell.parts)}; it returned {len(new)} values"
             )
+        self._check_new(new)
+        return new
+
+    def _check_new(self, new: tuple[Tensor, ...]) -> None:
+        """Raise a TraceError if a part of the new state has the wrong shape."""
         for name, part in zip(self.cell.state, new, strict=True):
             if part.shape != (self.B, self.H):
                 raise TraceError(f"{self.cell}.step must return {name} of shape (B, H)")
-        return new
 
     def _inner_product(self, k: int) -> Callable[[Tensor], Tensor]:
         """Return ``h.n`` of an inner gate, which the step calls."""
@@ -199,7 +199,7 @@ class _Trace(TorchDispatchMode, Recorder):
     def _frame(self) -> FrameType | None:
         """Return the frame of the author's code that is running; None in the gradient."""
         frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code is not _Trace.program.__code__:
+        while frame is not None and frame.f_code is not type(self).program.__code__:
             if frame.f_code.co_filename == self.code.co_filename:
                 return frame
             frame = frame.f_back
@@ -255,17 +255,12 @@ class _Trace(TorchDispatchMode, Recorder):
         if op not in POINTWISE | COPIES | across.OPERATIONS:
             raise TraceError(
                 f"{self.location()}: kernels do not support the operation {self.author.named(op)}"
-                f"{self.author.instead(op)}; docs/engines.md lists the supported operations, and the eager engine runs "
+                f"{self._instead(op)}; docs/engines.md lists the supported operations, and the eager engine runs "
                 "all others"
-            )
-        if op in across.OPERATIONS and not (self.cell.mixes_units or (op == "sum" and self.in_gradient())):
-            raise TraceError(
-                f"{self.location()}: {self.author.named(op)} is not pointwise; a cell whose step reads across units "
-                "must declare mixes_units = True"
             )
         result = function(*args, **kwargs)
         if op in across.OPERATIONS:
-            return across.record(self, op, args, kwargs, result)
+            return self._across(op, args, kwargs, result)
         if op in COPIES:
             return self.record(result, self._copied(args[0], result, op))
         arguments = tuple(self._operand(a, k in BOOLEAN_ARGUMENTS.get(op, ())) for k, a in enumerate(args))
@@ -275,6 +270,19 @@ class _Trace(TorchDispatchMode, Recorder):
         for k, value in enumerate((result,) if isinstance(result, Tensor) else result):
             self.record(value, self._pointwise(f"{op}.{k}" if k else op, arguments, value, given))
         return result
+
+    def _instead(self, op: str) -> str:
+        """Return a hint what to use instead of an operation, as the end of a sentence; empty if there is none."""
+        return self.author.instead(op)
+
+    def _across(self, op: str, args: tuple, kwargs: dict, result: Any) -> Any:
+        """Record an operation that reads several units, and return its result."""
+        if not (self.cell.mixes_units or (op == "sum" and self.in_gradient())):
+            raise TraceError(
+                f"{self.location()}: {self.author.named(op)} is not pointwise; a cell whose step reads across units "
+                "must declare mixes_units = True"
+            )
+        return across.record(self, op, args, kwargs, result)
 
     def _pointwise(self, op: str, arguments: tuple, result: Tensor, keywords: dict) -> Node | Parts:
         """Return the node of a pointwise operation; k nodes for a result (B, k H)."""
@@ -355,7 +363,7 @@ class _Inner(torch.autograd.Function):
     """The product of an inner gate. Only its node matters, so its values are arbitrary."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, trace: _Trace, k: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, v: Tensor, trace: Trace, k: int) -> Tensor:  # type: ignore[override]
         ctx.trace, ctx.k = trace, k
         trace.inner[k] = trace._single(v)
         return _Inner._make(trace, Node("inner", (trace.inner[k], k), where=trace.location()))
@@ -367,6 +375,6 @@ class _Inner(torch.autograd.Function):
         return _Inner._make(trace, Node("inner_back", (trace.inner_grads[k], k))), None, None
 
     @staticmethod
-    def _make(trace: _Trace, node: Node) -> Tensor:
+    def _make(trace: Trace, node: Node) -> Tensor:
         with _disable_current_modes():
             return trace.record(torch.full((trace.B, trace.H), 0.5, dtype=trace.dtype, device="cpu"), node)

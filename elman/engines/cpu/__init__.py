@@ -6,7 +6,6 @@ import copy
 import hashlib
 import logging
 import threading
-import weakref
 from collections.abc import Sequence
 
 import torch
@@ -14,23 +13,22 @@ from torch import Tensor
 
 from elman.cells import CELLS, Cell
 from elman.engines.compiler import Plan, Program, TraceError, projection, raw, sizes, trace
-from elman.engines.compiler.settings import fixed, settings
-from elman.engines.cpu import generate, inference, layers, writing
+from elman.engines.compiler.memory import trace as trace_memory
+from elman.engines.compiler.per_cell import PerCell
+from elman.engines.cpu import generate, inference, layers, memory, writing
 from elman.engines.cpu.build import BuildError
 from elman.engines.cpu.library import DTYPES, Library
+from elman.engines.cpu.memory import MemoryKernel
 from elman.engines.cpu.operation import LIBRARIES, carry
 from elman.engines.cpu.stepping import Stepper, suits
-from elman.engines.modes import to_onnx, transform, unwatched, watched
+from elman.engines.memory import Layout, layout
+from elman.engines.modes import to_onnx, transform, watched
 from elman.engines.scan import Engine, Packing, Scan, State, constant, owned, trains
 from elman.engines.writing import Choice, Layers, Place, Writer, Writing, Written
 from elman.errors import ElmanError
 
 _log = logging.getLogger("elman")
 
-#: The kernels of a cell, by dtype, settings and default dtype: their keys in LIBRARIES.
-_kernels: weakref.WeakKeyDictionary[Cell, dict[tuple, str | None]] = weakref.WeakKeyDictionary()
-#: The same for cells that have no hash, by id.
-_unhashable: dict[int, tuple[Cell, dict[tuple, str | None]]] = {}
 #: The programs of all kernels by `Library.key`. Equal cells share a kernel.
 _programs: dict[str, Program] = {}
 #: Why a cell has no kernel.
@@ -61,22 +59,28 @@ class Cpu(Engine, Packing, Writing):
         dtype = _dtype(scan)
         if dtype not in DTYPES:
             return f"it has no kernels for {dtype}"
+        if scan.cell.memory:
+            return memory.refusal(scan) or (None if _memory_kernel(scan) else _reasons[type(scan.cell), _real(dtype)])
         return None if _kernel(scan.cell, dtype) else _reasons[type(scan.cell), dtype]
 
     def run(self, scan: Scan) -> tuple[Tensor, State]:
         if scan.x.shape[1] == 0:
             return scan.x.new_zeros(*scan.x.shape[:2], scan.state[0].shape[-1]), owned(scan.state)
+        if scan.cell.memory:
+            kernel = _memory_kernel(scan)
+            assert kernel is not None
+            return memory.run(kernel, scan)
         scan = raw.as_gates(scan)
         if scan.weights.weight_hr is not None:
             return projection.unfold(scan, *self.run(projection.fold(scan)))
         scan = sizes.checked(scan)
         dtype = _dtype(scan)
-        kernel = _kernel(scan.cell, dtype)
-        assert kernel is not None
+        key = _kernel(scan.cell, dtype)
+        assert key is not None
         w = scan.weights
         gradients = trains(scan)
         if not gradients and not torch.compiler.is_compiling() and not watched(scan.x, scan.state[0], w.weight_ih):
-            return inference.run(LIBRARIES[kernel], scan)
+            return inference.run(LIBRARIES[key], scan)
         real = torch.float64 if dtype == torch.float64 else torch.float32
         weights = [None if p is None else p.to(real) for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh)]
         state = torch.stack(scan.state).to(real)
@@ -86,7 +90,7 @@ class Cpu(Engine, Packing, Writing):
         vectors = torch.stack(w.vectors).to(real) if w.vectors else None
         mask = None if scan.hidden_mask is None else scan.hidden_mask.to(real)
         y, final = carry(
-            kernel, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
+            key, scan.x.to(dtype), state, *weights, vectors, scan.lengths, scan.resets, mask, zones, rates,
             scan.heads, gradients,
         )  # fmt: skip
         parts: State = torch.unbind_copy(final)  # type: ignore[func-returns-value, assignment]  # copies, not views of one tensor
@@ -127,7 +131,13 @@ class Cpu(Engine, Packing, Writing):
     def _layers(self, steps: Layers) -> tuple[list[Library], Layers] | None:
         """Return the kernels for single steps, and the steps, checked; None if there are none in float32."""
         for scan in steps.scans:
-            if scan.cell.raw or scan.cell.projected or self.refusal(scan) or _dtype(scan) is not torch.float32:
+            if (
+                scan.cell.raw
+                or scan.cell.projected
+                or scan.cell.memory
+                or self.refusal(scan)
+                or _dtype(scan) is not torch.float32
+            ):
                 return None
             if not all(map(suits, (*scan.state, *scan.weights.tensors()))):
                 return None
@@ -164,18 +174,40 @@ def _dtype(scan: Scan) -> torch.dtype:
     return scan.x.dtype
 
 
+def _real(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that kernels compute in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 @constant
 def _kernel(cell: Cell, dtype: torch.dtype) -> str | None:
     """Return the key of a cell's kernel in LIBRARIES; None if it has none, for the reason in `_reasons`."""
+    return _kernels(cell, dtype)
+
+
+def _memory_kernel(scan: Scan) -> MemoryKernel | None:
+    """Return the kernel of a cell with a matrix memory; None if it has none, for the reason in `_reasons`."""
+    sizes = layout(scan)
+    return _memory_kernels(scan.cell, _real(_dtype(scan)), sizes.U, sizes.K)
+
+
+def _build_memory(cell: Cell, dtype: torch.dtype, U: int, K: int) -> MemoryKernel | None:
+    """Build the kernel of a cell with a matrix memory; None if it cannot be built, which is logged once."""
     try:
-        kernels = _kernels.setdefault(cell, {})
-    except TypeError:  # a cell without a hash, for example a dataclass
-        kernels = _unhashable.setdefault(id(cell), (cell, {}))[1]
-    values = unwatched(settings, cell) if watched() and not fixed(cell) else settings(cell)
-    key = dtype, values, torch.get_default_dtype()
-    if key not in kernels:
-        kernels[key] = unwatched(_build, cell, dtype)
-    return kernels[key]
+        copied = _copied(cell)
+        with _building:
+            return MemoryKernel(Layout(copied, 1, U, K), trace_memory(copied, dtype), dtype)
+    except (TraceError, BuildError) as error:
+        _refuse(cell, dtype, error)
+        return None
+
+
+def _refuse(cell: Cell, dtype: torch.dtype, error: Exception) -> None:
+    """Keep the reason why a cell has no kernel, and log it once."""
+    _reasons[type(cell), dtype] = str(error)
+    if str(error) not in _reported:
+        _reported.add(str(error))
+        _log.warning("no fast kernel for %s, so it runs slower: %s", cell, error)
 
 
 def _build(cell: Cell, dtype: torch.dtype) -> str | None:
@@ -196,11 +228,14 @@ def _build(cell: Cell, dtype: torch.dtype) -> str | None:
                 _programs[key] = program
         return key
     except (TraceError, BuildError) as error:
-        _reasons[type(cell), dtype] = str(error)
-        if str(error) not in _reported:
-            _reported.add(str(error))
-            _log.warning("no fast kernel for %s, so it runs slower: %s", cell, error)
+        _refuse(cell, dtype, error)
         return None
+
+
+#: The kernels of a cell by dtype: their keys in LIBRARIES.
+_kernels = PerCell(_build)
+#: The kernels of a cell with a matrix memory, by dtype and the sizes of a head.
+_memory_kernels = PerCell(_build_memory)
 
 
 def _copied(cell: Cell) -> Cell:

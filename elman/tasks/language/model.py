@@ -80,8 +80,8 @@ class LanguageModel(Model, Generates, Scores, Carries):
             )  # fmt: skip
         return RecurrentLanguage(
             size, embedding_size=c.embedding_size, tie=c.tie, cell=c.cell, hidden_size=c.hidden_size,
-            num_layers=c.num_layers, connection=c.connection, dropout=c.dropout or 0.0, variational=c.variational,
-            proj_size=c.proj_size, open_bias=c.open_bias, weight_drop=c.weight_drop,
+            num_layers=c.num_layers, connection=c.connection, blocks=c.blocks, dropout=c.dropout or 0.0,
+            variational=c.variational, proj_size=c.proj_size, open_bias=c.open_bias, weight_drop=c.weight_drop,
             recurrent_dropout=c.recurrent_dropout, zoneout=c.zoneout,
         )  # fmt: skip
 

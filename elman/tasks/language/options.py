@@ -73,6 +73,10 @@ class LanguageModelOptions(Options):
     )
     tie: bool = Field(False, description="Use the embedding as output weights too.")
     connection: Annotated[Connection, _RECURRENT] = Field("plain", description="Connections between layers.")
+    blocks: Annotated[bool, _RECURRENT] = Field(
+        False, description="Put each recurrent layer into a residual block with norm, short convolution, gate and "
+        "feed-forward network.",
+    )  # fmt: skip
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Dropout of embeddings, between layers and of the output. Default: by the data "
         "and the duration of training.",
@@ -142,6 +146,8 @@ def _check_effects(config: LanguageConfig, layers: int, dropout: float) -> None:
     """ElmanError where an option has no effect on a network of this depth, dropout and these cells."""
     if config.connection != "plain" and layers == 1:
         raise ElmanError(f"connection: {config.connection} joins layers, and there is one; give --num-layers 2 or more")
+    if config.connection != "plain" and config.blocks:
+        raise ElmanError(f"connection: blocks have connections of their own; leave out {config.connection}")
     if config.variational and not dropout:
         raise ElmanError("variational: has no effect without dropout, which is 0 here; give --dropout")
     if "open_bias" in config.model_fields_set and not any(cells.get(name).open_gates for name in config.cell):
