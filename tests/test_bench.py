@@ -1,4 +1,4 @@
-"""``elman bench`` with made-up measurements, and ``--int8``."""
+"""``elman bench`` with made-up measurements, and ``--int8`` and ``--bf16``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import elman
 from elman.benchmarks import Pair, Row, report
@@ -62,15 +63,19 @@ def test_invalid_arguments(
     assert message in capsys.readouterr().err
 
 
-def test_int8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "dtype"), [("int8", torch.int8), ("bf16", torch.bfloat16)])
+def test_rounded_weights(name: str, dtype: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, run = tmp_path / "text.txt", str(tmp_path / "run")
     text.write_text(some_text())
     elman.train("language", text, out=run, steps=5, hidden_size=16, progress=False)
-    assert main(["evaluate", run, "--json", "--int8"]) == 0
+    assert main(["evaluate", run, "--json", f"--{name}"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert record["int8_cost"] == pytest.approx(record["int8_loss"] - record["loss"])
-    assert 0 < abs(record["int8_cost"]) < 0.05
-    assert main(["generate", run, "the ", "--int8", "--max-new-tokens", "20", "--seed", "1"]) == 0
+    assert record[f"{name}_cost"] == pytest.approx(record[f"{name}_loss"] - record["loss"])
+    assert 0 < abs(record[f"{name}_cost"]) < 0.05
+    assert main(["generate", run, "the ", f"--{name}", "--max-new-tokens", "20", "--seed", "1"]) == 0
     model = elman.load(run)
-    model.quantize()
+    model.quantize(dtype)
     assert capsys.readouterr().out == model.generate("the ", max_new_tokens=20, seed=1) + "\n"
+    for command in ("evaluate", "generate"):
+        assert main([command, run, "--int8", "--bf16"]) == 2
+        assert "rounded to one of them" in capsys.readouterr().err

@@ -255,9 +255,10 @@ def test_another_default_device() -> None:
     assert y.device.type == "cpu"
 
 
-def test_int8_inside_packed_and_outside(short: list[bool]) -> None:
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16])
+def test_rounded_weights_inside_packed_and_outside(dtype: torch.dtype, short: list[bool]) -> None:
     net = stack("lstm", D, H, 2).eval()
-    quantize(net)
+    quantize(net, dtype)
     check(net)
     with packed(net):
         check(net)

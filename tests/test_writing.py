@@ -115,9 +115,11 @@ def test_a_large_vocabulary_is_shared_by_threads() -> None:
     assert shared == [written(net, "eager", **options) for options in ({}, {"top_k": 50}, {"top_p": 0.5})]
 
 
-def test_int8(loops: list[Any]) -> None:
-    net = network(hidden_size=24)
-    quantize(net)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"connection": "highway", "num_layers": 3}, {"tie": True}], ids=str)
+def test_rounded_weights(dtype: torch.dtype, options: dict[str, Any], loops: list[Any]) -> None:
+    net = network("gru", hidden_size=23, **options)
+    quantize(net, dtype)
     assert written(net) == written(net, "eager")
     assert loops[0] is not None
 

@@ -19,7 +19,7 @@ _TOKENS, _TEMPERATURE = 200, 0.8
 
 
 def generate(rounds: int) -> Iterator[Row]:
-    """Compare ``model.generate`` with a loop over torch.nn.LSTM, in float32 and with int8 weights.
+    """Compare ``model.generate`` with a loop over torch.nn.LSTM, in float32 and with bfloat16 and int8 weights.
 
     The model is an LSTM of 2 x 512 units over 96 characters; batch size 1, temperature 0.8.
 
@@ -27,17 +27,17 @@ def generate(rounds: int) -> Iterator[Row]:
         rounds: number of measurements per row.
 
     Yields:
-        One row for float32 and one for int8. Times are those of one token.
+        One row for each kind of weights. Times are those of one token.
     """
     config = parse(LanguageConfig, {"hidden_size": [512], "num_layers": 2, "dropout": 0.0, "minutes": 1.0})
     tokenizer = Tokenizer.train("char", ["".join(map(chr, range(32, 126)))], 0)
     sources = Sources(data=["-"], valid=[], examples=1, units=1, fingerprint="-")
-    for int8 in (False, True):
+    for name, dtype in (("", None), (", bfloat16", torch.bfloat16), (", int8", torch.int8)):
         torch.manual_seed(0)
         model = LanguageModel(Language(config), Vocabulary(tokenizer), sources)
         model.network.eval()
-        if int8:
-            model.quantize()
+        if dtype is not None:
+            model.quantize(dtype)
         peer = _Plain(tokenizer.vocab_size)
         pair = side_by_side(
             lambda: model.generate("A", max_new_tokens=_TOKENS, temperature=_TEMPERATURE),  # noqa: B023
@@ -45,7 +45,7 @@ def generate(rounds: int) -> Iterator[Row]:
             rounds,
         )
         per_token = pair._replace(ours=pair.ours / _TOKENS, theirs=pair.theirs / _TOKENS)
-        yield Row(f"a character, 2 x 512{', int8' if int8 else ''}", "batch 1", "torch.nn.LSTM loop", per_token)
+        yield Row(f"a character, 2 x 512{name}", "batch 1", "torch.nn.LSTM loop", per_token)
 
 
 class _Plain:

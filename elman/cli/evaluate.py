@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars
+import torch
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +31,7 @@ def evaluate(
     *,
     json: bool = False,
     int8: bool = False,
+    bf16: bool = False,
     baseline: bool = False,
     plot: str | None = None,
     answers: str | None = None,
@@ -44,6 +46,7 @@ def evaluate(
         device: cpu, cuda, ...
         json: print one JSON object.
         int8: also with int8 weights.
+        bf16: also with bfloat16 weights.
         baseline: also of baselines.
         plot: the file to draw the confusion matrix to.
         answers: the file to write the answer to each example to.
@@ -51,11 +54,13 @@ def evaluate(
         search: the options of ``model.search_with``.
     """
     if is_chain(run):
-        for option, given in (("--int8", int8), ("--baseline", baseline), ("--plot", plot), ("--answers", answers)):
+        options = {"--int8": int8, "--bf16": bf16, "--baseline": baseline, "--plot": plot, "--answers": answers}
+        for option, given in options.items():
             if given:
                 raise ElmanError(f"{option}: is for a run; {run} names a chain of runs")
         _evaluate_chain(run, data, device, json, reading or {})
         return
+    to = rounding(int8, bf16)
     if plot is not None:
         check_writable(plot, "--plot", data)
     if answers is not None:
@@ -70,11 +75,10 @@ def evaluate(
     metrics = model.evaluate(examples)
     if plot is not None and "confusion" not in metrics:
         raise ElmanError(f"--plot: draws a confusion matrix, which a {model.name} model does not have")
-    if int8:
-        model.quantize()
-        rounded = model.evaluate(examples)
-        known = metrics["loss"] is not None
-        metrics |= {"int8_loss": rounded["loss"], "int8_cost": rounded["loss"] - metrics["loss"] if known else None}
+    if to is not None:
+        model.quantize(to)
+        name, loss, before = "int8" if int8 else "bf16", model.evaluate(examples)["loss"], metrics["loss"]
+        metrics |= {f"{name}_loss": loss, f"{name}_cost": None if before is None else loss - before}
     if baseline:
         if not isinstance(model, HasBaselines):
             raise ElmanError(f"--baseline: a {model.name} model has none")
@@ -98,6 +102,13 @@ def evaluate(
     if 2 <= len(metrics.get("confusion", ())) <= _SHOWN:
         shown.print("\nconfusion matrix: a row for each true label, a column for each predicted label")
         shown.print(_confusion(metrics["confusion"]))
+
+
+def rounding(int8: bool, bf16: bool) -> torch.dtype | None:
+    """Return the dtype that the options --int8 and --bf16 ask for; None for none of them."""
+    if int8 and bf16:
+        raise ElmanError("--int8, --bf16: weights can be rounded to one of them; leave one out")
+    return torch.int8 if int8 else torch.bfloat16 if bf16 else None
 
 
 def _write_answers(path: str, answered: Sequence[Answered]) -> None:

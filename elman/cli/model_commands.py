@@ -21,6 +21,7 @@ def evaluate_command(arguments: list[str]) -> Any:
         *data: str,
         json: Flag = False,
         int8: Flag = False,
+        bf16: Flag = False,
         baseline: Flag = False,
         plot: str | None = None,
         answers: str | None = None,
@@ -44,6 +45,8 @@ def evaluate_command(arguments: list[str]) -> Any:
             Print the metrics as one JSON object.
         int8
             Evaluate the model with int8 weights too, and print the difference of the loss.
+        bf16
+            The same with bfloat16 weights.
         baseline
             Print the metrics of baselines too, such as the most frequent label, and logistic regression on TF-IDF
             features.
@@ -65,8 +68,8 @@ def evaluate_command(arguments: list[str]) -> Any:
         reading = {"images": images, "skip_broken": skip_broken, "skip_bad": skip_bad}
         search = {} if options is None else options.model_dump(exclude_unset=True)
         measure(
-            run, data, device, json=json, int8=int8, baseline=baseline, plot=plot, answers=answers, reading=reading,
-            search=search,
+            run, data, device, json=json, int8=int8, bf16=bf16, baseline=baseline, plot=plot, answers=answers,
+            reading=reading, search=search,
         )  # fmt: skip
         return 0
 
@@ -82,6 +85,7 @@ def generate_command() -> Any:
         run: str,
         *prompts: str,
         int8: Flag = False,
+        bf16: Flag = False,
         device: str = "cpu",
         options: Any = None,
     ) -> int:
@@ -95,10 +99,13 @@ def generate_command() -> Any:
             Texts to continue. One is printed as it is made; several are continued in parallel.
         int8
             Round the weights to int8, which is faster on the CPU; elman evaluate --int8 prints what it costs.
+        bf16
+            Round the weights to bfloat16, which is faster on the CPU; elman evaluate --bf16 prints what it costs.
         device
             Device: cpu, cuda, cuda:1, ...
         """
         from elman.api import load
+        from elman.cli.evaluate import rounding
         from elman.data.inputs import looks_like_file
         from elman.tasks.abilities import Generates
 
@@ -111,8 +118,8 @@ def generate_command() -> Any:
             raise ElmanError(
                 f"{run}: a {model.name} model does not generate text; try: elman predict {shlex.quote(run)}"
             )
-        if int8:
-            model.quantize()
+        if (to := rounding(int8, bf16)) is not None:
+            model.quantize(to)
         values = {} if options is None else options.model_dump(exclude_unset=True)
         if len(prompts) > 1:
             print("\n\n".join(model.generate(prompts, **values)))

@@ -41,8 +41,8 @@ class Scan(NamedTuple):
         hidden_mask: (B, P), multiplies h before the product R h at every step. None: no mask.
         zoneout: for each part of the state, the share of the old value that is kept: new + k (old - new), where k is a
             number or a mask (B, T, size) of zeros and ones. None: nothing is kept.
-        int8: whether every row of the weights has at most 255 equally spaced values (`elman.layers.quantize`), so that
-            an engine may pack them as int8.
+        rounded: the dtype, torch.int8 or torch.bfloat16, to whose numbers the matrices have been rounded
+            (`elman.layers.quantize`), so that an engine may pack them as such. None: they have not.
         heads: the number of equal blocks on the diagonal of the hidden matrices, which are 0 elsewhere.
         packed: the same weights as returned by `Packing.pack`. The caller guarantees that the weights have not changed
             since. Other engines than the one that packed them ignore them.
@@ -56,7 +56,7 @@ class Scan(NamedTuple):
     resets: Tensor | None = None
     hidden_mask: Tensor | None = None
     zoneout: tuple[float | Tensor, ...] | None = None
-    int8: bool = False
+    rounded: torch.dtype | None = None
     heads: int = 1
     packed: object | None = None
 

@@ -1,4 +1,4 @@
-"""Pack int8 weights once, for a loop that runs a network many times."""
+"""Pack rounded weights once, for a loop that runs a network many times."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from elman.layers.recurrence import recurrences_of
 
 @contextmanager
 def packed(module: object) -> Iterator[None]:
-    """Pack the int8 weights of the recurrent layers of a network for the duration of a ``with`` block.
+    """Pack the rounded weights of the recurrent layers of a network for the duration of a ``with`` block.
 
-    `quantize` rounds weights to int8 precision; inside the block the cpu engine reads them as int8, a quarter of the
-    bytes. The caller promises that the weights do not change inside the block: a change has no effect until the block
-    ends. Decoding loops open the block around all their steps. Layers that are not quantised read their parameters at
-    every call and are not packed.
+    `quantize` rounds weights to int8 or bfloat16; inside the block the cpu engine reads them as such, a quarter or half
+    of the bytes. The caller promises that the weights do not change inside the block: a change has no effect until the
+    block ends. Decoding loops open the block around all their steps. Layers that are not quantised read their
+    parameters at every call and are not packed.
 
     Args:
         module (object): a network. Only the recurrent layers that `quantize` has rounded are packed. An object that
@@ -33,7 +33,9 @@ def packed(module: object) -> Iterator[None]:
     """
     layers = [bound for _, bound in recurrences_of(module)] if isinstance(module, nn.Module) else []
     with torch.no_grad():
-        weights = {layer.recurrence: layer.recurrence.pack(layer.weights) for layer in layers if layer.recurrence.int8}
+        weights = {
+            layer.recurrence: layer.recurrence.pack(layer.weights) for layer in layers if layer.recurrence.rounded
+        }
     for recurrence, pack in weights.items():
         recurrence.packed = pack
     try:

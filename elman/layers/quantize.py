@@ -1,32 +1,35 @@
-"""Round the weights of a trained network to int8 precision."""
+"""Round the weights of a trained network to int8 or bfloat16 precision."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from elman.engines.int8 import int8_scale
+from elman.engines.rounding import ROUNDINGS, rounded
 from elman.layers.recurrence import recurrences_of
 
 
 @torch.no_grad()
-def quantize(module: nn.Module) -> None:
-    """Round the matrices of all recurrent and linear layers of a network to int8 precision, in place.
+def quantize(module: nn.Module, dtype: torch.dtype = torch.int8) -> None:
+    """Round the matrices of all recurrent and linear layers of a network to int8 or bfloat16 precision, in place.
 
-    Every row w becomes s round(w / s), with s = max |w| / 127. Biases, embeddings and per-unit vectors are left
-    unchanged. Inside `elman.layers.packed`, which decoding loops open, the cpu engine reads the weights as int8, a
-    quarter of the bytes. Everywhere else the rounded weights are used in their own dtype, so that an evaluation shows
-    the cost of rounding. Use it for inference: an optimiser step takes the weights off the int8 grid.
+    For int8 every row w becomes s round(w / s), with s = max |w| / 127; for bfloat16 every weight becomes the nearest
+    number with 8 bits of precision. Biases, embeddings and per-unit vectors are left unchanged. Inside
+    `elman.layers.packed`, which decoding loops open, the cpu engine reads float32 weights as int8 or bfloat16, a
+    quarter or half of the bytes. For int8 it multiplies integers, and rounds the vectors that meet the weights to 16
+    bits. Everywhere else the rounded weights are used in their own dtype, so that an evaluation shows the cost of
+    rounding. Use it for inference: an optimiser step changes the weights again.
 
     Symmetric per-row quantisation, Jacob et al. 2018, https://arxiv.org/abs/1712.05877
 
     Args:
         module (nn.Module): a network. Its recurrent layers are those of `elman.layers` and `elman.nn`, and those of
             every module that implements `elman.layers.recurrence.HasRecurrences`.
+        dtype (torch.dtype): ``torch.int8`` or ``torch.bfloat16``. Default: ``torch.int8``
 
     Raises:
-        ValueError: a matrix is computed from other parameters at every call (a parametrization, weight normalisation,
-            pruning), so that rounding would not last. Nothing is rounded then.
+        ValueError: ``dtype`` is another; or a matrix is computed from other parameters at every call (a
+            parametrization, weight normalisation, pruning), so that rounding would not last. Nothing is rounded then.
 
     Example::
 
@@ -35,6 +38,8 @@ def quantize(module: nn.Module) -> None:
         >>> len(lstm.weight_hh_l0[0].unique()) <= 255
         True
     """
+    if dtype not in ROUNDINGS:
+        raise ValueError(f"quantize: dtype must be torch.int8 or torch.bfloat16, got: {dtype}")
     matrices = [(path, layer.weight) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     recurrences = []
     for path, bound in recurrences_of(module):
@@ -50,12 +55,6 @@ def quantize(module: nn.Module) -> None:
                 "remove the parametrization, weight norm or pruning first"
             )
     for _, matrix in matrices:
-        _round(matrix)
+        matrix.copy_(rounded(matrix, dtype))
     for recurrence in recurrences:
-        recurrence.int8 = True
-
-
-def _round(matrix: Tensor) -> None:
-    """Round a matrix to the int8 grid of its rows, in place."""
-    scale = int8_scale(matrix)[:, None]
-    matrix.copy_((matrix / scale).round() * scale)
+        recurrence.rounded = dtype

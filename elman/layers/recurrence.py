@@ -28,7 +28,7 @@ class Recurrence:
             as its blocks, (G H, H / heads). Default: 1
 
     Attributes:
-        int8 (bool): whether the rows of all matrices lie on the int8 grid, as `quantize` leaves them.
+        rounded (torch.dtype | None): the dtype to which `quantize` has rounded all matrices.
         packed (object | None): the packed weights inside a `packed` block.
         observer (Observer | None): if given, called with the recurrence and the scan; it runs the scan.
     """
@@ -36,7 +36,7 @@ class Recurrence:
     def __init__(self, cell: Cell, heads: int = 1) -> None:
         self.cell = cell
         self.heads = heads
-        self.int8 = False
+        self.rounded: torch.dtype | None = None
         self.packed: object | None = None
         self.observer: Observer | None = None
 
@@ -52,7 +52,7 @@ class Recurrence:
         if self.heads > 1 and weights.weight_hh is not None:
             weights = weights._replace(weight_hh=_block_diagonal(weights.weight_hh, self.heads))
         return engines.Scan(
-            self.cell, weights, x, state, lengths, resets, None, None, self.int8, self.heads, self.packed
+            self.cell, weights, x, state, lengths, resets, None, None, self.rounded, self.heads, self.packed
         )
 
     def run(self, scan: engines.Scan) -> tuple[Tensor, engines.State]:

@@ -334,13 +334,14 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
         return [self]
 
     def options(self) -> tuple[Any, ...] | None:
-        cell, recurrence = self.cell, self.recurrence
+        recurrence = self.recurrence
+        cell = recurrence.cell
         if type(self) is not Recurrent or recurrence.observer is not None or recurrence.heads > 1:
             return None
-        w = self.weight_ih
+        w = self._parameters.get("weight_ih")  # None also where it is computed from other parameters
         if cell.raw or cell.projected or cell.memory or w is None or w.dtype is not torch.float32 or not w.is_cpu:
             return None
-        return recurrence, cell, recurrence.packed, recurrence.int8, self.zoneout
+        return recurrence, cell, recurrence.packed, recurrence.rounded, self.zoneout
 
     def single(self, state: State) -> engines.Layers:
         x = state[0].new_empty(len(state[0]), 1, self.input_size)

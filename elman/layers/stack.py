@@ -145,11 +145,13 @@ class Stack(RecurrentLayer, HasSteps):
         return y, tuple(new)
 
     def parts(self) -> list[nn.Module]:
-        return [self, self.dropout, *self.layers, *self.carry]
+        kept: dict[str, Any] = self._modules  # nn.Module takes a microsecond for an attribute
+        return [self, kept["dropout"], *kept["layers"]._modules.values(), *kept["carry"]._modules.values()]
 
     def options(self) -> tuple[Any, ...] | None:
-        found = [layer.options() if type(layer) is Recurrent else None for layer in self.layers]
-        own = type(self) is Stack and all(type(one) is nn.Linear for one in self.carry)
+        kept: dict[str, Any] = self._modules
+        found = [layer.options() if type(layer) is Recurrent else None for layer in kept["layers"]._modules.values()]
+        own = type(self) is Stack and all(type(one) is nn.Linear for one in kept["carry"]._modules.values())
         return None if not own or None in found else (self.connection, *found)
 
     def single(self, state: State) -> Layers:

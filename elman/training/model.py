@@ -206,9 +206,9 @@ class Model(ABC):
         """Return the number of trained parameters."""
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
 
-    def quantize(self) -> None:
-        """Round the weights to int8, for running the model; see `elman.layers.quantize`."""
-        quantize(self.network)
+    def quantize(self, dtype: torch.dtype = torch.int8) -> None:
+        """Round the weights to int8 or bfloat16, for running the model; see `elman.layers.quantize`."""
+        quantize(self.network, dtype)
 
     def save(self, directory: str | Path) -> None:
         """Write a run directory that `elman.load` reads.

@@ -22,18 +22,17 @@ typedef struct { /* what a thread has for itself */
     real *in;        /* (panels, steps * rows, NV_X): W x + b */
     real *hid;       /* (HID_ROWS, NV_H) or (INNER, INNER_ROWS, U): products */
     V *temp;         /* (units, rows, TEMPS): for later phases */
+    char *digits;    /* of x, then of h or of what inner gates multiply, in int8 */
     V *total;        /* (rows, TOTALS) */
     V *scalar;       /* (rows, SCALARS) */
 } Own;
 
-/* a place in the packed R, counted in vectors */
-INLINE const elem *packed_at(const Job *job, const elem *r, i64 vectors) {
-    return job->scale_hh ? (const elem *)((const int8_t *)r + vectors * VL) : r + vectors * VL;
-}
-/* R v for some rows of one panel, with biases: of the hidden gates together, or of an inner gate */
-INLINE void gates_of(const Job *job, Tile *const *tiles, Tile8 *tile_8, i64 nv, i64 count, i64 k0, i64 k1,
-                     const item *v, i64 row_size, const elem *r, const real *raw, i64 p, const real *scale,
-                     const real *bias, real *to) {
+/* R v for some rows of one panel, with biases: of the hidden gates together, or of an inner gate. `at`: the vectors of
+   columns before them; digits: of v, in int8 */
+INLINE void gates_of(const Job *job, const Team *team, Tile *const *tiles, const i64 nv, i64 count, i64 k0, i64 k1,
+                     const item *v, i64 row_size, const char *digits, i64 at, const real *raw, i64 p, const real *bias,
+                     real *to) {
+    const elem *const r = team->r + at * team->K_h * VL;
 #ifdef AMX
     if (by_amx(job)) {
         const AmxSides sides = {.a = (const elem *)v + k0, .lda = row_size / PER, .b = r + k0 * nv * VL, .K = k1 - k0};
@@ -47,12 +46,53 @@ INLINE void gates_of(const Job *job, Tile *const *tiles, Tile8 *tile_8, i64 nv, 
         direct(count, k0, k1, v, row_size, raw, nv / U, job->H, job->H, p, to);
         return;
     }
-    for (i64 q = 0; scale && q < count; q++)
-        tile_8(k1 - k0, v + q * row_size + k0, (const int8_t *)r + k0 * nv * VL, scale, to + q * nv * VL);
-    if (scale) return;
 #endif
-    (void)job, (void)scale, (void)tile_8, (void)raw, (void)p;
+#ifdef NARROW
+    if (job->scale_hh) {
+        const int8_t *panel = (const int8_t *)team->r + at * fours(job->H) * VL;
+        for (i64 q = 0; q < count; q++)
+            product_8(nv, k0, k1, digits + q * digits_size(job->H), job->H, panel, job->scale_hh + 2 * at * VL,
+                      to + q * nv * VL);
+        return;
+    }
+    if (job->bfloat16) {
+        const uint32_t *panel = (const uint32_t *)team->r + at * twos(job->H) * VL;
+        for (i64 q = 0; q < count; q++) product_16(nv, k0 & ~1, k1, v + q * row_size, panel, to + q * nv * VL);
+        return;
+    }
+#endif
+    (void)job, (void)digits, (void)raw, (void)p;
     tiles[count](k1 - k0, (const elem *)v + k0, row_size / PER, r + k0 * nv * VL, to, nv * VL);
+}
+
+/* In int8, the digits of what R is multiplied with in a phase; return the size of a row of them. */
+INLINE i64 hidden_digits(const Team *team, const Place *place, const Own *own, const int phase, i64 n, const item *now) {
+#ifdef NARROW
+    const Job *job = team->job;
+    if (!job->scale_hh) return 0;
+    const i64 size = digits_size(job->H);
+    for (i64 q = 0; q < n; q++) {
+        const i64 i = place->row0 + q * place->row_step;
+        if (phase == 0 && G_HID) to_digits(own->digits + q * size, now + i * team->Hp, job->H);
+        for (i64 g = 0; g < INNER; g++)
+            if (INNER_AT[g] == phase)
+                to_digits(own->digits + (g * own->most_rows + q) * size, team->inner + (g * job->B + i) * team->Hp, job->H);
+    }
+    return size;
+#else
+    (void)team, (void)place, (void)own, (void)phase, (void)n, (void)now;
+    return 0;
+#endif
+}
+static size_t digits_bytes(const Team *team, i64 rows, i64 most_rows) { /* of x or of h, whichever is more */
+#ifdef NARROW
+    const Job *job = team->job;
+    const i64 x = job->scale_ih ? rows * digits_size(job->D) : 0;
+    return (size_t)most(x, job->scale_hh ? most_rows * most(1, INNER) * digits_size(job->H) : 0);
+#else
+    (void)team, (void)rows, (void)most_rows;
+    return 0;
+#endif
 }
 
 /* one phase of step t, for a thread's n rows and its units; m: the first of these rows in `in` */
@@ -78,6 +118,7 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
         for (i64 k = 0; k < TOTALS; k++)
             if (TOTAL_AT[k] == phase + 1) own->total[q * TOTALS + k] = gathered_from(TOTAL_HOW[k]);
     }
+    const i64 size = hidden_digits(team, place, own, phase, n, now);
     for (i64 p = own->p0; p < own->p1; p++) {
         V w[U][UNITS + 1];
         for (i64 u = 0; u < U; u++)
@@ -89,21 +130,21 @@ INLINE void forward_phase(const int phase, Team *team, const Job *job, const Pla
             const i64 count = up(n - q, up(n - q, most_count)), i0 = place->row0 + q * step_rows;
 #if G_HID
             if (phase == 0)
-                gates_of(job, tiles_h, tile_8_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
-                         now + i0 * Hp, step_rows * Hp, packed_at(job, team->r, p * NV_H * K_h), team->raw_hh, p,
-                         job->scale_hh ? job->scale_hh + p * NV_H * VL : 0, team->b_hid + p * NV_H * VL, own->hid);
+                gates_of(job, team, tiles_h, NV_H, count, head_start(job, p * U * VL), head_end(job, (p + 1) * U * VL),
+                         now + i0 * Hp, step_rows * Hp, own->digits + q * size, p * NV_H, team->raw_hh, p,
+                         team->b_hid + p * NV_H * VL, own->hid);
 #endif
 #if INNER
             for (i64 g = 0; g < INNER; g++)
                 if (INNER_AT[g] == phase) {
                     const i64 at = P * NV_H + (g * P + p) * U; /* in vectors */
-                    gates_of(job, tiles_i, tile_8_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
-                             packed_at(job, team->r, at * K_h),
-                             team->raw_hh ? team->raw_hh + (G_HID + g) * H * H : 0, p, job->scale_hh ? job->scale_hh + at * VL : 0,
-                             team->b_hid + at * VL, own->hid + g * INNER_ROWS * U * VL);
+                    gates_of(job, team, tiles_i, U, count, 0, K_h, team->inner + (g * B + i0) * Hp, step_rows * Hp,
+                             own->digits + (g * own->most_rows + q) * size, at,
+                             team->raw_hh ? team->raw_hh + (G_HID + g) * H * H : 0, p, team->b_hid + at * VL,
+                             own->hid + g * INNER_ROWS * U * VL);
                 }
 #endif
-            (void)now, (void)i0, (void)K_h, (void)P;
+            (void)now, (void)i0, (void)K_h, (void)P, (void)size;
             for (i64 r = 0; r < count; r++, q++) {
                 const i64 i = place->row0 + q * step_rows, b = row_of(job, i);
                 const int reset = is_reset(job, b, t + 1);
@@ -165,6 +206,7 @@ static Own own_of(const Team *team, i64 thread) {
     own.in = part(&arena, (size_t)(panels_ * rows * NV_X * VL) * sizeof(real));
     own.hid = part(&arena, (size_t)(most(HID_ROWS * NV_H, INNER * INNER_ROWS * U) * VL) * sizeof(real));
     own.temp = part(&arena, (size_t)(panels_ * U * own.most_rows * TEMPS) * sizeof(V));
+    own.digits = part(&arena, digits_bytes(team, rows, own.most_rows));
     own.total = part(&arena, (size_t)(own.most_rows * TOTALS) * sizeof(V));
     own.scalar = part(&arena, (size_t)(own.most_rows * SCALARS) * sizeof(V));
     return own;
@@ -174,7 +216,8 @@ static size_t own_size(const Team *team) { /* memory that own_of takes, in whole
     const i64 most_rows = up(team->job->B, team->row_groups);
     size_t size = (size_t)(rows * team->K_d * PER) * sizeof(item) + (size_t)(panels_ * rows * NV_X * VL) * sizeof(real);
     size += (size_t)(most(HID_ROWS * NV_H, INNER * INNER_ROWS * U) * VL) * sizeof(real);
-    size += (size_t)(panels_ * U * most_rows * TEMPS + most_rows * (TOTALS + SCALARS)) * sizeof(V) + 6 * 64;
+    size += (size_t)(panels_ * U * most_rows * TEMPS + most_rows * (TOTALS + SCALARS)) * sizeof(V) + 7 * 64;
+    size += digits_bytes(team, rows, most_rows);
     return (size + 4095) & ~(size_t)4095;
 }
 
@@ -226,6 +269,9 @@ static void forward_thread(Team *team, i64 thread) {
                        (size_t)D * sizeof(item));
                 if (K_d * PER > D) memset(row + D, 0, (size_t)(K_d * PER - D) * sizeof(item));
             }
+#ifdef NARROW
+        for (i64 r = 0; job->scale_ih && r < m; r++) to_digits(own.digits + r * digits_size(D), own.xs + r * K_d, D);
+#endif
         for (i64 p = p0; p < p1; p++) {
             real *c = own.in + (p - p0) * steps * own.most_rows * NV_X * VL;
 #ifdef AMX
@@ -236,11 +282,16 @@ static void forward_thread(Team *team, i64 thread) {
             }
 #endif
             for (i64 r = 0; r < m; r++) memcpy(c + r * NV_X * VL, team->b_in + p * NV_X * VL, NV_X * VL * sizeof(real));
-#if PER == 1
+#ifdef NARROW
             for (i64 r = 0; job->scale_ih && r < m; r++)
-                tile_8_x(K_d, own.xs + r * K_d, (const int8_t *)team->w + p * K_d * NV_X * VL,
-                       job->scale_ih + p * NV_X * VL, c + r * NV_X * VL);
-            if (job->scale_ih) continue;
+                product_8(NV_X, 0, D, own.digits + r * digits_size(D), D, (const int8_t *)team->w + p * fours(D) * NV_X * VL,
+                          job->scale_ih + 2 * p * NV_X * VL, c + r * NV_X * VL);
+            for (i64 r = 0; job->bfloat16 && r < m; r++)
+                product_16(NV_X, 0, D, own.xs + r * K_d, (const uint32_t *)team->w + p * twos(D) * NV_X * VL,
+                           c + r * NV_X * VL);
+            if (job->scale_ih || job->bfloat16) continue;
+#endif
+#if PER == 1
             if (team->raw_ih) {
                 direct(m, 0, D, own.xs, K_d, team->raw_ih, G_IN, H, D, p, c);
                 continue;
@@ -274,41 +325,6 @@ static void forward_thread(Team *team, i64 thread) {
 const int saved_values = SAVED, saved_row_values = SAVED_ROW;
 i64 lanes(void) { return VL; }
 i64 padded_units(i64 H) { return padded(H); }
-i64 packed_size(i64 gates, i64 H, i64 N) { return panels(H) * depth(N) * gates * U * VL * (i64)sizeof(elem); }
-
-/* W or R, packed for `forward` once and for all */
-void pack_input(elem *to, const real *from, i64 H, i64 D) { pack(to, from, G_IN, H, D, 0, panels(H)); }
-void pack_recurrent(elem *to, const real *from, i64 H, i64 D) {
-    pack_hidden(to, from, H, 0, panels(H));
-    (void)D;
-}
-#if PER == 1
-/* the same in int8: the weights must be whole multiples of their row's scale (H gates) */
-static void pack_gates_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 gates, i64 H, i64 N) {
-    const i64 nv = gates * U;
-    for (i64 p = 0; p < panels(H); p++)
-        for (i64 g = 0; g < gates; g++)
-            for (i64 u = 0; u < U; u++)
-                for (i64 lane = 0; lane < VL; lane++) {
-                    const i64 j = (p * U + u) * VL + lane, column = (g * U + u) * VL + lane;
-                    scales[p * nv * VL + column] = j < H ? scale[g * H + j] : 0;
-                    for (i64 k = 0; k < N; k++)
-                        to[(p * N + k) * nv * VL + column] =
-                            j < H ? (int8_t)lrint(from[(g * H + j) * N + k] / scale[g * H + j]) : 0;
-                }
-}
-void pack_input_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 H, i64 D) {
-    pack_gates_int8(to, scales, from, scale, G_IN, H, D);
-}
-void pack_recurrent_int8(int8_t *to, real *scales, const real *from, const real *scale, i64 H, i64 D) {
-    pack_gates_int8(to, scales, from, scale, G_HID, H, H);
-    for (i64 g = 0; g < INNER; g++) {
-        const i64 at = (panels(H) * G_HID + g * panels(H)) * U * VL;
-        pack_gates_int8(to + at * H, scales + at, from + (G_HID + g) * H * H, scale + (G_HID + g) * H, 1, H, H);
-    }
-    (void)D;
-}
-#endif
 
 /* Rows of x, and of h, that weights must meet for packing to pay. */
 #ifndef DIRECT_ROWS

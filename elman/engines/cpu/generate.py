@@ -51,7 +51,7 @@ def source(cell: Cell, plan: Plan, dtype: str) -> str:
     """
     define = {"float32": "", "bfloat16": "#define BFLOAT16\n", "float64": "#define FLOAT64\n"}[dtype]
     tiles = "\n".join(_tiles(bool(cell.hidden_gates), bool(cell.inner_gates)))
-    shared = ("amx.h", "job.h", "forward.c", "gradient.h", "backward.c")
+    shared = ("int8.h", "half.h", "amx.h", "job.h", "packing.c", "forward.c", "gradient.h", "backward.c")
     parts = [_read("product.h").replace("//TILES", tiles), *map(_read, shared)]
     return "\n".join(
         [f"/* {type(cell).__name__}: {dtype} */", define + _read("vector.h"), cell_source(cell, plan), *parts]

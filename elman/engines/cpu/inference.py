@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from elman.engines.cpu.library import Library, source, threads
-from elman.engines.int8 import on_grid
 from elman.engines.scan import Scan, State
 
 
@@ -23,27 +22,37 @@ class PackedWeights:
     Attributes:
         library: the kernel that they are for.
         fields: of a job, by name: the tensors that it points to.
+        bfloat16: whether the weights are stored in bfloat16.
     """
 
-    def __init__(self, library: Library, fields: dict[str, Tensor]) -> None:
-        self.library, self.fields = library, fields
+    def __init__(self, library: Library, fields: dict[str, Tensor], bfloat16: bool) -> None:
+        self.library, self.fields, self.bfloat16 = library, fields, bfloat16
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a copy of a layer packs its own
 
 
 def pack(library: Library, scan: Scan) -> PackedWeights:
-    """Return the packed weights of a scan; in int8 if the scan asks for it and the weights lie on the grid."""
-    fields: dict[str, Tensor] = {}
-    w_ih, w_hh = (_plain(w, library.real) for w in scan.weights[:2])
-    int8 = scan.int8 and library.dtype != torch.bfloat16 and all(w is None or on_grid(w) for w in (w_ih, w_hh))
+    """Return the packed weights of a scan; in float32 with the dtype that they are rounded to, if all of them are."""
+    to = scan.rounded if library.dtype == torch.float32 else None
+    fields = _packed(library, scan, to)
+    if fields is None:  # weights have changed since they were rounded
+        to, fields = None, _packed(library, scan, None)
+        assert fields is not None
+    return PackedWeights(library, fields, to == torch.bfloat16)
+
+
+def _packed(library: Library, scan: Scan, to: torch.dtype | None) -> dict[str, Tensor] | None:
+    """Return W and R packed in a dtype, as fields of a job; None if one of them has not been rounded to it."""
     H = scan.weights.weight_ih.shape[0] // len(library.cell.inputs)
-    for name, which, weight in (("ih", "input", w_ih), ("hh", "recurrent", w_hh)):
-        if weight is not None and int8:
-            fields[f"packed_{name}"], fields[f"scale_{name}"] = library.pack_int8(which, weight, H)
-        elif weight is not None:
-            fields[f"packed_{name}"] = library.pack(which, weight, H)
-    return PackedWeights(library, fields)
+    fields: dict[str, Tensor] = {}
+    for name, which, weight in zip(("ih", "hh"), ("input", "recurrent"), scan.weights[:2], strict=True):
+        if weight is not None:
+            tensors = library.pack(which, _plain(weight, library.real), H, to)
+            if tensors is None:
+                return None
+            fields |= {f"{part}_{name}": tensor for part, tensor in tensors.items()}
+    return fields
 
 
 def job_of(library: Library, scan: Scan, alive: list[Tensor | None]) -> Any:
@@ -68,6 +77,7 @@ def job_of(library: Library, scan: Scan, alive: list[Tensor | None]) -> Any:
         for name, tensor in scan.packed.fields.items():
             alive.append(tensor)
             setattr(job, name, tensor.data_ptr())
+        job.bfloat16 = scan.packed.bfloat16
     return job
 
 

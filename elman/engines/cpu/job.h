@@ -31,7 +31,8 @@ typedef struct { /* mirrored in library.py */
     real *state1[STATES];
     item *saved;                                    /* (T, Hp / VL, B, SAVED, VL), (T, B, SAVED_ROW, VL); or 0 */
     const void *packed_ih, *packed_hh;              /* weights, packed before; or 0 */
-    const real *scale_ih, *scale_hh;                /* if packed as int8: (panels of columns); else 0 */
+    const real *scale_ih, *scale_hh;                /* if packed as int8: see int8.h; else 0 */
+    i64 bfloat16;                                   /* whether packed as bfloat16: see half.h */
     /* backward */
     const item *dy;                                 /* or 0 */
     const real *dstate1[STATES];

@@ -3,12 +3,14 @@
  *     y_k, state_k = kernel of layer k (x_k)        (B, H)
  *     x_{k+1} = y_k and x_k as they are connected
  *
- * Above this text stands vector.h.
+ * Above this text stand vector.h, int8.h and half.h.
  */
 
 typedef struct {               /* y = W x + b; this struct and the next are mirrored in layers.py */
     i64 N, K;
-    const real *weight, *bias; /* (N, K), (N) or 0 */
+    const void *weight;        /* (N, K), or packed */
+    const real *bias, *scale;  /* (N) or 0; if packed as int8: see int8.h, else 0 */
+    i64 bfloat16;              /* whether packed as bfloat16: see half.h */
 } Linear;
 
 typedef struct {
@@ -26,6 +28,7 @@ typedef struct {
     i64 B, D, layers, threads, connection, width; /* D: features of the first x; width: the most features anywhere */
     const Layer *layer;
     real *x, *y, *gate;        /* (B, width) each */
+    char *digits;              /* of B vectors, in int8 */
     Source source;
 } Layers;
 
@@ -45,13 +48,32 @@ typedef struct {
     const real *x;
     real *y;
     i64 B;
+    const char *digits;
     const Source *source;
 } Product;
 
+#define NV_L ((i64)4) /* vectors of columns in a packed panel */
+
+static void multiply_packed(const Product *p, i64 from, i64 to) { /* panels */
+    const Linear *linear = p->linear;
+    const i64 N = linear->N, K = linear->K;
+    for (i64 panel = from; panel < to; panel++)
+        for (i64 b = 0; b < p->B; b++) {
+            real sum[4 * BYTES / sizeof(real)] = {0};
+            const i64 n = panel * NV_L * VL, some = least(NV_L * VL, N - n);
+            if (linear->bias) memcpy(sum, linear->bias + n, (size_t)some * sizeof(real));
+            if (linear->bfloat16)
+                product_16(NV_L, 0, K, p->x + b * K, (const uint32_t *)linear->weight + n * twos(K), sum);
+            else
+                product_8(NV_L, 0, K, p->digits + b * digits_size(K), K, (const int8_t *)linear->weight + n * fours(K),
+                          linear->scale + 2 * n, sum);
+            memcpy(p->y + b * N + n, sum, (size_t)some * sizeof(real));
+        }
+}
 static void multiply(const Product *p, i64 n0, i64 n1) {
     const i64 N = p->linear->N, K = p->linear->K;
     for (i64 n = n0; n < n1; n++) {
-        const real *w = p->linear->weight + n * K;
+        const real *w = (const real *)p->linear->weight + n * K;
         for (i64 b = 0; b < p->B; b++) {
             const real *x = p->x + b * K;
             V sum[4] = {0};
@@ -63,18 +85,34 @@ static void multiply(const Product *p, i64 n0, i64 n1) {
         }
     }
 }
+INLINE int is_packed(const Linear *linear) { return linear->scale || linear->bfloat16; }
+INLINE i64 panels_of(i64 N) { return (N + NV_L * VL - 1) / (NV_L * VL); }
 static void multiply_share(void *given) {
     Product *p = given;
-    const i64 who = p->source->thread_number(), of = p->source->thread_count(), N = p->linear->N;
-    multiply(p, N * who / of, N * (who + 1) / of);
+    const i64 who = p->source->thread_number(), of = p->source->thread_count();
+    const i64 n = is_packed(p->linear) ? panels_of(p->linear->N) : p->linear->N;
+    (is_packed(p->linear) ? multiply_packed : multiply)(p, n * who / of, n * (who + 1) / of);
 }
 static void apply(const Layers *net, const Linear *linear, const real *x, real *y) {
-    Product p = {linear, x, y, net->B, &net->source};
-    if (net->threads > 1 && linear->N * linear->K > 1 << 18) /* to wake a thread costs as much as to read a megabyte */
+    Product p = {linear, x, y, net->B, net->digits, &net->source};
+    const i64 size = linear->N * linear->K * (linear->scale ? 1 : linear->bfloat16 ? 2 : 4);
+    for (i64 b = 0; linear->scale && b < net->B; b++)
+        to_digits(net->digits + b * digits_size(linear->K), x + b * linear->K, linear->K);
+    if (net->threads > 1 && size > 1 << 20) /* to wake a thread costs as much as to read a megabyte */
         net->source.parallel(multiply_share, &p, (unsigned)net->threads, 0);
+    else if (is_packed(linear))
+        multiply_packed(&p, 0, panels_of(linear->N));
     else
         multiply(&p, 0, linear->N);
 }
+
+/* Pack a matrix (N, K) for `Linear`, as int8 or as bfloat16; return whether it has been rounded to that. */
+i64 linear_columns(i64 N) { return panels_of(N) * NV_L * VL; }
+int pack_linear_int8(int8_t *to, real *scales, const real *from, i64 N, i64 K) {
+    return pack_8(to, scales, from, 1, NV_L, N, K);
+}
+int pack_linear_bfloat16(uint32_t *to, const real *from, i64 N, i64 K) { return pack_16(to, from, 1, NV_L, N, K); }
+i64 digits_bytes(i64 K) { return digits_size(K); }
 
 /* ---- layers ---- */
 

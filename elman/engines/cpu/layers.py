@@ -30,7 +30,12 @@ _PLACES = ("x", "state0", "y", "state1")
 class LinearStruct(Structure):
     """The C struct Linear."""
 
-    _fields_ = [("N", c_int64), ("K", c_int64), ("weight", c_void_p), ("bias", c_void_p)]
+    _fields_ = [
+        ("N", c_int64),
+        ("K", c_int64),
+        *((name, c_void_p) for name in ("weight", "bias", "scale")),
+        ("bfloat16", c_int64),
+    ]
 
 
 class _LayerStruct(Structure):
@@ -46,7 +51,7 @@ class LayersStruct(Structure):
 
     _fields_ = [
         *((name, c_int64) for name in ("B", "D", "layers", "threads", "connection", "width")),
-        *((name, c_void_p) for name in ("layer", "x", "y", "gate")),
+        *((name, c_void_p) for name in ("layer", "x", "y", "gate", "digits")),
         ("source", Source),
     ]
 
@@ -55,7 +60,7 @@ class LayersStruct(Structure):
 def library() -> ctypes.CDLL | None:
     """Return the compiled loops; None if they cannot be built, which is logged once."""
     folder = Path(__file__).parent
-    parts = ("vector.h", "layers.c", "writing.c")
+    parts = ("vector.h", "int8.h", "half.h", "layers.c", "writing.c")
     try:
         built = load("\n".join((folder / name).read_text(encoding="utf-8") for name in parts), "loops")
     except BuildError as error:
@@ -63,6 +68,17 @@ def library() -> ctypes.CDLL | None:
         return None
     built.write_tokens.argtypes, built.write_tokens.restype = [c_void_p, c_int64, c_void_p], c_int64
     built.step_layers.argtypes, built.step_layers.restype = [c_void_p] * 5, c_int
+    built.linear_columns.argtypes, built.linear_columns.restype = [c_int64], c_int64
+    built.pack_linear_int8.argtypes = [c_void_p] * 3 + [c_int64] * 2
+    built.pack_linear_bfloat16.argtypes = [c_void_p] * 2 + [c_int64] * 2
+    built.digits_bytes.argtypes, built.digits_bytes.restype = [c_int64], c_int64
+    return built
+
+
+def _built() -> ctypes.CDLL:
+    """Return the compiled loops, where the caller has asked before whether there are any."""
+    built = library()
+    assert built is not None
     return built
 
 
@@ -73,6 +89,8 @@ class BoundLayers:
         libraries (Sequence[Library]): the kernel of each layer, in float32.
         layers (Layers): a single step of B rows.
         least_width (int): features for which there has to be room.
+        rounded (torch.dtype | None): the dtype as which linear layers are packed, where their matrices have been
+            rounded to it. The caller promises that they stay as they are. Default: None, they are not packed
 
     Attributes:
         struct (LayersStruct): for C.
@@ -80,8 +98,11 @@ class BoundLayers:
         weights (list[Tensor]): what the jobs point to, which has to live as long as they are used.
     """
 
-    def __init__(self, libraries: Sequence[Library], layers: Layers, least_width: int = 0) -> None:
+    def __init__(
+        self, libraries: Sequence[Library], layers: Layers, least_width: int = 0, rounded: torch.dtype | None = None
+    ) -> None:
         self._alive: list[Any] = []
+        self._rounded = rounded
         scans = layers.scans
         B, _, D = scans[0].x.shape
         self.weights: list[Tensor | None] = []
@@ -93,6 +114,8 @@ class BoundLayers:
         self.struct.width, self.struct.layer = width, self.array(_LayerStruct, structs)
         rows = torch.empty((3, B, width), dtype=torch.float32, device="cpu")
         self.struct.x, self.struct.y, self.struct.gate = (self.at(row) for row in rows)
+        if rounded == torch.int8:
+            self.struct.digits = self.at(torch.empty(B * _built().digits_bytes(width), dtype=torch.uint8, device="cpu"))
         self._source: Source | None = None
         self.refresh()
 
@@ -125,7 +148,19 @@ class BoundLayers:
         N, K = one.weight.shape
         self.weights += one
         bias = None if one.bias is None else one.bias.data_ptr()
-        return LinearStruct(N=N, K=K, weight=one.weight.data_ptr(), bias=bias)
+        at, to = one.weight.data_ptr(), self._rounded
+        if to is not None:
+            built = _built()
+            columns, empty = built.linear_columns(N), functools.partial(torch.empty, device="cpu")
+            if to == torch.int8:
+                packed, scales = empty((columns, -(-K // 4) * 4), dtype=to), empty((2, columns), dtype=torch.float32)
+                if built.pack_linear_int8(packed.data_ptr(), scales.data_ptr(), at, N, K):
+                    return LinearStruct(N=N, K=K, weight=self.at(packed), bias=bias, scale=self.at(scales))
+            else:
+                packed = empty((columns, -(-K // 2) * 2), dtype=to)
+                if built.pack_linear_bfloat16(packed.data_ptr(), at, N, K):
+                    return LinearStruct(N=N, K=K, weight=self.at(packed), bias=bias, bfloat16=1)
+        return LinearStruct(N=N, K=K, weight=at, bias=bias)
 
     def _layer(self, library: Library, scan: Scan, job: Any, carry: Linear | None) -> _LayerStruct:
         job.x_b = job.x_t = job.D

@@ -19,7 +19,6 @@ from torch import Tensor
 from elman.cells import Cell
 from elman.engines.compiler.program import Program
 from elman.engines.cpu.build import load
-from elman.engines.int8 import int8_scale
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float64: "float64"}
 
@@ -37,14 +36,15 @@ class Library:
         self.real = torch.float64 if dtype == torch.float64 else torch.float32
         self._c = load(source, f"{type(cell).__name__}_{DTYPES[dtype]}")
         self.Job = _job(len(cell.state), c_double if dtype == torch.float64 else c_float)
-        for name in ("lanes", "padded_units", "packed_size"):
+        for name in ("lanes", "padded_units"):
             getattr(self._c, name).restype = c_int64
         self._c.padded_units.argtypes = [c_int64]
-        self._c.packed_size.argtypes = [c_int64] * 3
-        for name in ("input", "recurrent"):
-            getattr(self._c, f"pack_{name}").argtypes = [c_void_p] * 2 + [c_int64] * 2
-            if dtype != torch.bfloat16:
-                getattr(self._c, f"pack_{name}_int8").argtypes = [c_void_p] * 4 + [c_int64] * 2
+        for form in ("", "_int8", "_bfloat16") if dtype == torch.float32 else ("",):
+            size = getattr(self._c, f"packed_size{form}")
+            size.argtypes, size.restype = [c_int64] * 3, c_int64
+            for name in ("input", "recurrent"):
+                pointers = 3 if form == "_int8" else 2
+                getattr(self._c, f"pack_{name}{form}").argtypes = [c_void_p] * pointers + [c_int64] * 2
         for name in ("forward", "backward"):
             getattr(self._c, name).argtypes = [c_void_p]
         self.columns = self._columns()
@@ -99,22 +99,23 @@ class Library:
         """Return whether products run in the matrix unit of the processor (Intel AMX), if the compiler knows it too."""
         return self.dtype == torch.bfloat16 and permitted_amx()
 
-    def pack(self, which: str, weight: Tensor, H: int) -> Tensor:
-        """Pack W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it."""
-        gates, N = weight.shape[0] // H, weight.shape[1]
-        packed = torch.empty(self._c.packed_size(gates, H, N), dtype=torch.uint8, device="cpu")
-        getattr(self._c, f"pack_{which}")(packed.data_ptr(), weight.data_ptr(), H, N)
-        return packed
+    def pack(self, which: str, weight: Tensor, H: int, to: torch.dtype | None = None) -> dict[str, Tensor] | None:
+        """Return W ("input") or R ("recurrent"), (gates H, N), in the order in which the kernel reads it.
 
-    def pack_int8(self, which: str, weight: Tensor, H: int) -> tuple[Tensor, Tensor]:
-        """Pack weights on the grid of `int8_scale` as int8; return them and their scales."""
-        gates, N = weight.shape[0] // H, weight.shape[1]
-        size = self._c.packed_size(gates, H, N) // self.real.itemsize
-        packed = torch.empty(size, dtype=torch.int8, device="cpu")
-        scales, scale = torch.empty(size // N, dtype=self.real, device="cpu"), int8_scale(weight)
-        pack = getattr(self._c, f"pack_{which}_int8")
-        pack(packed.data_ptr(), scales.data_ptr(), weight.data_ptr(), scale.data_ptr(), H, N)
-        return packed, scales
+        Args:
+            to: the dtype to store the weights in, torch.int8 or torch.bfloat16; None: their own.
+
+        Returns:
+            The weights, "packed", and for int8 their scales, "scale"; None if they have not been rounded to ``to``.
+        """
+        gates, N, form = weight.shape[0] // H, weight.shape[1], "" if to is None else f"_{DTYPES.get(to, 'int8')}"
+        size = getattr(self._c, f"packed_size{form}")(gates, H, N)
+        tensors = {"packed": torch.empty(size, dtype=torch.uint8, device="cpu")}
+        if to == torch.int8:
+            tensors["scale"] = torch.empty(2 * size // (-(-N // 4) * 4), dtype=torch.float32, device="cpu")
+        at = [t.data_ptr() for t in tensors.values()]
+        fits = getattr(self._c, f"pack_{which}{form}")(*at, weight.data_ptr(), H, N)
+        return tensors if fits or to is None else None
 
 
 class Source(Structure):
@@ -134,6 +135,7 @@ def _job(states: int, real: Any) -> type[Structure]:
         ("y", c_void_p),
         ("state1", each),
         ("saved packed_ih packed_hh scale_ih scale_hh", c_void_p),
+        ("bfloat16", c_int64),
         ("dy", c_void_p),
         ("dstate1", each),
         ("dx", c_void_p),

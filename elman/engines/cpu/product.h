@@ -113,45 +113,6 @@ INLINE void product(Tile *const *tiles, i64 most_rows, i64 rows, i64 K, const el
     }
 }
 
-typedef void Tile8(i64 K, const real *a, const int8_t *b, const real *scale, real *c);
-#if PER == 1
-/* The same with weights in int8, a scale for each column: a row at a time, as when a model is run step by step. */
-typedef int8_t Bytes __attribute__((vector_size(BYTES / sizeof(real)), may_alias, aligned(1)));
-INLINE V widened(const int8_t *p) {
-#if defined(__AVX512F__) && !defined(FLOAT64)
-    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
-#elif defined(__AVX2__) && !defined(FLOAT64)
-    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
-#else
-    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)p, M), V);
-#endif
-}
-#define TILE_8(name, NV)                                                                                  \
-    static void name(i64 K, const real *a, const int8_t *b, const real *scale, real *c) {                 \
-        V sum[2][NV];                                                                                     \
-        for (i64 j = 0; j < NV; j++) sum[0][j] = sum[1][j] = (V){0};                                      \
-        i64 k = 0;                                                                                        \
-        for (; k + 2 <= K; k += 2)                                                                        \
-            _Pragma("GCC unroll 2") for (i64 i = 0; i < 2; i++)                                           \
-                _Pragma("GCC unroll 16") for (i64 j = 0; j < NV; j++)                                     \
-                    sum[i][j] += a[k + i] * widened(b + ((k + i) * NV + j) * VL);                         \
-        for (; k < K; k++)                                                                                \
-            for (i64 j = 0; j < NV; j++) sum[0][j] += a[k] * widened(b + (k * NV + j) * VL);              \
-        for (i64 j = 0; j < NV; j++)                                                                      \
-            put(c + j * VL, get(c + j * VL) + get(scale + j * VL) * (sum[0][j] + sum[1][j]));             \
-    }
-TILE_8(tile_8_x, NV_X)
-#if G_HID
-TILE_8(tile_8_h, NV_H)
-#endif
-#if INNER
-TILE_8(tile_8_i, UNIT_VECTORS)
-#endif
-#else
-#define tile_8_h 0
-#define tile_8_i 0
-#endif
-
 /* ---- packing ---- */
 
 /* lanes of two vectors, in turns: for each lane k, of `a` where k & d is 0 and of `b` where not; of `low` the halves

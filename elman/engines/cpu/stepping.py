@@ -46,10 +46,9 @@ class Stepper:
         self._cells: list[tuple[Cell, Any]] = [(s.cell, None if fixed(s.cell) else settings(s.cell)) for s in scans]
         self._default = torch.get_default_dtype()
         B, _, D = scans[0].x.shape
-        self._x, self._y = (B, D), (B, scans[-1].state[0].shape[1])
+        self._x = B, D
         self._states = [[tuple(part.shape) for part in scan.state] for scan in scans]
-        self._shapes = [self._y, *(shape for shapes in self._states for shape in shapes)]
-        count = len(self._shapes) - 1
+        count = sum(map(len, self._states))
         self._old, self._new = (c_void_p * count)(), (c_void_p * count)()
         self._struct, self._at_old, self._at_new = map(ctypes.addressof, (self._bound.struct, self._old, self._new))
         built = library()
@@ -79,26 +78,28 @@ class Stepper:
         """Return y (B, H) and the states after x (B, D); None if x or a state is not what a kernel can read."""
         if not _is(x, self._x) or len(states) != len(self._states):
             return None
-        old = []
+        parts = []
         for state, shapes in zip(states, self._states, strict=True):
             if not isinstance(state, (tuple, list)) or len(state) != len(shapes):
                 return None
             for part, shape in zip(state, shapes, strict=True):
                 if not _is(part, shape):
                     return None
-                old.append(part.data_ptr())
-        y, *new = [torch.empty(shape, dtype=torch.float32, device="cpu") for shape in self._shapes]
+                parts.append(part)
+        new = [torch.empty_like(part) for part in parts]  # costs half of what torch.empty does
+        y = torch.empty_like(states[-1][0])
         if not self._lock.acquire(blocking=False):  # another thread is at it
             return None
         try:
-            self._old[:], self._new[:] = old, [part.data_ptr() for part in new]  # type: ignore[assignment]
+            self._old[:] = [part.data_ptr() for part in parts]  # type: ignore[assignment]
+            self._new[:] = [part.data_ptr() for part in new]  # type: ignore[assignment]
             self._bound.refresh()
             if self._run(self._struct, x.data_ptr(), y.data_ptr(), self._at_old, self._at_new):
                 raise MemoryError("no memory for the kernels")
         finally:
             self._lock.release()
-        parts = iter(new)
-        return y, [tuple([next(parts) for _ in shapes]) for shapes in self._states]
+        each = iter(new)
+        return y, [tuple([next(each) for _ in shapes]) for shapes in self._states]
 
 
 def suits(t: Tensor) -> bool:

@@ -42,7 +42,9 @@ class Loop(Writer):
         self._rows = B = len(last)
         V, E = network.embedding.shape
         widest = max(E, *(len(linear.weight) for linear in network.linears[:-1]), 0)
-        self._bound = bound = BoundLayers(libraries, network.layers, widest)
+        roundings = {scan.rounded for scan in network.layers.scans}
+        rounded = roundings.pop() if len(roundings) == 1 else None
+        self._bound = bound = BoundLayers(libraries, network.layers, widest, rounded)
         job = self._job = _Job(V=V, linears=len(network.linears), written=written)
         job.linear = bound.array(LinearStruct, [bound.linear(one) for one in network.linears])
         bound.keep_weights()
