@@ -23,7 +23,7 @@ import elman
 from elman import engines
 from elman.cells import Cell, Weights
 from elman.engines import Scan
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 from tests.conftest import QUICK_FLAGS
 
 TOLERANCE = 1e-10

@@ -13,8 +13,8 @@ from torch import Tensor
 import elman
 from elman.cells import Cell, chrono
 from elman.layers import Bidirectional, Hierarchical, Recurrent, RecurrentLayer, stack
+from elman.layers.lengths import real_steps
 from elman.layers.pooling import MeanPooling
-from elman.layers.recurrent import real_steps
 from elman.networks.classifier import SequenceLabeller
 from elman.networks.tagger import Tagger
 from tests.conftest import close

@@ -5,6 +5,7 @@ from elman.layers.block import Block, ShortConvolution
 from elman.layers.crf import CRF
 from elman.layers.dropout import SequenceDropout
 from elman.layers.hierarchical import Hierarchical, MultiRate
+from elman.layers.lengths import real_steps
 from elman.layers.packed import packed
 from elman.layers.pooling import (
     POOLINGS,
@@ -17,7 +18,7 @@ from elman.layers.pooling import (
     register_pooling,
 )
 from elman.layers.quantize import quantize
-from elman.layers.recurrent import Recurrent, RecurrentLayer, real_steps
+from elman.layers.recurrent import Recurrent, RecurrentLayer
 from elman.layers.stack import Connection, Stack, stack
 from elman.layers.state import State, detach
 

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from elman.engines import additive_scores
 from elman.errors import unknown_name
 from elman.layers.dot_product import dot_product_attention, masked_softmax
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 from elman.layers.rotary import rotate, rotations
 from elman.layers.state import map_state
 

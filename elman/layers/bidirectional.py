@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.layers.recurrent import Lengths, RecurrentLayer, check_layer, check_lengths
+from elman.layers.lengths import Lengths, check_lengths
+from elman.layers.recurrent import RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
 
 

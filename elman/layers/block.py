@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from elman.layers.arguments import probability, size
-from elman.layers.recurrent import Lengths, RecurrentLayer, check_layer, real_steps
+from elman.layers.lengths import Lengths, real_steps
+from elman.layers.recurrent import RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
 
 

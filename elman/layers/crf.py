@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.layers.arguments import size
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 
 
 class CRF(nn.Module):

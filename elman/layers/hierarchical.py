@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from elman.layers.arguments import integer
+from elman.layers.lengths import Lengths, real_steps
 from elman.layers.pooling import Pooling
-from elman.layers.recurrent import Lengths, RecurrentLayer, check_layer, real_steps
+from elman.layers.recurrent import RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from elman.errors import unknown_name
 from elman.layers.arguments import integer
-from elman.layers.recurrent import Lengths, check_lengths, real_steps
+from elman.layers.lengths import Lengths, check_lengths, real_steps
 
 
 class Pooling(nn.Module, ABC):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -15,17 +13,14 @@ from elman import cells, engines
 from elman.cells import Cell, Weights
 from elman.cells.cell import Start
 from elman.engines.memory import Layout
-from elman.engines.modes import readable, shape_of
+from elman.engines.modes import shape_of
 from elman.errors import ElmanError
 from elman.layers.arguments import flag, floating_dtype, number, probability, size
+from elman.layers.lengths import Lengths, check_lengths, real_steps
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
 from elman.layers.starting import orthogonal_
 from elman.layers.state import Sizes, State, fits, misfit, zeros
 from elman.layers.stepping import HasSteps, Steps
-
-#: The types accepted for the lengths of rows.
-Lengths = Tensor | Sequence[int] | np.ndarray | None
-_NOT_INTEGER = (torch.bool, torch.complex64, torch.complex128)
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -377,36 +372,3 @@ def features_only(*layers: RecurrentLayer) -> None:
                 f"cell: it reads raw columns of its input ({', '.join(layer.raw)}), which this network does not give; "
                 "choose another cell, or build the network from elman.layers"
             )
-
-
-def check_lengths(lengths: Lengths, x: Tensor) -> Tensor:
-    """Return lengths (B,) on the device of x (B, T, D), from a tensor, an array or a list.
-
-    Raises:
-        ValueError: lengths are not B integers in 0..T.
-    """
-    if not isinstance(lengths, Tensor):
-        lengths = _as_tensor(lengths)
-    if shape_of(lengths) != shape_of(x)[:1] or lengths.dtype.is_floating_point or lengths.dtype in _NOT_INTEGER:
-        raise ValueError(
-            f"lengths must be {x.shape[0]} integers, one per row; it is {lengths.dtype} of shape {tuple(lengths.shape)}"
-        )
-    if readable(lengths) and lengths.device.type == "cpu" and lengths.numel():
-        low, high = lengths.long().aminmax()
-        if int(low) < 0 or int(high) > x.shape[1]:
-            raise ValueError(f"lengths must be between 0 and T = {x.shape[1]}, they are {lengths.tolist()}")
-    return lengths.to(x.device, torch.long)
-
-
-def _as_tensor(lengths: Any) -> Tensor:
-    """Return lengths that are not a tensor as one."""
-    try:
-        values = torch.as_tensor(lengths)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"lengths must be integers, one per row: a tensor or a list, not {lengths!r}") from None
-    return values if values.numel() else values.long()  # an empty list has no dtype
-
-
-def real_steps(lengths: Tensor, T: int) -> Tensor:
-    """Return a mask (B, T), true on the steps within each row's length."""
-    return torch.arange(T, device=lengths.device) < lengths[:, None]

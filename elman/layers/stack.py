@@ -16,7 +16,8 @@ from elman.layers.arguments import flag, size
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.block import Block
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import Lengths, Recurrent, RecurrentLayer, check_layer
+from elman.layers.lengths import Lengths
+from elman.layers.recurrent import Recurrent, RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
 from elman.layers.stepping import HasSteps, Steps
 

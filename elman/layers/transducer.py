@@ -19,7 +19,8 @@ from torch.nn.functional import pad
 from elman.cells import Cell
 from elman.layers.arguments import size as positive
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import features_only, real_steps
+from elman.layers.lengths import real_steps
+from elman.layers.recurrent import features_only
 from elman.layers.stack import stack
 from elman.layers.state import State
 from elman.layers.transducer_loss import joint_loss, transducer_loss

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 from elman.layers.transducer_lattice import inside, lattice
 
 #: The maximum number of hidden units or logits in memory at a time; on a CPU, those that stay in its cache.

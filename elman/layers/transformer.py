@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from elman.layers.attention import Memory, MultiHead
 from elman.layers.dot_product import dot_product_attention
 from elman.layers.dropout import SequenceDropout
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 
 #: On the CPU, torch's attention is used only for sequences longer than this: for short ones, two products and a softmax
 #: are up to ten times as fast.

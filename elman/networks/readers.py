@@ -13,8 +13,9 @@ from elman.layers.attention import AttentionKind, attention
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import deep_encoder
 from elman.layers.hierarchical import parts
+from elman.layers.lengths import real_steps
 from elman.layers.pooling import MeanPooling
-from elman.layers.recurrent import RecurrentLayer, features_only, real_steps
+from elman.layers.recurrent import RecurrentLayer, features_only
 from elman.layers.stack import stack
 from elman.layers.state import flatten, map_state
 from elman.layers.transformer import Transformer

@@ -11,7 +11,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from elman.layers.attention import Location, Memory
 from elman.layers.dropout import SequenceDropout
 from elman.layers.encoder_decoder import AttentiveDecoder, DecoderState, deep_encoder
-from elman.layers.recurrent import features_only, real_steps
+from elman.layers.lengths import real_steps
+from elman.layers.recurrent import features_only
 from elman.layers.standardize import Standardize
 
 #: Symbols before and behind the one that was spoken last to which the attention can move.

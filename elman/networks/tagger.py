@@ -13,8 +13,9 @@ from elman.layers.bidirectional import reverse
 from elman.layers.crf import CRF
 from elman.layers.dropout import SequenceDropout
 from elman.layers.heads import VocabularyHead
+from elman.layers.lengths import real_steps
 from elman.layers.pooling import LastPooling
-from elman.layers.recurrent import features_only, real_steps
+from elman.layers.recurrent import features_only
 from elman.layers.stack import stack
 from elman.networks.classifier import backward_size
 

@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy, ctc_loss, pad
 
 from elman.layers.attention import AttentionKind
 from elman.layers.dropout import SequenceDropout
+from elman.layers.lengths import real_steps
 from elman.layers.look_ahead import LookAhead
-from elman.layers.recurrent import features_only, real_steps
+from elman.layers.recurrent import features_only
 from elman.layers.stack import stack
 from elman.layers.transducer import Joiner, Predictor
 from elman.networks.readers import Encoding, Reader

@@ -18,8 +18,8 @@ from elman.engines import torch_fused
 from elman.engines.modes import readable, shape_of, transform
 from elman.layers.arguments import flag, floating_dtype, integer
 from elman.layers.bidirectional import reverse
+from elman.layers.lengths import Lengths, check_lengths
 from elman.layers.recurrence import Bound, HasRecurrences, Recurrence
-from elman.layers.recurrent import Lengths, check_lengths
 from elman.nn.arguments import Device, is_state, state_parts
 
 

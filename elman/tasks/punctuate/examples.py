@@ -14,7 +14,7 @@ from torch import Tensor
 
 from elman.data.punctuated import CASES, ENDS, MARKS, Case, Punctuated, case_of, with_case
 from elman.errors import ElmanError
-from elman.layers.recurrent import real_steps
+from elman.layers.lengths import real_steps
 from elman.tasks.tagging.examples import Batch, Examples, Vocabulary
 from elman.training.recipe import Learnt
 from elman.training.run import Run

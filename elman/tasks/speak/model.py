@@ -18,8 +18,8 @@ from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
 from elman.data.padding import pad
 from elman.data.split import evenly_spaced
 from elman.errors import ElmanError
+from elman.layers.lengths import real_steps
 from elman.layers.naming import Named, named_rows
-from elman.layers.recurrent import real_steps
 from elman.media.vocoder import Vocoder
 from elman.metrics.speech import mel_cepstral_distortion
 from elman.networks.speaker import Speaker, Utterance
