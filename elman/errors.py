@@ -17,7 +17,7 @@ class ElmanError(ValueError):
         >>> import elman
         >>> elman.cells.get("grru")
         Traceback (most recent call last):
-        elman.errors.ElmanError: unknown cell 'grru': did you mean gru? choose from coupled_lstm, gated_mingru, ...
+        elman.errors.ElmanError: unknown cell 'grru': did you mean gru? choose from coupled_lstm, deltanet, ...
     """
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from elman.layers.arguments import probability, size
+from elman.layers.arguments import flag, probability, size
 from elman.layers.lengths import Lengths, real_steps
 from elman.layers.recurrent import RecurrentLayer, check_layer
 from elman.layers.state import Sizes, State
@@ -120,6 +120,7 @@ class Block(RecurrentLayer):
             it would be causal in one direction only. Default: 4; 1 if the layer is not causal.
         expansion (float): The hidden units of the feed-forward network, as a multiple of H. Default: 2.0.
         dropout (float): The dropout probability of both additions. Default: 0.0.
+        normalized (bool): Whether y is normalised too, as the output of the last block is. Default: ``False``.
 
     Shapes:
         - x: (B, T, D).
@@ -148,6 +149,7 @@ class Block(RecurrentLayer):
         width: int | None = None,
         expansion: float = 2.0,
         dropout: float = 0.0,
+        normalized: bool = False,
     ) -> None:
         super().__init__()
         check_layer("layer", layer)
@@ -169,6 +171,7 @@ class Block(RecurrentLayer):
         self.gate, self.outward = nn.Linear(D, layer.output_size), nn.Linear(layer.output_size, H)
         self.second_norm, self.hidden, self.back = nn.RMSNorm(H), nn.Linear(H, 2 * inner), nn.Linear(inner, H)
         self.dropout = nn.Dropout(probability("dropout", dropout))
+        self.last_norm = nn.RMSNorm(H) if flag("normalized", normalized) else None
 
     def sizes(self) -> Sizes:
         return self._joined(None if self.convolution is None else self.convolution.sizes(), self.layer.sizes())
@@ -182,7 +185,7 @@ class Block(RecurrentLayer):
             real = real_steps(lengths, x.shape[1])[..., None]
             x = x.masked_fill(~real, 0.0)
         convolved, recurrent = self._split(state)
-        u = self.norm(x)
+        u = _normalized(self.norm, x)
         v = self.inward(u)
         if self.convolution is not None:
             v, convolved = self.convolution(v, convolved, lengths, resets)
@@ -194,7 +197,7 @@ class Block(RecurrentLayer):
         if state is not None:
             self.check_state(x, state)
         convolved, recurrent = self._split(state)
-        u = self.norm(x)
+        u = _normalized(self.norm, x)
         v = self.inward(u)
         if self.convolution is not None:
             v, convolved = self.convolution.step(v, convolved)
@@ -213,5 +216,11 @@ class Block(RecurrentLayer):
     def _outside(self, x: Tensor, u: Tensor, y: Tensor) -> Tensor:
         """Return the output, for the input x, the same normalised, and the output y of the layer."""
         x = self.skip(x) + self.dropout(self.outward(silu(self.gate(u)) * y))
-        a, b = self.hidden(self.second_norm(x)).chunk(2, -1)
-        return x + self.dropout(self.back(silu(a) * b))
+        a, b = self.hidden(_normalized(self.second_norm, x)).chunk(2, -1)
+        y = x + self.dropout(self.back(silu(a) * b))
+        return y if self.last_norm is None else _normalized(self.last_norm, y)
+
+
+def _normalized(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """Return the norm of x, computed in the dtype of its scale, also under autocast."""
+    return norm(x.to(norm.weight.dtype))

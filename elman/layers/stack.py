@@ -277,7 +277,8 @@ def stack(
         ]  # fmt: skip
         layer: RecurrentLayer = Bidirectional(*directions) if bidirectional else directions[0]
         if blocks:
-            layer = Block(layer, features, layer.output_size, dropout=dropout)
+            last = len(layers) + 1 == num_layers
+            layer = Block(layer, features, layer.output_size, dropout=dropout, normalized=last)
         layers.append(layer)
         features = layer.output_size + (features if connection == "dense" else 0)
     return Stack(layers, connection, dropout, variational)

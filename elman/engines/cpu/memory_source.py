@@ -33,13 +33,13 @@ def source(layout: Layout, program: MemoryProgram, dtype: str) -> str:
     cell = layout.cell
     folder = Path(__file__).parent
     head, lanes, shared = ((folder / name).read_text(encoding="utf-8") for name in ("vector.h", "lanes.h", "memory.c"))
-    gates, parts = _places(layout.gates), _places(layout.parts)
+    gates, parts = _Places(layout.gates), _Places(layout.parts)
     state = dict(zip(cell.parts, parts.inside, strict=True))
     given = {f"x_{name}": f"x + {at}" for name, at in zip(cell.gates, gates.inside, strict=True)}
     given |= {f"s_{name}": f"s + {at}" for name, at in state.items()}
     kept = _kept(program)
     sizes = [(layout.U if units else 1, layout.K if keys else 1) for units, keys in map(program.kind, kept)]
-    keep = _places(sizes)
+    keep = _Places(sizes)
     outputs: list[tuple[Node | None, str]] = [
         (node, f"n + {at}") for node, at in zip(program.new, parts.inside, strict=True)
     ]
@@ -98,7 +98,7 @@ def _kept(program: MemoryProgram) -> list[Node]:
     return [node for node in ancestors(program.new) if node.op in _REDUCTIONS and node in read]
 
 
-class _places:
+class _Places:
     """Where values begin, inside a head and in a row of a tensor."""
 
     def __init__(self, sizes: Iterable[tuple[int, int]]) -> None:

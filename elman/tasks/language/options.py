@@ -102,7 +102,10 @@ class LanguageConfig(LanguageData, LanguageModelOptions, TrainConfig):
 
     heading = "Training"
 
-    learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate, reached after the warm-up.")
+    learning_rate: float = Field(
+        1e-2, gt=0, description="Peak learning rate, reached after the warm-up (default 0.003 for the transformer and "
+        "for blocks).",
+    )  # fmt: skip
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of matrices; biases do not decay.")
 
 
@@ -138,6 +141,8 @@ def with_defaults(config: LanguageConfig, tokens: int) -> LanguageConfig:
         dropout = dropout if config.dropout is None else config.dropout
         _check_effects(config, layers, dropout)
         chosen |= {"hidden_size": hidden, "num_layers": layers, "dropout": dropout}
+        if config.blocks and "learning_rate" not in config.model_fields_set:
+            chosen["learning_rate"] = 3e-3
     chosen |= size_of_vectors(config, config.vectors)
     return config.model_copy(update=chosen)
 
