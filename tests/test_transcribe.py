@@ -14,6 +14,7 @@ import torch
 import elman
 from elman import cli
 from elman.chains import Chain, Stage
+from elman.data.timed import pauses_after
 from elman.tasks.transcribe.examples import normalize
 from elman.tasks.transcribe.model import cut_in_pauses
 
@@ -301,7 +302,8 @@ def test_words_and_pieces_can_be_written(recordings: Path, tokens: str) -> None:
     trained = elman.train("transcribe", recordings / "test.tsv", steps=2, tokens=tokens, **SMALL, **options)
     (answer,) = trained.predict([said("ab c")])[0]
     assert tokens == "bpe" or answer.text == " ".join(word.text for word in answer.words)
-    assert isinstance(answer.text, str)
+    words = answer.text.split()
+    assert len(pauses_after(answer.output, words)) == len(words)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,9 @@ class Chain(Predicts):
         known = self.column if column is None and is_table(argument) else column
         return self.stages[0].model.in_file(argument, known)
 
+    def in_line(self, line: str) -> str:
+        return self.stages[0].model.in_line(line)
+
     def read_with(self, **options: Any) -> None:
         """Change how the first model reads inputs; see `elman.training.model.Model.read_with`."""
         first = self.stages[0].model

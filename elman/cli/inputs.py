@@ -124,7 +124,11 @@ class Inputs:
             with contextlib.suppress(ElmanError):  # reported with the answers to the others
                 file = self.model.in_file(line, None)
         if file is None:
-            yield self._given(line, line, place)
+            try:
+                one = self.model.in_line(line)
+            except ElmanError as error:
+                raise ElmanError(f"{place}: {error}") from None
+            yield self._given(one, one, place)
         else:
             yield from (Given(x, name, place) for x, name in zip(file.inputs, file.names, strict=True))
 

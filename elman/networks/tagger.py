@@ -26,6 +26,7 @@ class Tagger(nn.Module):
     ::
 
         x_t = [word vector; ends of a BiRNN over the characters]     Lample et al. 2016, arXiv:1603.01360
+        with pauses, the vector of the pause after the word is added to the word vector
         scores = W BiRNN(x) + b                                       (B, T, K)
 
     followed by a softmax for each word, or a `CRF` over the sentence.
@@ -40,6 +41,7 @@ class Tagger(nn.Module):
         num_layers (int): Number of layers over words. Default: 1.
         character_size (int): Units of the layer over characters, in each direction; 0 disables it. Default: 64.
         crf (bool): Whether a conditional random field scores neighbouring tags. Default: False.
+        pauses (int): The number of intervals of pauses, the unknown one included; 0: no pauses are read. Default: 0.
         dropout (float): Dropout of embeddings, between layers, and of the input of the linear layer. Default: 0.
     """
 
@@ -55,6 +57,7 @@ class Tagger(nn.Module):
         num_layers: int = 1,
         character_size: int = 64,
         crf: bool = False,
+        pauses: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -67,19 +70,37 @@ class Tagger(nn.Module):
             self.ends = LastPooling(self.spelling.output_size, backward_size(self.spelling))
             size += self.spelling.output_size
         self.character_size = character_size
+        self.pauses = nn.Embedding(pauses, embedding_size, padding_idx=0) if pauses else None
+        if self.pauses is not None:
+            nn.init.normal_(self.pauses.weight[1:], std=0.5)
         self.encoder = stack(cell, size, hidden_size, num_layers, bidirectional=True, dropout=dropout)
         features_only(self.encoder)
         self.dropout = SequenceDropout(dropout)
         self.head = nn.Linear(self.encoder.output_size, tags)
         self.crf = CRF(tags) if crf else None
 
-    def forward(self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor) -> Tensor:
-        """Return scores (B, T, K) of words (B, T), given spellings (U, W), their sizes (U,) and indices (B, T)."""
-        return self.head(self.features(words, lengths, spelt, sizes, which)).float()
+    def forward(
+        self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor, pauses: Tensor
+    ) -> Tensor:
+        """Return scores (B, T, K).
 
-    def features(self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor) -> Tensor:
-        """Return what scores are computed from, (B, T, 2 H)."""
+        Args:
+            words (Tensor): numbers of words (B, T).
+            lengths (Tensor): the number of words of each row, (B,).
+            spelt (Tensor): the characters of the different words, (U, W).
+            sizes (Tensor): the number of characters of each, (U,).
+            which (Tensor): which of them each word is, (B, T).
+            pauses (Tensor): the interval of the pause after each word, (B, T); 0 for an unknown one.
+        """
+        return self.head(self.features(words, lengths, spelt, sizes, which, pauses)).float()
+
+    def features(
+        self, words: Tensor, lengths: Tensor, spelt: Tensor, sizes: Tensor, which: Tensor, pauses: Tensor
+    ) -> Tensor:
+        """Return what scores are computed from, (B, T, 2 H); see `forward`."""
         x = self.words(words)
+        if self.pauses is not None:
+            x = x + self.pauses(pauses)
         if self.character_size:
             y, _ = self.spelling(self.characters(spelt), None, sizes)
             spelling, _ = self.ends(y, sizes)

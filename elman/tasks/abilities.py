@@ -111,6 +111,10 @@ class Predicts(ABC):
             column (str, optional): the column of a table to read.
         """
 
+    def in_line(self, line: str) -> str:
+        """Return the input on a line of standard input. Default: the line."""
+        return line
+
 
 class Answers(Predicts, ABC):
     """A model whose answers to examples are compared with known texts.

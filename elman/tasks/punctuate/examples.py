@@ -25,6 +25,8 @@ PUNCTUATION = "punctuation.json"
 END = "\n"
 #: Fraction of the training windows that are whole sentences, and how many of them at most.
 _WHOLE, _SENTENCES = 0.5, 4
+#: Borders between the intervals of pauses, in seconds; and the fraction of the training windows without pauses.
+_BORDERS, _WITHOUT_PAUSES = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6], 0.3
 
 
 class Passage(NamedTuple):
@@ -36,6 +38,7 @@ class Passage(NamedTuple):
         marks (list[str]): the mark after each word; "" for none.
         begins (list[int]): the words that begin a sentence, by number.
         paragraphs (list[int]): the words that begin a paragraph.
+        pauses (list[float | None]): the pause after each word in seconds; None where it is not known.
     """
 
     name: str
@@ -43,12 +46,14 @@ class Passage(NamedTuple):
     marks: list[str]
     begins: list[int]
     paragraphs: list[int]
+    pauses: list[float | None]
 
     def part(self, start: int, end: int) -> Passage:
         """Return the words from start to end, without the last one."""
         begins = [k - start for k in self.begins if start <= k < end]
         paragraphs = [0, *(k - start for k in self.paragraphs if start < k < end)]
-        return Passage(self.name, self.words[start:end], self.marks[start:end], begins, paragraphs)
+        inside = slice(start, end)
+        return Passage(self.name, self.words[inside], self.marks[inside], begins, paragraphs, self.pauses[inside])
 
     def parted(self) -> list[Passage]:
         """Return its paragraphs, each as a passage."""
@@ -56,11 +61,15 @@ class Passage(NamedTuple):
         return [self.part(start, end) for start, end in zip(self.paragraphs, ends, strict=True)]
 
 
-def passage(name: str, text: Punctuated) -> Passage:
-    """Return a text as a passage: a paragraph begins after an empty line, and a sentence there and after `ENDS`."""
+def passage(name: str, text: Punctuated, pauses: Sequence[float | None] = ()) -> Passage:
+    """Return a text as a passage: a paragraph begins after an empty line, and a sentence there and after `ENDS`.
+
+    Without ``pauses``, those after its words are not known.
+    """
     paragraphs = [k for k, space in enumerate(text.spaces) if not k or space.count("\n") > 1]
     begins = {*paragraphs, *(k for k, mark in enumerate(text.marks[:-1], 1) if mark in ENDS)}
-    return Passage(name, text.words, text.marks, sorted(begins), paragraphs)
+    known = list(pauses) or [None] * len(text.words)
+    return Passage(name, text.words, text.marks, sorted(begins), paragraphs, known)
 
 
 class Spellings(BaseModel):
@@ -69,10 +78,13 @@ class Spellings(BaseModel):
     Attributes:
         marks: how each mark is written, white space before it included.
         forms: the words of mixed case, by their form in lower case.
+        pauses: the borders in seconds between the intervals of pauses that are told apart, ascending; none where
+            pauses are not read.
     """
 
     marks: dict[str, str]
     forms: dict[str, str]
+    pauses: list[float] = []
 
 
 class Running(NamedTuple):
@@ -96,7 +108,7 @@ class Punctuation(Learnt):
 
     Args:
         vocabulary (Vocabulary): words in lower case, characters, and tags in the order of `tag_names`.
-        spellings (Spellings): of marks and of words of mixed case.
+        spellings (Spellings): of marks and of words of mixed case, and what is known of pauses.
     """
 
     def __init__(self, vocabulary: Vocabulary, spellings: Spellings) -> None:
@@ -108,7 +120,7 @@ class Punctuation(Learnt):
 
     @classmethod
     def learn(cls, passages: Sequence[Passage], marks: dict[str, str], vocab_size: int) -> Self:
-        """Learn from passages; ``marks``: those to learn, and how each is written."""
+        """Learn from passages; ``marks``: those to learn, and how each is written. Pauses are read if one is known."""
         mixed: dict[str, Counter[str]] = {}
         cases: set[Case] = {"lower"}
         for word in (word for one in passages for word in one.words):
@@ -119,7 +131,8 @@ class Punctuation(Learnt):
         forms = {lower: counts.most_common(1)[0][0] for lower, counts in sorted(mixed.items())}
         words = [[END, *(word.lower() for word in one.words), END] for one in passages]
         tags = tag_names([case for case in CASES if case in cases], ["", *marks])
-        return cls(Vocabulary.learn(words, tags, vocab_size), Spellings(marks=marks, forms=forms))
+        pauses = _BORDERS if any(pause is not None for one in passages for pause in one.pauses) else []
+        return cls(Vocabulary.learn(words, tags, vocab_size), Spellings(marks=marks, forms=forms, pauses=pauses))
 
     @classmethod
     def load(cls, run: Run) -> Self:
@@ -131,6 +144,8 @@ class Punctuation(Learnt):
         spellings = run.record(PUNCTUATION, TypeAdapter(Spellings))
         if wrong := [mark for mark in spellings.marks if mark not in MARKS]:
             raise ElmanError(f"{run.path / PUNCTUATION}: marks: {wrong[0]!r} is none of {' '.join(MARKS)}")
+        if spellings.pauses != sorted(set(spellings.pauses)):
+            raise ElmanError(f"{run.path / PUNCTUATION}: pauses: {spellings.pauses} are not ascending")
         known = cls(Vocabulary.load(run), spellings)
         if known.vocabulary.tags != tag_names(known.cases, known.marks):
             raise ElmanError(f"{run.path / 'tags.json'}: does not fit {run.path / PUNCTUATION}")
@@ -145,13 +160,26 @@ class Punctuation(Learnt):
         lower = [[END, *(word.lower() for word in one.words), END] for one in passages]
         numbers = [self._tags(one) for one in passages]
         words = [self.vocabulary.words.encode_words(one) for one in lower]
-        examples = Examples(words, numbers, lower, [[END, *one.words, END] for one in passages])
+        pauses = [self._pauses(one) for one in passages]
+        examples = Examples(words, numbers, lower, [[END, *one.words, END] for one in passages], pauses)
         return Running(examples, [one.begins for one in passages])
 
     def _tags(self, one: Passage) -> np.ndarray:
         cases = [0, *(self._case(word) for word in one.words), 0]
         marks = [0, 0, *(self._numbers.get(mark, 0) for mark in one.marks)]
         return np.array(cases, dtype=np.int64) * len(self.marks) + np.array(marks, dtype=np.int64)
+
+    @property
+    def intervals(self) -> list[str]:
+        """The names of the intervals of pauses, the unknown one first; none where pauses are not read."""
+        borders = self.spellings.pauses
+        return ["unknown", "from 0", *(f"from {border:g}" for border in borders)] if borders else []
+
+    def _pauses(self, one: Passage) -> np.ndarray:
+        """Return the interval of the pause after each word; after the last one, as at `END`, it is not known."""
+        found = [np.nan, *(np.nan if pause is None else pause for pause in one.pauses[:-1]), np.nan, np.nan]
+        intervals = np.searchsorted(self.spellings.pauses, found, side="right") + 1
+        return np.where(np.isnan(found) | (not self.spellings.pauses), 0, intervals)
 
     def _case(self, word: str) -> int:
         case = case_of(word)
@@ -212,7 +240,8 @@ class Windows:
     """Training batches: windows at random places of the running text, half of them whole sentences.
 
     Only whole sentences stand between `END`, so that a model learns both to find the ends of sentences in a stream and
-    to end a text. Batch k depends only on k and the arguments.
+    to end a text. Where pauses are read, some windows have none, so that a model can also read plain text. Batch k
+    depends only on k and the arguments.
 
     Args:
         learnt (Punctuation): what is learnt.
@@ -230,6 +259,7 @@ class Windows:
         self._seed, self._rank, self._world = seed, rank, world
         self._words = np.concatenate([one[1:-1] for one in examples.words])
         self._texts = [word for one in examples.texts for word in one[1:-1]]
+        self._pauses = np.concatenate([one[1:-1] for one in examples.pauses])
         inner = []
         for k, one in enumerate(examples.tags):
             own = one[1:-1].copy()
@@ -247,8 +277,10 @@ class Windows:
         draw = np.random.default_rng([self._seed, k, self._rank])
         first = (k * self._world + self._rank) * self.rows
         cuts = [self._window(self._place(first + row, draw), draw) for row in range(self.rows)]
-        words, tags, texts = zip(*cuts, strict=True)
-        return self.learnt.vocabulary.collate(Examples(list(words), list(tags), list(texts), []), range(self.rows))
+        words, tags, texts, pauses = map(list, zip(*cuts, strict=True))
+        if self.learnt.spellings.pauses:
+            pauses = [row * (draw.random() >= _WITHOUT_PAUSES) for row in pauses]
+        return self.learnt.vocabulary.collate(Examples(words, tags, texts, [], pauses), range(self.rows))
 
     def _place(self, number: int, draw: np.random.Generator) -> int:
         """Return the start of a window: each stretch of the text has one in every epoch."""
@@ -260,10 +292,10 @@ class Windows:
         start = int(self._order[number]) * self.window + int(draw.integers(self.window))
         return min(start, max(0, len(self._words) - self.window))
 
-    def _window(self, start: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def _window(self, start: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
         if draw.random() >= _WHOLE:
             end = min(start + self.window, len(self._words))
-            return self._words[start:end], self._tags[start:end], self._texts[start:end]
+            return self._words[start:end], self._tags[start:end], self._texts[start:end], self._pauses[start:end]
         first = min(int(np.searchsorted(self._begins, start)), len(self._begins) - 2)
         last = min(first + int(draw.integers(1, _SENTENCES + 1)), len(self._begins) - 1)
         start, end = int(self._begins[first]), int(self._begins[last])
@@ -271,5 +303,7 @@ class Windows:
         tags[1:-1] = self._tags[start + 1 : end]
         tags[0] = self._tags[start] // len(self.learnt.marks) * len(self.learnt.marks)
         words = np.concatenate(([self._end], self._words[start:end], [self._end]))
+        pauses = np.concatenate(([0], self._pauses[start : end - 1], [0, 0]))  # nothing is known after the last word
         size = self.window + 2  # of a sentence that is longer, the beginning
-        return words[:size], np.concatenate(([0], tags))[:size], [END, *self._texts[start:end], END][:size]
+        texts = [END, *self._texts[start:end], END]
+        return words[:size], np.concatenate(([0], tags))[:size], texts[:size], pauses[:size]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from elman.config import parse
-from elman.data.inputs import InputFile, is_file_argument, read_column_inputs
-from elman.data.punctuated import ENDS, read_punctuated
+from elman.data.inputs import InputFile, is_file_argument
+from elman.data.punctuated import ENDS, Punctuated, read_punctuated
 from elman.data.split import evenly_spaced
+from elman.data.timed import pauses_after, read_timed_inputs, text_of_line, timed_text
 from elman.errors import ElmanError
 from elman.layers.naming import Named, named_rows
 from elman.metrics.punctuation import punctuation_scores
@@ -24,7 +26,7 @@ from elman.networks.tagger import SentenceTagger, Tagger
 from elman.tasks.abilities import Answered, Answers, Compares
 from elman.tasks.answers import Answer, log_of
 from elman.tasks.inputs import inputs_of
-from elman.tasks.punctuate.examples import END, Punctuation, Running, Windows, passage
+from elman.tasks.punctuate.examples import END, Passage, Punctuation, Running, Windows, passage
 from elman.tasks.punctuate.options import Marking, PunctuateConfig
 from elman.tasks.tagging.examples import Batch, Examples, Vocabulary
 from elman.tasks.tagging.model import FrequentTags, TaggingModel
@@ -100,9 +102,10 @@ class Punctuator(TaggingModel, Answers, Compares):
         return self.learnt.vocabulary
 
     def make_network(self) -> Tagger:
+        options = {**self.tagger_options(), "pauses": len(self.learnt.intervals)}
         if not self.config.sentence_weight:
-            return Tagger(**self.tagger_options())
-        return SentenceTagger(kinds=len(self.learnt.marks), **self.tagger_options())
+            return Tagger(**options)
+        return SentenceTagger(kinds=len(self.learnt.marks), **options)
 
     def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
         """Return the mean of -log p per word, in nats, and the weighted one of the mark that ends its sentence."""
@@ -110,7 +113,7 @@ class Punctuator(TaggingModel, Answers, Compares):
         if not isinstance(network, SentenceTagger):
             return super().loss(given, carry)
         b = self.with_dropped_words(given)
-        features = network.features(b.words, b.lengths, b.spelt, b.sizes, b.which)
+        features = network.features(*b.inputs)
         scores = network.head(features).float()
         with torch.autocast(self.device.type, enabled=False):
             loss = network.loss(scores, b.tags, b.lengths)
@@ -118,10 +121,12 @@ class Punctuator(TaggingModel, Answers, Compares):
             return loss + self.config.sentence_weight * kinds, None
 
     def named(self) -> list[Named]:
-        network = self.network
-        if not isinstance(network, SentenceTagger):
-            return self.named_tables()
-        return [*self.named_tables(), *named_rows(self.learnt.marks, network.kinds.weight, network.kinds.bias)]
+        network, found = self.network, self.named_tables()
+        if network.pauses is not None:
+            found += named_rows(self.learnt.intervals, network.pauses.weight)
+        if isinstance(network, SentenceTagger):
+            found += named_rows(self.learnt.marks, network.kinds.weight, network.kinds.bias)
+        return found
 
     def batches(self, examples: Running, rank: int, world: int) -> Windows:
         c = self.config
@@ -201,20 +206,26 @@ class Punctuator(TaggingModel, Answers, Compares):
         sentence; line breaks within are like spaces.
 
         Args:
-            inputs: one text, or several.
+            inputs: one text, or several; also records with the times of words (`elman.data.timed.timed_text`), such as
+                a recogniser's ``answer.record()``. The pauses count if ``elman info`` says that the model reads them.
             options: those of `Marking`.
 
         Raises:
-            ElmanError: an input is empty, no text, or has no words.
+            ElmanError: an input is empty, no text, or has no words, or the words with times are not those of the text.
         """
         threshold = parse(Marking, options).threshold
-        texts = inputs_of(inputs, True)
+        texts = inputs_of(_with_times(inputs), True)
         parts = [_PARAGRAPH.split(text) for text in texts]
         read = [[read_punctuated(one, self.config.tokens) for one in some[::2]] for some in parts]
         for k, (text, some) in enumerate(zip(texts, read, strict=True), 1):
             if not any(one.words for one in some):
                 raise ElmanError(f"input {k} of {len(texts)}: no words in {text!r}")
-        passages = [passage("", one) for some in read for one in some if one.words]
+        passages = []
+        for k, (text, some) in enumerate(zip(texts, read, strict=True), 1):
+            try:
+                passages += self._passages(text, [one for one in some if one.words])
+            except ElmanError as error:
+                raise ElmanError(f"input {k} of {len(texts)}: {error}") from None
         found = self.restored(self.learnt.encode(passages).examples, threshold)
         answers = []
         for some, gaps in zip(read, parts, strict=True):
@@ -231,6 +242,13 @@ class Punctuator(TaggingModel, Answers, Compares):
                 pieces.append(gap)
             answers.append([Restored("".join(pieces).strip(), words, probabilities)])
         return answers
+
+    def _passages(self, text: str, parts: Sequence[Punctuated]) -> list[Passage]:
+        """Return the parts of a text, with pauses where they are read and known."""
+        if not self.learnt.intervals:
+            return [passage("", one) for one in parts]
+        pauses = iter(pauses_after(text, [word for one in parts for word in one.words]))
+        return [passage("", one, list(islice(pauses, len(one.words)))) for one in parts]
 
     def _written(self, lower: Sequence[str], tags: np.ndarray) -> list[str]:
         """Return the words of a text as they are written, with their marks; tags (T,) include those of `END`."""
@@ -262,7 +280,10 @@ class Punctuator(TaggingModel, Answers, Compares):
         return error_scores([a.text for a in answers], references, [str(one) for one in inputs], "words")
 
     def in_file(self, argument: str, column: str | None) -> InputFile | None:
-        return read_column_inputs(argument, column or "text") if is_file_argument(argument) else None
+        return read_timed_inputs(argument, column or "text") if is_file_argument(argument) else None
+
+    def in_line(self, line: str) -> str:
+        return text_of_line(line)
 
     def probe(self, given: Any) -> tuple[list[str], Tensor]:
         words = read_punctuated(inputs_of(given, True)[0], self.config.tokens).words
@@ -287,7 +308,23 @@ class Punctuator(TaggingModel, Answers, Compares):
         return {
             "data": f"{file_names(self.sources)}: {self.sources.units:,} words to train on, marks {marks}",
             "model": f"{self.sizes()}, {self.parameters():,} parameters",
+            "reads": "words and the pauses after them" if self.learnt.intervals else "words, without pauses",
         }
 
     def example(self) -> list[str]:
         return ['print(model.predict("hello how are you")[0][0].text)']
+
+
+def _with_times(inputs: Any) -> Any:
+    """Return inputs with the texts of records (`timed_text`) instead of the records."""
+    if isinstance(inputs, Mapping) and isinstance(inputs.get("text"), str):
+        return timed_text(inputs)
+    if not isinstance(inputs, (list, tuple)):
+        return inputs
+    texts = []
+    for k, one in enumerate(inputs, 1):
+        try:
+            texts.append(timed_text(one) if isinstance(one, Mapping) else one)
+        except ElmanError as error:
+            raise ElmanError(f"input {k} of {len(inputs)}: {error}") from None
+    return texts

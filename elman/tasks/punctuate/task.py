@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from elman.data.archive import table_in_memory
 from elman.data.punctuated import MARKS, read_punctuated, unspaced_share
 from elman.data.source import InMemory, files_below, local_path
 from elman.data.source import sources as sources_of
 from elman.data.split import hold_out
 from elman.data.tables import read_plain_text
+from elman.data.timed import is_timed_lines, pauses_after, read_timed_lines
 from elman.errors import ElmanError
 from elman.media.pretrained import size_of_vectors
 from elman.tasks.punctuate.examples import Passage, Punctuation, Running, passage
@@ -53,14 +55,19 @@ class Punctuate(Task):
     def read(self, data: Sequence[str], like: Any = None) -> Passages:
         passages, spellings, dropped = [], Counter[tuple[str, str]](), Counter[str]()
         for path in _files(sources_of(data)):
-            text = read_punctuated(read_plain_text(path), self.config.tokens)
-            if self.config.tokens == "word" and unspaced_share(text.words) > 0.3:
-                raise ElmanError(f"{path}: no spaces between words; --tokens char makes each character a word")
-            if not text.words:
-                raise ElmanError(f"{path}: has no words")
-            passages.append(passage(str(path), text))
-            spellings += text.spellings
-            dropped += text.dropped
+            for place, given in _texts(path):
+                text = read_punctuated(given, self.config.tokens)
+                if self.config.tokens == "word" and unspaced_share(text.words) > 0.3:
+                    raise ElmanError(f"{place}: no spaces between words; --tokens char makes each character a word")
+                if not text.words:
+                    raise ElmanError(f"{place}: has no words")
+                try:
+                    pauses = pauses_after(given, text.words)
+                except ElmanError as error:
+                    raise ElmanError(f"{place}: {error}") from None
+                passages.append(passage(str(path), text, pauses))
+                spellings += text.spellings
+                dropped += text.dropped
         return Passages(passages, spellings, dropped)
 
     def split(self, data: Passages) -> tuple[Passages, Passages] | None:
@@ -84,7 +91,9 @@ class Punctuate(Task):
 
     def contents(self, train: Passages, held: Passages) -> list[str]:
         texts = [[*one.words, "", *one.marks] for part in (train, held) for one in part.passages]
-        return [word for text in texts for word in ("", *text)] + [str(len(train.passages))]
+        pauses = [pause for part in (train, held) for one in part.passages for pause in one.pauses]
+        known = list(map(str, pauses)) if any(pause is not None for pause in pauses) else []
+        return [word for text in texts for word in ("", *text)] + [str(len(train.passages))] + known
 
     def facts(self, data: Passages) -> Mapping[str, Any]:
         return {}
@@ -126,6 +135,16 @@ class Punctuate(Task):
         if c.minutes is None and c.steps is None:
             chosen["minutes"] = min(10.0, max(1.0, sum(len(one.words) for one in train.passages) / 40_000))
         return c.model_copy(update=chosen)
+
+
+def _texts(path: str) -> list[tuple[str, str]]:
+    """Return the texts of a file, each after its location: one, or that of the record on each line."""
+    if is_timed_lines(path):
+        return [(line.place, line.text) for line in read_timed_lines(path)]
+    table = table_in_memory(path)
+    if table is not None and "words" in table.columns and table["words"].dtype.is_nested():
+        raise ElmanError(f"{path}: the times of words are read from a file with a record on each line (.jsonl)")
+    return [(path, read_plain_text(path))]
 
 
 def _files(paths: Sequence[str]) -> list[str]:

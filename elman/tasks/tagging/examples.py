@@ -28,12 +28,14 @@ class Examples(NamedTuple):
         words: the word ids of each sentence.
         tags: the tag numbers of each sentence; -1 for a tag that the model does not know.
         texts, truth: words and tags as texts.
+        pauses: the numbers of the intervals that the pauses after the words are in; 0 for an unknown pause.
     """
 
     words: list[np.ndarray]
     tags: list[np.ndarray]
     texts: list[list[str]]
     truth: list[list[str]]
+    pauses: list[np.ndarray]
 
     def part(self, numbers: Sequence[int] | np.ndarray) -> Examples:
         """Return the sentences with these numbers."""
@@ -46,14 +48,20 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """words, tags, which (B, T), lengths (B,); spelt (U, W), sizes (U,): the different words by their characters."""
+    """words, tags, which, pauses (B, T), lengths (B,); spelt (U, W), sizes (U,): the different words by characters."""
 
     words: Tensor
     lengths: Tensor
     spelt: Tensor
     sizes: Tensor
     which: Tensor
+    pauses: Tensor
     tags: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network reads: all but the tags."""
+        return self[:-1]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -94,7 +102,8 @@ class Vocabulary(Learnt):
         """Return sentences and their tags as examples."""
         index = {tag: k for k, tag in enumerate(self.tags)}
         numbers = [np.array([index.get(tag, -1) for tag in sentence], dtype=np.int64) for sentence in tags]
-        return Examples([self.words.encode_words(sentence) for sentence in words], numbers, words, tags)
+        pauses = [np.zeros(len(sentence), dtype=np.int64) for sentence in words]
+        return Examples([self.words.encode_words(sentence) for sentence in words], numbers, words, tags, pauses)
 
     def collate(self, examples: Examples, rows: Sequence[int] | np.ndarray) -> Batch:
         """Return a batch of these sentences."""
@@ -104,4 +113,5 @@ class Vocabulary(Learnt):
         numbers: dict[str, int] = {}
         which = [np.array([numbers.setdefault(word, len(numbers)) for word in text]) for text in texts]
         spelt, sizes = pad([self.characters.encode_words(list(word[:_MAX_LETTERS])) for word in numbers])
-        return Batch(words, lengths, spelt, sizes, pad(which)[0], tags)
+        pauses, _ = pad([examples.pauses[k] for k in rows])
+        return Batch(words, lengths, spelt, sizes, pad(which)[0], pauses, tags)

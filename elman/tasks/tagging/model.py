@@ -70,7 +70,7 @@ class TaggingModel(Model, Predicts, HasBaselines):
     def loss(self, batch: Batch, carry: Any) -> tuple[Tensor, Any]:
         """Return the mean of -log p per word, in nats."""
         b = self.with_dropped_words(batch.to(self.device))
-        scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
+        scores = self.network(*b.inputs)
         with torch.autocast(self.device.type, enabled=False):
             return self.network.loss(scores, b.tags, b.lengths), None
 
@@ -94,7 +94,7 @@ class TaggingModel(Model, Predicts, HasBaselines):
         with evaluation(self.network), torch.inference_mode():
             for rows in split_into_batches(np.argsort(lengths, kind="stable"), lengths, STEPS, 512):
                 b = self.vocabulary.collate(examples, rows).to(self.device)
-                scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
+                scores = self.network(*b.inputs)
                 best, p = self.network.decode(scores, b.lengths)
                 lost, words = self.network.nats(scores, b.tags, b.lengths)
                 nats, known = nats + lost.item(), known + words
@@ -109,7 +109,7 @@ class TaggingModel(Model, Predicts, HasBaselines):
     def uncertainty(self, words: list[str]) -> Tensor:
         """Return -log p of the best tag of the last word, with its graph."""
         b = self.vocabulary.collate(self.untagged([words]), [0]).to(self.device)
-        scores = self.network(b.words, b.lengths, b.spelt, b.sizes, b.which)
+        scores = self.network(*b.inputs)
         return -scores[0, -1].log_softmax(-1).amax()
 
     def sizes(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from elman.data.timed import TimedText
 from elman.decoding.subtitles import Word
 from elman.tasks.answers import Answer
 
@@ -35,8 +36,8 @@ class Transcript(Answer):
         return self.text
 
     @property
-    def output(self) -> str:
-        return self.text
+    def output(self) -> TimedText:
+        return TimedText(self.text, [word[:3] for word in self.words])
 
     @property
     def attention(self) -> None:
