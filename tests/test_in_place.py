@@ -33,7 +33,7 @@ def test_states_of_layers(layer: RecurrentLayer, engine_name: str, gradients: bo
         for part in parts(state):
             part[DONE] = 0
         for part, old in zip(parts(state), before[1:], strict=True):
-            close(part, old.masked_fill(DONE[:, None], 0))
+            close(part, old.masked_fill(DONE.view(-1, *[1] * (old.dim() - 1)), 0))
         close(y, before[0])  # what is given out shares no memory
         assert all(bool((part == 1).all()) for part in parts(start))
         y, _ = layer(torch.randn_like(x), state)
