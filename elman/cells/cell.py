@@ -121,6 +121,8 @@ class Cell(ABC):
         for name in _NAMES:
             if isinstance(getattr(cls, name), str):
                 raise TypeError(f'{cls.__name__}.{name} must be a tuple of names: ("{getattr(cls, name)}",)')
+            if not isinstance(getattr(cls, name), tuple):
+                raise TypeError(f"{cls.__name__}.{name} must be a tuple of names, got: {getattr(cls, name)!r}")
         if not cls.input_gates:
             raise TypeError(f"{cls.__name__} declares no input_gates; declare at least one")
         for name in ("key_gates", "head_gates", "key_state", "head_state"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, sigmoid
-from torch.nn.functional import logsigmoid, normalize
+from torch.nn.functional import logsigmoid, normalize, silu
 
 from elman.cells.cell import Cell
 
@@ -59,10 +59,10 @@ class GatedLinearAttention(Cell):
 
     ::
 
-        a = sigma(g)^(1/16)      C' = C a^T + v k^T      h' = silu(o) * C' q / sqrt(K)
+        a = sigma(g)^(1/16)      C' = C a^T + v k^T      h' = silu(o) * norm(C' q)
 
-    q, k, g: K numbers a head; v, o: U numbers a head; C a^T multiplies the columns of C by a. Yang et al. 2024,
-    https://arxiv.org/abs/2312.06635. The paper normalises C' q before the gate; here a norm is left to the layer.
+    q, k, g: K numbers a head; v, o: U numbers a head; C a^T multiplies the columns of C by a; norm(x) is x divided by
+    the root of its mean square over the units of the head. Yang et al. 2024, https://arxiv.org/abs/2312.06635
     """
 
     input_gates = ("v", "o")
@@ -72,8 +72,7 @@ class GatedLinearAttention(Cell):
     def step(self, x: Any, h: Any, state: Any, w: Any) -> tuple[Tensor, ...]:
         a = torch.exp(logsigmoid(x.g) / 16)
         C = state.C * a + x.v * x.k
-        read = (C * x.q).sum(-1, keepdim=True) * x.q.shape[-1] ** -0.5
-        return x.o * sigmoid(x.o) * read, C
+        return silu(x.o) * _norm((C * x.q).sum(-1, keepdim=True)), C
 
 
 class DeltaNet(Cell):
@@ -106,10 +105,11 @@ class GatedDeltaNet(Cell):
     ::
 
         a = sigma(a~)      b = sigma(b~)      k = k~ / |k~|      q = q~ / |q~|
-        C' = a C + b (v - a C k) k^T          h' = silu(o) * C' q
+        C' = a C + b (v - a C k) k^T          h' = silu(o) * norm(C' q)
 
-    q~, k~: K numbers a head; v, o: U numbers a head; a~, b~: one number a head. Yang et al. 2025,
-    https://arxiv.org/abs/2412.06464. The paper derives a from a time step and normalises C' q before the gate.
+    q~, k~: K numbers a head; v, o: U numbers a head; a~, b~: one number a head; norm(x) is x divided by the root of its
+    mean square over the units of the head. Yang et al. 2025, https://arxiv.org/abs/2412.06464. The paper derives a from
+    a time step.
     """
 
     input_gates = ("v", "o")
@@ -123,4 +123,9 @@ class GatedDeltaNet(Cell):
         a = sigmoid(x.a)
         held = (state.C * k).sum(-1, keepdim=True)
         C = a * state.C + sigmoid(x.b) * (x.v - a * held) * k
-        return x.o * sigmoid(x.o) * (C * q).sum(-1, keepdim=True), C
+        return silu(x.o) * _norm((C * q).sum(-1, keepdim=True)), C
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return x (R, U, 1) divided by the root of its mean square over U."""
+    return x * torch.rsqrt((x * x).mean(-2, keepdim=True) + 1e-5)

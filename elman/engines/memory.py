@@ -129,7 +129,9 @@ def loop(
 
 def _checked(cell: Cell, new: Tensor | tuple[Tensor, ...], old: State) -> State:
     """Return the new state with the dtype of the old one, after checking what a step has returned."""
-    parts = (new,) if isinstance(new, Tensor) else tuple(new)
+    parts = (new,) if isinstance(new, Tensor) else tuple(new or ())
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise TypeError(f"{cell}.step must return tensors, it returned {', '.join(type(p).__name__ for p in parts)}")
     if len(parts) != len(old):
         raise TypeError(f"{cell}.step must return {', '.join(cell.parts)}; it returned {len(parts)} values")
     for name, part, before in zip(cell.parts, parts, old, strict=True):

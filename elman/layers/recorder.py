@@ -84,9 +84,10 @@ class Recorder:
         for recurrence, steps in self._steps.items():
             ordered = steps[::-1] if recurrence in self._reverse else steps
             keys = [key for key in ordered[0][0] if all(key in values for values, _ in ordered)]
-            values = {key: torch.cat([values[key].detach() for values, _ in ordered]) for key in keys}
+            values = {key: torch.cat([_row(values[key]) for values, _ in ordered]) for key in keys}
             for k, part in enumerate(recurrence.cell.parts):
-                values[part] = torch.cat([state[k].detach() for _, state in ordered])
+                if part not in recurrence.cell.memory:
+                    values[part] = torch.cat([_row(state[k]) for _, state in ordered])
             records.append(Recorded(self._names[recurrence], values, [state[0] for _, state in ordered]))
         return records
 
@@ -107,7 +108,7 @@ class Recorder:
             elif event == "return" and self._depth:
                 self._depth -= 1
                 if frame.f_globals.get("__name__") == type(cell).__module__:  # the equations, nothing below them
-                    local = {k: v for k, v in frame.f_locals.items() if isinstance(v, Tensor) and v.dim() == 2}
+                    local = {k: v for k, v in frame.f_locals.items() if isinstance(v, Tensor) and _is_vector(v)}
                     self._variables = local | self._variables
                 if not self._depth and value is not None:
                     state = (value,) if isinstance(value, Tensor) else tuple(value)
@@ -131,6 +132,16 @@ class Recorder:
         final = self._final.get(recurrence, ())
         same = len(final) == len(state) and all(map(torch.equal, final, state))
         return same and any(bool(part.any()) for part in state)
+
+
+def _is_vector(value: Tensor) -> bool:
+    """Return whether a value of a step is one of units, of keys or of heads, and not a matrix memory."""
+    return value.dim() == 2 or (value.dim() == 3 and 1 in value.shape[1:])
+
+
+def _row(value: Tensor) -> Tensor:
+    """Return a value of a step of one sequence as a row (1, ·); that of a cell with a matrix memory has its heads."""
+    return value.detach() if value.dim() == 2 else value.detach().reshape(1, -1)
 
 
 def _reads_backward(network: nn.Module, path: str) -> bool:

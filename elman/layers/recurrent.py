@@ -255,6 +255,8 @@ class Recurrent(RecurrentLayer, HasRecurrences, HasSteps):
     def _start(self, vectors: list[Tensor], start_at: Start, what: str) -> None:
         """Initialise vectors (H,) in place."""
         if callable(start_at):
+            if len({len(vector) for vector in vectors}) > 1:
+                raise ValueError(f"{self.cell}: the {what} start together, so they need the same number of values")
             wanted = (len(vectors), len(vectors[0]))
             values = torch.as_tensor(start_at(wanted[1]))
             if values.shape != wanted and (len(vectors) > 1 or values.shape != wanted[1:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +15,6 @@ from elman.engines.compiler.recording import gradients
 from elman.engines.compiler.tracing import Trace
 from elman.engines.compiler.units import Units
 from elman.engines.memory import Layout
-
-#: The rows, units and keys of the traced tensors: all different, so that a shape tells what a tensor is.
-_SIZES = (2, 3, 5), (3, 7, 4), (4, 5, 9)
 
 #: The axes of a value of a head: whether it has one number for each unit, and for each key.
 Kind = tuple[bool, bool]
@@ -49,18 +47,21 @@ class MemoryProgram(NamedTuple):
         return _kind(node, self.kinds, {})
 
 
-def trace(cell: Cell, dtype: torch.dtype = torch.float32) -> MemoryProgram:
+def trace(cell: Cell, U: int, K: int, dtype: torch.dtype = torch.float32) -> MemoryProgram:
     """Return the program of ``cell.step``, for a cell with a matrix memory, and of its gradient.
 
     Args:
         cell: the cell.
+        U: the units of a head, 2 or more. The program is that of heads of these sizes.
+        K: the keys of a head, 2 or more.
         dtype: the precision that the kernel computes in, torch.float32 or torch.float64.
 
     Raises:
         TraceError: the step cannot be made into a kernel.
     """
-    programs = [_MemoryTrace(cell, *sizes, dtype).program() for sizes in _SIZES]
-    merge = Merge({"K": [K for _, _, K in _SIZES], "U": [U for _, U, _ in _SIZES]})
+    rows = [R for R in range(2, 8) if R not in (U, K)][:2]  # so that a shape tells what a tensor is
+    programs = [_MemoryTrace(cell, R, U, K, dtype).program() for R in rows]
+    merge = Merge([U, U])
 
     def merged(name: str) -> tuple:
         return tuple(merge(values) for values in zip(*(getattr(p, name) for p in programs), strict=True))
@@ -114,7 +115,7 @@ class _MemoryTrace(Trace):
                 if not pairs:
                     raise TraceError(f"{cell}.step: the new state has no gradient: it depends on neither x nor state")
                 found = gradients([n for n, _ in pairs], [d for _, d in pairs], [*gates, *old])
-            results = tuple(self._single(n) for n in new)
+            results = tuple(self.parts(n, "the step")[0] for n in new)
             nodes = tuple(None if g is None else self._single(g) for g in found)
         return MemoryProgram(inputs, self.kinds, results, nodes[: len(gates)], nodes[len(gates) :])
 
@@ -133,7 +134,7 @@ class _MemoryTrace(Trace):
             letters = ", ".join(names.get(n, str(n)) for n in t.shape)
             raise TraceError(
                 f"{self.location()}: {op} gives ({letters}); the step of a cell with a matrix memory computes values "
-                "(R, U or 1, K or 1), and sums over keys with dim=-1 and keepdim=True"
+                "(R, U or 1, K or 1), and sums over keys or units with dim=-1 or -2 and keepdim=True"
             )
         return "row"
 
@@ -148,43 +149,51 @@ class _MemoryTrace(Trace):
         value = args[0]
         if op == "linalg_vector_norm":
             power, axes, keep = (*args[1:], *(2, None, False)[len(args) - 1 :])[:3]
-            if power == 2 and keep and value.dim() == 3 and tuple(axes or ()) in ((-1,), (2,)):
-                self._kind(result, op)
-                return self.record(result, of("sqrt", self._combined("sum", value, (2,), square=True)))
+            axes = _axes(axes)
+            if power == 2 and keep and value.dim() == 3 and axes in _AXES:
+                return self.record(result, of("sqrt", self._combined("sum", value, axes, square=True)))
         elif op in ("sum", "mean", "amax"):
             axes, keep = (*args[1:], *((), False)[len(args) - 1 :])[:2]
-            axes = tuple(sorted(axis % 3 for axis in ((axes,) if isinstance(axes, int) else axes or ())))
-            allowed = [(2,)] if op != "sum" or not self.in_gradient() else [(2,), (1,), (1, 2)]
-            if value.dim() == 3 and keep and axes in allowed:
+            axes = _axes(axes)
+            if op == "amax" and _kind(self.parts(value, op)[0], self.kinds, {}) == MEMORY:
+                raise TraceError(f"{self.location()}: kernels support amax of units and of keys, not of a whole memory")
+            if value.dim() == 3 and keep and axes in _AXES:
                 node = self._combined("amax" if op == "amax" else "sum", value, axes)
-                return self.record(result, node * (1 / value.shape[2]) if op == "mean" else node)
-        elif (
-            op in ("_softmax", "_softmax_backward_data")
-            and value.dim() == 3
-            and args[-2 if op[-1] == "x" else 2] in (-1, 2)
-        ):
-            return self.record(result, self._softmax(op, args))
-        raise TraceError(
-            f"{self.location()}: kernels do not support {self.author.named(op)} here; a step sums over keys, the last "
-            "axis, with dim=-1 and keepdim=True"
-        )
-
-    def _softmax(self, op: str, args: tuple) -> Node:
-        if op == "_softmax":
-            shifted = self._single(args[0]) - self._combined("amax", args[0], (2,))
+                count = math.prod(value.shape[axis] for axis in axes)
+                return self.record(result, node * (1 / count) if op == "mean" else node)
+        elif op == "_softmax" and value.dim() == 3 and args[1] in (-1, 2):
+            shifted = self.parts(value, op)[0] - self._combined("amax", value, (2,))
             powers = of("exp", shifted)
-            return powers / Node("sum", (powers, KEYS))
-        grad, output = self._single(args[0]), self._single(args[1])
-        return (grad - Node("sum", (grad * output, KEYS))) * output
+            return self.record(result, powers / self._over("sum", powers, value.shape, (2,)))
+        elif op == "_softmax_backward_data" and value.dim() == 3 and args[2] in (-1, 2):
+            grad, output = self.parts(value, op)[0], self.parts(args[1], op)[0]
+            projection = self._over("sum", grad * output, value.shape, (2,))
+            return self.record(result, (grad - projection) * output)
+        raise TraceError(
+            f"{self.location()}: kernels do not support {self.author.named(op)} here; a step sums over keys, "
+            "dim=-1, and units, dim=-2, with keepdim=True"
+        )
 
     def _combined(self, op: str, value: Tensor, axes: Sequence[int], square: bool = False) -> Node:
         """Return the sum or maximum of a tensor over its axes 1 (units) and 2 (keys)."""
         node = self.parts(value, op)[0]
-        node = node * node if square else node
+        return self._over(op, node * node if square else node, value.shape, axes)
+
+    def _over(self, op: str, node: Node, shape: Sequence[int], axes: Sequence[int]) -> Node:
+        """Return the sum or maximum over axes of a tensor (R, U or 1, K or 1) that has this node."""
         has = _kind(node, self.kinds, {})
         kind = (1 in axes and has[0], 2 in axes and has[1])
         combined = Node(op, (node, kind), where=self.location()) if True in kind else node
         for axis, there in ((1, has[0]), (2, has[1])):
-            if axis in axes and not there and value.shape[axis] > 1 and op == "sum":  # the same number repeated
-                combined = combined * float(value.shape[axis])
+            if axis in axes and not there and shape[axis] > 1 and op == "sum":  # the same number repeated
+                combined = combined * float(shape[axis])
         return combined
+
+
+#: The axes over which values are combined: keys, units, or both.
+_AXES = (2,), (1,), (1, 2)
+
+
+def _axes(axes: Any) -> tuple[int, ...]:
+    """Return the axes of an operation on tensors of three dimensions, from 0, in order."""
+    return tuple(sorted(axis % 3 for axis in ((axes,) if isinstance(axes, int) else axes or ())))

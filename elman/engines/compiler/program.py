@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,12 +15,11 @@ class TraceError(TypeError):
 
 @dataclass(frozen=True)
 class Size:
-    """The number ``factor * (H + more) ** power``, where H is the number of units, or another size called ``of``."""
+    """The number ``factor * (H + more) ** power``, where H is the number of units."""
 
     factor: float
     power: float
     more: float = 0.0
-    of: str = "H"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,11 +176,11 @@ class Merge:
     """Merges what several traces with different sizes have in common. Equal nodes become one.
 
     Args:
-        sizes: the sizes that numbers may depend on, by name: the size in each trace.
+        units: the number of units H in each trace, which numbers may depend on. Where all are equal, none may.
     """
 
-    def __init__(self, sizes: Mapping[str, Sequence[int]]) -> None:
-        self._sizes = sizes
+    def __init__(self, units: Sequence[int]) -> None:
+        self._units = units
         self._merged: dict[tuple[Node, ...], Node] = {}
         self._equal: dict[tuple, Node] = {}
 
@@ -198,7 +197,7 @@ class Merge:
             return self._merged[values]
         if all(v == first or (v != v and first != first) for v in values):
             return first
-        return _size(values, self._sizes, where)
+        return _size(values, self._units, where)
 
     def _nodes(self, nodes: tuple[Node, ...], where: str) -> Node:
         first = nodes[0]
@@ -227,7 +226,7 @@ def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
     Raises:
         TraceError: a number differs between the programs and is not a multiple of a power of H, or of H plus a number.
     """
-    merge = Merge({"H": units})
+    merge = Merge(units)
 
     def merge_field(name: str) -> tuple:
         return tuple(merge(values) for values in zip(*(getattr(p, name) for p in programs), strict=True))
@@ -241,32 +240,23 @@ def generalise(programs: Sequence[Program], units: Sequence[int]) -> Program:
     return program._replace(inputs=inputs, **others)
 
 
-def _size(values: Sequence[Any], sizes: Mapping[str, Sequence[int]], where: str) -> Size:
-    """Return the multiple of a power of a size, or of the size plus a number, that the values are."""
-    if all(isinstance(v, (int, float)) and v != 0 for v in values) and values[0] / values[1] > 0:
-        for name, units in sizes.items():
-            if (size := _power(values, units, name)) is not None:
-                return size
-    *others, last = sizes
-    names = f"{', '.join(others)} or {last}" if others else last
-    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels support multiples of "
-                     f"n, 1 / n, sqrt(n) and 1 / sqrt(n) only, where n is {names}")  # fmt: skip
-
-
-def _power(values: Sequence[float], units: Sequence[int], name: str) -> Size | None:
-    """Return the multiple of a power of n, or of n plus a number, that is values[k] for n = units[k]; None if none."""
-    for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
-        ratio = (values[0] / values[1]) ** (1 / power)
-        if ratio == 1:
-            break
-        more = (units[0] - ratio * units[1]) / (ratio - 1)
-        more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
-        if min(units) + more > 0:
-            size = Size(values[0] / (units[0] + more) ** power, power, more, name)
-            fitted = [size.factor * (n + more) ** power for n in units]
-            if all(abs(f - v) <= 1e-9 * abs(v) for f, v in zip(fitted, values, strict=True)):
-                return size
-    return None
+def _size(values: Sequence[Any], units: Sequence[int], where: str) -> Size:
+    """Return the multiple of a power of H, or of H plus a number, that is values[k] for H = units[k]."""
+    numbers = all(isinstance(v, (int, float)) and v != 0 for v in values) and len(set(units)) > 1
+    if numbers and values[0] / values[1] > 0:
+        for power in (1.0, -1.0, 0.5, -0.5, 2.0, -2.0):
+            ratio = (values[0] / values[1]) ** (1 / power)
+            if ratio == 1:
+                break
+            more = (units[0] - ratio * units[1]) / (ratio - 1)
+            more = round(more) + 0.0 if abs(more - round(more)) < 1e-9 else more
+            if min(units) + more > 0:
+                size = Size(values[0] / (units[0] + more) ** power, power, more)
+                fitted = [size.factor * (H + more) ** power for H in units]
+                if all(abs(f - v) <= 1e-9 * abs(v) for f, v in zip(fitted, values, strict=True)):
+                    return size
+    raise TraceError(f"{where}: a number that depends on the number of rows or units; kernels support multiples of H, "
+                     "1 / H, sqrt(H) and 1 / sqrt(H) only")  # fmt: skip
 
 
 def name_of(function: Any) -> str:

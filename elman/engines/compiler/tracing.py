@@ -139,7 +139,9 @@ class Trace(TorchDispatchMode, Recorder):
             else:
                 what += f" (tried with {self.B} rows of {self.H} units)"
             raise TraceError(f"{self.code.co_filename}, line {lines[-1] if lines else '?'}: {what}") from error
-        new = (new,) if isinstance(new, Tensor) else tuple(new)
+        new = (new,) if isinstance(new, Tensor) else tuple(new or ())
+        if not all(isinstance(part, Tensor) for part in new):
+            raise TraceError(f"{self.cell}.step must return tensors")
         if len(new) != len(self.cell.parts):
             raise TraceError(
                 f"{self.cell}.step must return {', '.join(self.cell.parts)}; it returned {len(new)} values"

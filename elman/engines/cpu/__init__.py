@@ -196,10 +196,12 @@ def _build_memory(cell: Cell, dtype: torch.dtype, U: int, K: int) -> MemoryKerne
     try:
         copied = _copied(cell)
         with _building:
-            return MemoryKernel(Layout(copied, 1, U, K), trace_memory(copied, dtype), dtype)
+            return MemoryKernel(Layout(copied, 1, U, K), trace_memory(copied, U, K, dtype), dtype)
     except (TraceError, BuildError) as error:
         _refuse(cell, dtype, error)
-        return None
+    except RecursionError:
+        _refuse(cell, dtype, TraceError(f"{cell}: the step is a chain of too many operations for a kernel"))
+    return None
 
 
 def _refuse(cell: Cell, dtype: torch.dtype, error: Exception) -> None:

@@ -194,8 +194,7 @@ class Writer:
 def _plain(value: float | Size) -> str:
     """Return a number in C."""
     if isinstance(value, Size):
-        size = "a->H" if value.of == "H" else f"(double){value.of}"
-        base = f"((double){size} + {value.more!r})" if value.more else size
+        base = f"((double)a->H + {value.more!r})" if value.more else "a->H"
         powers = {1.0: f"* {base}", -1.0: f"/ {base}", 0.5: f"* sqrt({base})", -0.5: f"/ sqrt({base})"}
         powers |= {2.0: f"* ({base} * {base})", -2.0: f"/ ({base} * {base})"}
         return f"({value.factor!r} {powers[value.power]})"

@@ -15,7 +15,7 @@ from elman.engines.cpu.build import load
 from elman.engines.cpu.library import Source, reused, source, threads
 from elman.engines.cpu.memory_source import source as source_of
 from elman.engines.memory import Layout, gates_of, layout, loop
-from elman.engines.modes import batched, transform
+from elman.engines.modes import batched, transform, watched
 from elman.engines.scan import Scan, State
 
 #: The steps between two states that forward keeps; in memory.c.
@@ -81,6 +81,8 @@ def refusal(scan: Scan) -> str | None:
     """Return in a few words why kernels cannot run a scan of a cell with a matrix memory; None if they can."""
     if torch.compiler.is_compiling():
         return "torch.compile does not support its kernels for a matrix memory"
+    if watched(scan.x, *scan.state, *scan.weights.tensors()):
+        return "a mode of torch or a subclass of Tensor intercepts every operation"
     sizes = layout(scan)
     return "its kernels need heads of two or more units and keys" if min(sizes.U, sizes.K) < 2 else None
 
@@ -90,8 +92,8 @@ def run(kernel: MemoryKernel, scan: Scan) -> tuple[Tensor, State]:
     gates = gates_of(scan)
     lengths = None if scan.lengths is None else scan.lengths.long().clamp(0, gates.shape[1]).contiguous()
     resets = None if scan.resets is None else scan.resets.contiguous()
-    state = [part.to(kernel.dtype) for part in scan.state]
-    y, *new = _MemoryScan.apply(kernel, layout(scan), gates.to(kernel.dtype), lengths, resets, *state)
+    inputs = [t.to(kernel.dtype).resolve_neg().contiguous() for t in (gates, *scan.state)]
+    y, *new = _MemoryScan.apply(kernel, layout(scan), inputs[0], lengths, resets, *inputs[1:])
     return y.to(gates.dtype), tuple(part.to(old.dtype) for part, old in zip(new, scan.state, strict=True))
 
 
@@ -106,7 +108,6 @@ class _MemoryScan(torch.autograd.Function):
         ctx: Any, kernel: MemoryKernel, sizes: Layout, gates: Tensor, lengths: Tensor | None, resets: Tensor | None,
         *state: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        gates, state = gates.contiguous(), tuple(part.contiguous() for part in state)
         B, T = gates.shape[:2]
         y = gates.new_empty(B, T, sizes.heads * sizes.U)
         new = [torch.empty_like(part) for part in state]
@@ -125,6 +126,7 @@ class _MemoryScan(torch.autograd.Function):
         if torch.is_grad_enabled() or transform() or batched(dy, *dstate):
             return _eager_backward(ctx, dy, dstate)
         gates, lengths, resets, saved, *state = ctx.saved_tensors
+        gates, state = gates.contiguous(), [part.contiguous() for part in state]  # as hooks on saved tensors give them
         dgates, dold = torch.empty_like(gates), [torch.empty_like(part) for part in state]
         given = [
             torch.zeros_like(part) if grad is None else grad.contiguous()
@@ -142,7 +144,8 @@ def _eager_backward(ctx: Any, dy: Tensor | None, dstate: Sequence[Tensor | None]
     gates, lengths, resets, _, *state = ctx.saved_tensors
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         y, new = loop(ctx.sizes, gates, state, lengths, resets)
-    pairs = [(t, grad) for t, grad in zip((y, *new), (dy, *dstate), strict=True) if grad is not None]
+    pairs = [(t, grad) for t, grad in zip((y, *new), (dy, *dstate), strict=True)]
+    pairs = [(t, grad) for t, grad in pairs if grad is not None and t.requires_grad]
     wanted = [t for t in (gates, *state) if t.requires_grad]
     outputs, given = [t for t, _ in pairs], [grad for _, grad in pairs]
     create = torch.is_grad_enabled()

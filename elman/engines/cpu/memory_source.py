@@ -7,7 +7,7 @@ from pathlib import Path
 
 from elman.engines.compiler.memory import HEAD, KEYS, MEMORY, UNITS, Kind, MemoryProgram
 from elman.engines.compiler.operations import BOOLEAN
-from elman.engines.compiler.program import Node, ancestors
+from elman.engines.compiler.program import Node, TraceError, ancestors
 from elman.engines.cpu.expressions import Writer
 from elman.engines.memory import Layout
 
@@ -19,7 +19,14 @@ _REDUCTIONS = {
 }
 
 #: Names that the functions use beside those of values.
-_TAKEN = frozenset("i k u v b ds dx K UP KP BLOCK GATES PARTS GATE PART STATE CHUNK Place Job Team".split())  # noqa: SIM905
+_TAKEN = frozenset(
+    """
+    i k u v b ds dx keep K UP KP BLOCK GATES PARTS GATE PART GATE_SIZE GATES_INSIDE STATE KEPT CHUNK Place Job Team i64
+    among halves lanes_sum lanes_sums lanes_most lanes_mosts BYTES REGISTERS NAN INFINITY Source whole
+    """.split()  # noqa: SIM905
+)
+#: The largest stack of a step in bytes.
+_STACK = 1 << 18
 
 
 def source(layout: Layout, program: MemoryProgram, dtype: str) -> str:
@@ -44,7 +51,7 @@ def source(layout: Layout, program: MemoryProgram, dtype: str) -> str:
         (node, f"n + {at}") for node, at in zip(program.new, parts.inside, strict=True)
     ]
     outputs += [(node, f"keep + {at}") for node, at in zip(kept, keep.inside, strict=True)]
-    new = _Function(program, {program.inputs[name]: at for name, at in given.items()}).body(
+    new = _Function(program, {program.inputs[name]: at for name, at in given.items()}, layout.U, layout.K).body(
         outputs, [*layout.parts, *sizes]
     )
     given |= {f"d_{name}": f"d + {at}" for name, at in state.items()}
@@ -52,7 +59,7 @@ def source(layout: Layout, program: MemoryProgram, dtype: str) -> str:
     places |= {node: f"keep + {at}" for node, at in zip(kept, keep.inside, strict=True)}
     outputs = [(node, f"dx + {at}") for node, at in zip(program.gate_grads, gates.inside, strict=True)]
     outputs += [(node, f"ds + {at}") for node, at in zip(program.state_grads, parts.inside, strict=True)]
-    old = _Function(program, places).body(outputs, [*layout.gates, *layout.parts])
+    old = _Function(program, places, layout.U, layout.K).body(outputs, [*layout.gates, *layout.parts])
     doc = "\n".join(" * " + line.strip() for line in (type(cell).__doc__ or "").strip().splitlines())
     return f"""/* {type(cell).__name__}: {dtype} */
 {"#define FLOAT64" if dtype == "float64" else ""}
@@ -93,9 +100,13 @@ static void step_back(const real *restrict x, const real *restrict s, const real
 
 
 def _kept(program: MemoryProgram) -> list[Node]:
-    """Return the sums and maxima of a step that its gradient reads."""
+    """Return the sums of a step that its gradient reads.
+
+    Maxima are computed again: their gradient compares them with values that are computed again, too, and products and
+    sums may be contracted otherwise there.
+    """
     read = set(ancestors([*program.gate_grads, *program.state_grads]))
-    return [node for node in ancestors(program.new) if node.op in _REDUCTIONS and node in read]
+    return [node for node in ancestors(program.new) if node.op == "sum" and node in read]
 
 
 class _Places:
@@ -123,10 +134,12 @@ class _Function:
     Args:
         program: the program.
         given: the C of the address of each value that is there.
+        U: the units of a head.
+        K: its keys.
     """
 
-    def __init__(self, program: MemoryProgram, given: dict[Node, str]) -> None:
-        self.program, self.given = program, given
+    def __init__(self, program: MemoryProgram, given: dict[Node, str], U: int, K: int) -> None:
+        self.program, self.given, self.sizes = program, given, (U, K)
         self.kinds: dict[Node, Kind] = {}
         self.levels: dict[Node, int] = {}
         self.places: dict[Node, str] = {}  # the address of values of units and of keys
@@ -149,7 +162,7 @@ class _Function:
             below = max((self.levels[p] for p in node.parents), default=0)
             self.levels[node] = below + 1 if node.op in _REDUCTIONS else below
             if kind in (UNITS, KEYS) and node.op not in BOOLEAN:
-                self.places[node] = f"value_{len(self.places)}"
+                self.places[node] = f"value__{len(self.places)}"
                 self.lines.append(f"real {self.places[node]}[{'UP' if kind == UNITS else 'KP'}];")
         self.head = Writer({n: f"get({at})" for n, at in self.places.items() if self.kinds[n] == HEAD})
         self.head.taken |= _TAKEN
@@ -162,7 +175,18 @@ class _Function:
         for result, to, kind in wanted:
             if result is None or kind != MEMORY:
                 self._output(result, to, kind)
+        self._check_stack()
         return "".join(f"    {line}\n" for line in self.lines)
+
+    def _check_stack(self) -> None:
+        """Raise a TraceError if the values of units and keys take too much of the stack of a thread."""
+        U, K = self.sizes
+        arrays = [self.kinds[n] for n in self.places if n not in self.given]
+        vectors = sum(n.op in _REDUCTIONS and k == KEYS and n not in self.given for n, k in self.kinds.items())
+        if 8 * (arrays.count(UNITS) * U + arrays.count(KEYS) * K) + 64 * vectors * K > _STACK:
+            raise TraceError(
+                f"heads of {U} units and {K} keys are too large for a kernel; use more heads or fewer keys"
+            )
 
     def _order(self, nodes: Iterable[Node | None]) -> list[Node]:
         """Return the nodes and what they depend on, down to what is given, in an order of computation."""
@@ -225,16 +249,16 @@ class _Function:
         for node in combined:
             start, more, *_ = _REDUCTIONS[node.op]
             name = self.head.name(node, "part")
-            self.lines.append(f"V {name}_ = {start};")
+            self.lines.append(f"V {name}__ = {start};")
             other = "0" if node.op == "sum" else "-INFINITY"
             value = f"among({writer(node.parents[0])}, i, {count}, {other})"
-            body.append(f"{name}_ = {more.format(f'{name}_', value)};")
+            body.append(f"{name}__ = {more.format(f'{name}__', value)};")
         self.lines.append(f"for (i64 i = 0; i < {count}; i += VL) {{")
         self.lines += [f"    {line}" for line in (*writer.lines, *body)]
         self.lines.append("}")
         for node in combined:
             name = self.head.names[node]
-            self.lines.append(f"const V {name} = all({_REDUCTIONS[node.op][2]}({name}_));")
+            self.lines.append(f"const V {name} = all({_REDUCTIONS[node.op][2]}({name}__));")
 
     def _memory(self, matrices: list[tuple[Node, str]], combined: list[Node]) -> None:
         """Write the loop over the memory: it stores matrices, and combines values over keys, units, or both.
@@ -251,7 +275,7 @@ class _Function:
         behind: list[str] = []
         for number, node in enumerate(combined):
             start, more, lanes, each = _REDUCTIONS[node.op]
-            value, kind, name = writer(node.parents[0]), self.kinds[node], f"sum_{self.levels[node]}_{number}"
+            value, kind, name = writer(node.parents[0]), self.kinds[node], f"sum__{self.levels[node]}_{number}"
             inside = f"among({value}, u, U, {'0' if node.op == 'sum' else '-INFINITY'})"
             if kind == UNITS:  # over keys
                 before += [f"V {name}[BLOCK];", f"for (int b = 0; b < BLOCK; b++) {name}[b] = {start};"]
@@ -259,9 +283,9 @@ class _Function:
                 after.append(f"for (int b = 0; b < BLOCK; b++) put({self.places[node]} + v + b * VL, {name}[b]);")
             elif kind == KEYS:
                 ahead.append(f"V {name}[K];")
-                first.append(f"V {name}_ = v ? {name}[k] : {start};")
-                body.append(f"{name}_ = {more.format(f'{name}_', inside)};")
-                last.append(f"{name}[k] = {name}_;")
+                first.append(f"V {name}__ = v ? {name}[k] : {start};")
+                body.append(f"{name}__ = {more.format(f'{name}__', inside)};")
+                last.append(f"{name}[k] = {name}__;")
                 behind.append(f"{each}({name}, {self.places[node]});")
             else:
                 ahead.append(f"V {name} = {start};")
