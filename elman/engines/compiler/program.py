@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -156,13 +156,18 @@ class Program(NamedTuple):
         return [*self.input_grads, *self.hidden_grads, *self.state_grads, *self.unit_grads]
 
 
-def ancestors(nodes: Sequence[Node | None]) -> list[Node]:
-    """Return the nodes and all values that they depend on, in an order in which they can be computed."""
+def ancestors(nodes: Iterable[Node | None], given: Container[Node] = ()) -> list[Node]:
+    """Return the nodes and all values that they depend on, in an order in which they can be computed.
+
+    Args:
+        nodes: the nodes; None is skipped.
+        given: values that are there already, so that what they depend on does not matter. Default: none.
+    """
     order: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
         if node not in order:
-            for parent in node.parents:
+            for parent in () if node in given else node.parents:
                 visit(parent)
             order[node] = None
 

@@ -153,7 +153,7 @@ class _Function:
             sizes: of each (U or 1, K or 1).
         """
         wanted = [(node, to, (u > 1, k > 1)) for (node, to), (u, k) in zip(outputs, sizes, strict=True)]
-        order = self._order([node for node, _, _ in wanted])
+        order = ancestors([node for node, _, _ in wanted], self.given)
         for node in order:
             kind = self.kinds[node] = self.program.kind(node)
             if node in self.given:
@@ -187,21 +187,6 @@ class _Function:
             raise TraceError(
                 f"heads of {U} units and {K} keys are too large for a kernel; use more heads or fewer keys"
             )
-
-    def _order(self, nodes: Iterable[Node | None]) -> list[Node]:
-        """Return the nodes and what they depend on, down to what is given, in an order of computation."""
-        order: dict[Node, None] = {}
-
-        def visit(node: Node) -> None:
-            if node not in order:
-                for parent in () if node in self.given else node.parents:
-                    visit(parent)
-                order[node] = None
-
-        for node in nodes:
-            if node is not None:
-                visit(node)
-        return list(order)
 
     def _level(self, level: int, order: list[Node], matrices: list[tuple[Node, str]]) -> None:
         here = [n for n in order if self.levels[n] == level and n not in self.given and n.op != "fill"]
