@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.layers import Block, Recurrent, ShortConvolution, stack
+from elman.tasks.language.options import LanguageConfig, with_defaults
 from tests.conftest import close
+
+OPTIONS: list[dict[str, Any]] = [{}, {"blocks": True}, {"blocks": True, "learning_rate": 0.02}]
 
 
 @given(B=st.integers(1, 3), T=st.integers(0, 9), width=st.integers(1, 5), data=st.data())
@@ -83,3 +86,8 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
 def test_a_block_has_its_own_connections() -> None:
     with pytest.raises(ValueError, match="connection must be plain"):
         stack("gru", 4, 8, 2, blocks=True, connection="residual")
+
+
+def test_the_learning_rate_of_blocks() -> None:
+    rates = [with_defaults(LanguageConfig(steps=1, **options), 100).learning_rate for options in OPTIONS]
+    assert rates == [1e-2, 3e-3, 0.02]
